@@ -1,0 +1,1 @@
+//! Publishes what the store's outbox holds.

@@ -1,0 +1,27 @@
+-- How far each store stage has got; moved by compare-and-set together with the effects.
+CREATE TABLE stage_offsets (
+    stage         TEXT   NOT NULL,
+    cluster_id    TEXT   NOT NULL,
+    topic_id      TEXT   NOT NULL,
+    partition     BIGINT NOT NULL,
+    next_offset   BIGINT NOT NULL,
+    last_event_id TEXT,
+    PRIMARY KEY (stage, cluster_id, topic_id, partition)
+);
+
+-- What is to be published, written with the effects that it tells of. Column names follow Debezium's
+-- outbox event router; aggregatetype is the topic, aggregateid the key.
+CREATE TABLE outbox (
+    sequence      INTEGER PRIMARY KEY AUTOINCREMENT,
+    id            TEXT   NOT NULL UNIQUE,
+    tenant_id     TEXT   NOT NULL,
+    aggregatetype TEXT   NOT NULL,
+    aggregateid   TEXT   NOT NULL,
+    type          TEXT   NOT NULL,
+    payload       BLOB,
+    partition     BIGINT,
+    headers       TEXT   NOT NULL,
+    bucket        BIGINT NOT NULL,
+    created_at    BIGINT NOT NULL
+);
+CREATE INDEX outbox_by_bucket ON outbox (bucket, sequence);

@@ -1,0 +1,19 @@
+//! What we remember: one file per subject over one [`Database`], which is PostgreSQL or SQLite.
+//!
+//! Every table begins its key with the tenant; times are epoch milliseconds; personal data and secrets are
+//! stored sealed (see [`crate::crypto`]). Writers take a [`Transaction`], readers a [`Database`]. What must
+//! not live here: decisions. A subject stores and finds; what to store is the stages' business.
+
+mod database;
+mod error;
+pub mod migrations;
+pub mod outbox;
+pub mod positions;
+mod value;
+
+#[cfg(test)]
+pub(crate) mod testing;
+
+pub use database::{Database, Engine, StoreOptions, Transaction};
+pub use error::StoreError;
+pub use value::{Row, Value};

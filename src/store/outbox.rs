@@ -1,0 +1,233 @@
+//! Messages that leave with the effects they tell of: written in the same transaction, published later.
+//!
+//! The order of a key is the order of `sequence` within it, which holds because writers of one order work
+//! one after another (a partition has one owner, and what else writes for an order locks its row first).
+//! Publishing is `crate::outbox`'s business; this file stores, claims and deletes.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use uuid::Uuid;
+
+use super::{Database, Engine, Row, StoreError, Transaction, Value};
+
+/// Keys are spread over this many buckets; each is relayed by one process at a time.
+pub const BUCKETS: i64 = 16;
+
+/// A message to publish.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// Names the message: the event id, or for other messages an id made from what they tell of.
+    pub id: Uuid,
+    /// The tenant it is about.
+    pub tenant: String,
+    /// The topic (Debezium: `aggregatetype`).
+    pub topic: String,
+    /// The partition, where it matters (a dead letter stays in its partition); else the key decides.
+    pub partition: Option<i32>,
+    /// The record's key (Debezium: `aggregateid`).
+    pub key: String,
+    /// The CloudEvents type, for readers of the table.
+    pub kind: String,
+    /// The record's value as it goes over the wire; `None` is a null value.
+    pub payload: Option<Vec<u8>>,
+    /// The record's headers.
+    pub headers: Vec<(String, Vec<u8>)>,
+}
+
+/// A stored message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// Its place in the order of its key.
+    pub sequence: i64,
+    /// When it was written, epoch milliseconds.
+    pub created_at: i64,
+    /// The message.
+    pub message: Message,
+}
+
+/// Adds `message` to what the transaction does. A message whose id is still waiting is not added twice.
+///
+/// # Errors
+/// As the database says.
+pub async fn append(tx: &mut Transaction, message: &Message, now_ms: i64) -> Result<(), StoreError> {
+    let headers: Vec<(&str, String)> =
+        message.headers.iter().map(|(name, value)| (name.as_str(), STANDARD.encode(value))).collect();
+    let headers = serde_json::to_string(&headers).map_err(|error| StoreError::Data(error.to_string()))?;
+    tx.execute(
+        "INSERT INTO outbox (id, tenant_id, aggregatetype, aggregateid, type, payload, partition, headers, bucket, created_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (id) DO NOTHING",
+        &[
+            message.id.into(),
+            message.tenant.as_str().into(),
+            message.topic.as_str().into(),
+            message.key.as_str().into(),
+            message.kind.as_str().into(),
+            message.payload.clone().into(),
+            message.partition.map(i64::from).into(),
+            headers.into(),
+            bucket(&message.topic, &message.key).into(),
+            now_ms.into(),
+        ],
+    )
+    .await?;
+    Ok(())
+}
+
+/// A bucket's oldest messages, and the right to publish them.
+#[derive(Debug)]
+pub struct Claim {
+    /// In the order of `sequence`.
+    pub messages: Vec<Stored>,
+    /// PostgreSQL: holds the bucket's row lock. SQLite serves one process, which has one relay.
+    lock: Option<Transaction>,
+}
+
+/// Claims up to `limit` of the oldest messages of `bucket`; `None` when another process has it.
+///
+/// # Errors
+/// As the database says.
+pub async fn claim(db: &Database, bucket: i64, limit: i64) -> Result<Option<Claim>, StoreError> {
+    const OLDEST: &str = "SELECT * FROM outbox WHERE bucket = $1 ORDER BY sequence LIMIT $2";
+    let values: [Value; 2] = [bucket.into(), limit.into()];
+    let (rows, lock) = match db.engine() {
+        Engine::Sqlite => (db.rows(OLDEST, &values).await?, None),
+        Engine::Postgres => {
+            let mut tx = db.begin().await?;
+            let locked = tx
+                .row(
+                    "SELECT bucket FROM outbox_buckets WHERE bucket = $1 FOR UPDATE SKIP LOCKED",
+                    &values[..1],
+                )
+                .await?;
+            if locked.is_none() {
+                return Ok(None);
+            }
+            (tx.rows(OLDEST, &values).await?, Some(tx))
+        }
+    };
+    let messages = rows.iter().map(stored).collect::<Result<_, _>>()?;
+    Ok(Some(Claim { messages, lock }))
+}
+
+impl Claim {
+    /// Forgets the messages that Kafka acknowledged and gives the bucket back.
+    ///
+    /// # Errors
+    /// As the database says; the messages are then published again, under the same ids.
+    pub async fn finish(self, db: &Database, published: &[i64]) -> Result<(), StoreError> {
+        let mut tx = match self.lock {
+            Some(tx) => tx,
+            None if published.is_empty() => return Ok(()),
+            None => db.begin().await?,
+        };
+        for sequence in published {
+            tx.execute("DELETE FROM outbox WHERE sequence = $1", &[(*sequence).into()]).await?;
+        }
+        tx.commit().await
+    }
+}
+
+/// How many messages wait, and since when the oldest does (epoch milliseconds).
+///
+/// # Errors
+/// As the database says.
+pub async fn depth(db: &Database) -> Result<(i64, Option<i64>), StoreError> {
+    let row = db.row("SELECT COUNT(*) AS depth, MIN(created_at) AS oldest FROM outbox", &[]).await?;
+    row.map_or(Ok((0, None)), |row| Ok((row.int("depth")?, row.opt_int("oldest")?)))
+}
+
+/// The bucket of a key: FNV-1a over topic and key, the same in every process and version.
+fn bucket(topic: &str, key: &str) -> i64 {
+    let hash = topic.bytes().chain([0]).chain(key.bytes()).fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    (hash % BUCKETS.unsigned_abs()).cast_signed()
+}
+
+fn stored(row: &Row) -> Result<Stored, StoreError> {
+    let corrupt = |column: &str, reason: String| StoreError::Corrupt { column: column.to_owned(), reason };
+    let id = row.text("id")?;
+    let headers: Vec<(String, String)> =
+        serde_json::from_str(&row.text("headers")?).map_err(|error| corrupt("headers", error.to_string()))?;
+    let headers = headers
+        .into_iter()
+        .map(|(name, value)| STANDARD.decode(value).map(|value| (name, value)))
+        .collect::<Result<_, _>>()
+        .map_err(|error| corrupt("headers", error.to_string()))?;
+    let partition = row.opt_int("partition")?;
+    Ok(Stored {
+        sequence: row.int("sequence")?,
+        created_at: row.int("created_at")?,
+        message: Message {
+            id: id.parse().map_err(|_| corrupt("id", format!("{id} isn't a UUID")))?,
+            tenant: row.text("tenant_id")?,
+            topic: row.text("aggregatetype")?,
+            partition: partition
+                .map(i32::try_from)
+                .transpose()
+                .map_err(|error| corrupt("partition", error.to_string()))?,
+            key: row.text("aggregateid")?,
+            kind: row.text("type")?,
+            payload: row.opt_bytes("payload")?,
+            headers,
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::testing::each_engine;
+
+    fn message(key: &str, kind: &str) -> Message {
+        Message {
+            id: Uuid::new_v4(),
+            tenant: "shop".to_owned(),
+            topic: "orders.events".to_owned(),
+            partition: Some(4),
+            key: key.to_owned(),
+            kind: kind.to_owned(),
+            payload: Some(vec![0, 1, 255]),
+            headers: vec![("ce_id".to_owned(), b"x".to_vec()), ("raw".to_owned(), vec![0, 255])],
+        }
+    }
+
+    #[tokio::test]
+    async fn messages_come_back_whole_and_in_order_until_they_are_published() {
+        each_engine(async |db| {
+            let (first, second) = (message("o-1", "a"), message("o-1", "b"));
+            let mut tx = db.begin().await.unwrap();
+            append(&mut tx, &first, 5).await.unwrap();
+            append(&mut tx, &second, 6).await.unwrap();
+            append(&mut tx, &second, 7).await.unwrap();
+            tx.commit().await.unwrap();
+            assert_eq!(depth(&db).await.unwrap(), (2, Some(5)));
+
+            let bucket = bucket("orders.events", "o-1");
+            let claimed = claim(&db, bucket, 10).await.unwrap().unwrap();
+            let found: Vec<_> = claimed.messages.iter().map(|stored| stored.message.clone()).collect();
+            assert_eq!(found, [first, second.clone()]);
+            let done = [claimed.messages[0].sequence];
+            claimed.finish(&db, &done).await.unwrap();
+
+            let rest = claim(&db, bucket, 10).await.unwrap().unwrap();
+            assert_eq!(rest.messages.iter().map(|stored| &stored.message).collect::<Vec<_>>(), [&second]);
+            assert_eq!(rest.messages[0].created_at, 6, "the repeat changed nothing");
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_bucket_is_claimed_by_one_process_at_a_time() {
+        each_engine(async |db| {
+            let held = claim(&db, 0, 10).await.unwrap().unwrap();
+            if db.engine() == Engine::Postgres {
+                assert!(claim(&db, 0, 10).await.unwrap().is_none());
+                assert!(claim(&db, 1, 10).await.unwrap().is_some());
+            }
+            held.finish(&db, &[]).await.unwrap();
+            assert!(claim(&db, 0, 10).await.unwrap().is_some());
+        })
+        .await;
+    }
+}

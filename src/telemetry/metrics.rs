@@ -1,0 +1,181 @@
+//! Every metric of the program, declared once: the doc comment is the help text.
+//!
+//! Names follow Prometheus: base units, `_total` for counters, no ids as labels. A [`Metrics`] owns its
+//! registry, so two programs in one process (tests, `demo`) don't share counters.
+
+use std::sync::Arc;
+
+use prometheus::{
+    Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
+};
+
+/// Seconds: from half a millisecond to a minute.
+const SECONDS: &[f64] =
+    &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+
+/// How one kind of series is made from its name, help and labels.
+trait Series: Sized {
+    fn make(name: &str, help: &str, labels: &[&str]) -> prometheus::Result<Self>;
+}
+
+impl Series for IntCounterVec {
+    fn make(name: &str, help: &str, labels: &[&str]) -> prometheus::Result<Self> {
+        Self::new(Opts::new(name, help), labels)
+    }
+}
+
+impl Series for IntGaugeVec {
+    fn make(name: &str, help: &str, labels: &[&str]) -> prometheus::Result<Self> {
+        Self::new(Opts::new(name, help), labels)
+    }
+}
+
+impl Series for GaugeVec {
+    fn make(name: &str, help: &str, labels: &[&str]) -> prometheus::Result<Self> {
+        Self::new(Opts::new(name, help), labels)
+    }
+}
+
+impl Series for HistogramVec {
+    fn make(name: &str, help: &str, labels: &[&str]) -> prometheus::Result<Self> {
+        Self::new(HistogramOpts::new(name, help).buckets(SECONDS.to_vec()), labels)
+    }
+}
+
+/// A series without labels exists from the start.
+macro_rules! initialise_unlabelled {
+    ($field:ident, []) => {
+        let _ = $field.with_label_values::<&str>(&[]);
+    };
+    ($field:ident, [$($label:literal),+]) => {};
+}
+
+macro_rules! metrics {
+    ($($(#[doc = $help:literal])+ $field:ident: $kind:ty, $name:literal, [$($label:literal),*];)+) => {
+        /// The series of one program.
+        #[derive(Debug, Clone)]
+        pub struct Metrics {
+            registry: Registry,
+            $($(#[doc = $help])+ pub $field: $kind,)+
+        }
+
+        impl Metrics {
+            /// Every series, registered and (where it has no labels) at zero.
+            ///
+            /// # Errors
+            /// Never for the table below: a test builds it.
+            fn build() -> prometheus::Result<Self> {
+                let registry = Registry::new();
+                $(
+                    let $field = <$kind as Series>::make(
+                        concat!("orderflow_", $name), concat!($($help),+).trim(), &[$($label),*])?;
+                    registry.register(Box::new($field.clone()))?;
+                    initialise_unlabelled!($field, [$($label),*]);
+                )+
+                Ok(Self { registry, $($field),+ })
+            }
+        }
+    };
+}
+
+metrics! {
+    /// Events acknowledged by Kafka, by type.
+    events_published: IntCounterVec, "events_published_total", ["type"];
+    /// Seconds from taking an event up to its outcome.
+    event_processing_duration: HistogramVec, "event_processing_duration_seconds", ["stage", "type"];
+    /// Failures of handlers, by class.
+    event_handler_errors: IntCounterVec, "event_handler_errors_total", ["stage", "type", "class"];
+    /// Records taken from the source.
+    records_in: IntCounterVec, "records_in_total", ["stage"];
+    /// Tasks by what became of them; `opened` counts the openings.
+    tasks: IntCounterVec, "tasks_total", ["stage", "outcome"];
+    /// Tasks running now.
+    tasks_in_flight: IntGaugeVec, "tasks_in_flight", ["stage"];
+    /// 1 while the stage is paused.
+    stage_paused: IntGaugeVec, "stage_paused", ["stage"];
+    /// Lanes with running or waiting tasks.
+    lanes_active: IntGaugeVec, "lanes_active", ["stage"];
+    /// Lanes with parked tasks.
+    lanes_parked: IntGaugeVec, "lanes_parked", ["stage"];
+    /// Lanes held behind a dead letter.
+    lanes_held: IntGaugeVec, "lanes_held", ["stage"];
+    /// Tasks parked, by the attempt that failed before.
+    retry_parked: IntCounterVec, "retry_parked_total", ["stage", "step"];
+    /// Parked tasks waiting now.
+    retry_depth: IntGaugeVec, "retry_depth", ["stage"];
+    /// Age in seconds of the oldest parked task.
+    retry_oldest: GaugeVec, "retry_oldest_seconds", ["stage"];
+    /// Records dead-lettered, by class.
+    dead_letters: IntCounterVec, "dead_letters_total", ["stage", "class"];
+    /// Records between a consumer group's position and the end of the partition.
+    consumer_lag: IntGaugeVec, "consumer_lag", ["group", "topic", "partition"];
+    /// Rebalances, by kind (assign, revoke, lost).
+    rebalances: IntCounterVec, "rebalances_total", ["group", "kind"];
+    /// Unix time in seconds of the last completed record.
+    last_processed_timestamp: GaugeVec, "last_processed_timestamp_seconds", ["stage"];
+    /// Seconds from an event's `occurred_at` to its outcome in a stage.
+    event_end_to_end: HistogramVec, "event_end_to_end_seconds", ["stage"];
+    /// Webhook attempts, by outcome.
+    webhook_attempts: IntCounterVec, "webhook_attempts_total", ["outcome"];
+    /// Seconds of one webhook attempt, from connecting to the end of the answer.
+    webhook_delivery: HistogramVec, "webhook_delivery_seconds", [];
+    /// Webhook endpoints, by state.
+    webhook_endpoints: IntGaugeVec, "webhook_endpoints", ["state"];
+    /// Notifications, by channel and outcome.
+    notifications: IntCounterVec, "notifications_total", ["channel", "outcome"];
+    /// Live socket clients connected now.
+    ws_clients: IntGaugeVec, "ws_clients", [];
+    /// Messages for the live socket, by outcome.
+    ws_messages: IntCounterVec, "ws_messages_total", ["outcome"];
+    /// Live socket connections refused or broken, by reason.
+    ws_connection_failures: IntCounterVec, "ws_connection_failures_total", ["reason"];
+    /// Open disputes, by stage.
+    dispute_open: IntGaugeVec, "dispute_open", ["dispute_stage"];
+    /// Outbox rows not yet published.
+    outbox_depth: IntGaugeVec, "outbox_depth", [];
+    /// Age in seconds of the oldest unpublished outbox row.
+    outbox_oldest: GaugeVec, "outbox_oldest_seconds", [];
+    /// HTTP requests, by route and status.
+    http_requests: IntCounterVec, "http_requests_total", ["method", "route", "status"];
+    /// Seconds of an HTTP request.
+    http_request_duration: HistogramVec, "http_request_duration_seconds", ["method", "route"];
+    /// Events whose header and record disagree (the record wins), by header.
+    header_mismatches: IntCounterVec, "header_mismatches_total", ["header"];
+    /// Always 1; the labels say what runs.
+    build_info: IntGaugeVec, "build_info", ["version"];
+}
+
+impl Metrics {
+    /// The table above, fresh.
+    pub fn new() -> Arc<Self> {
+        let metrics =
+            Self::build().expect("the table holds no name twice and no bad label, which a test proves");
+        metrics.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        Arc::new(metrics)
+    }
+
+    /// All series in Prometheus' text format, version 0.0.4.
+    pub fn text(&self) -> String {
+        let mut buffer = Vec::new();
+        // Encoding into memory fails only for a family without series, which `gather` leaves out.
+        if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut buffer) {
+            tracing::error!(%error, "metrics can't be written as text");
+        }
+        String::from_utf8_lossy(&buffer).into_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_builds_and_unlabelled_series_start_at_zero() {
+        let metrics = Metrics::new();
+        let text = metrics.text();
+        assert!(text.contains("orderflow_outbox_depth 0"), "{text}");
+        assert!(text.contains("# HELP orderflow_ws_clients Live socket clients connected now."), "{text}");
+        metrics.records_in.with_label_values(&["history"]).inc();
+        assert!(metrics.text().contains("orderflow_records_in_total{stage=\"history\"} 1"));
+    }
+}
