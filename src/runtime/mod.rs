@@ -1,1 +1,25 @@
-//! (room of runtime)
+//! The engine: members of consumer groups that keep order per lane, lose nothing and commit only what is done.
+//!
+//! ```text
+//! poll thread ──► intake per partition ──► lanes ──► run ──► done │ skipped │ handed ─┐
+//!      ▲              decode, open           ▲        │                                ├─► offsets ─► commit
+//!      │                                     │        ├─► retry topic (parked) ────────┤
+//!      └──────────── retry topic ────────────┘        └─► dead-letter topic ───────────┘
+//! ```
+//!
+//! Generic: it knows records, lanes and targets, but no orders and no store.
+
+mod error;
+mod options;
+mod outcome;
+mod producer;
+mod record;
+pub mod retry;
+mod stage;
+
+pub use error::{Ended, PartitionFault, RunError};
+pub use options::{KafkaOptions, Role, RuntimeOptions, StageSpec, StartAt};
+pub use outcome::{CursorId, ErrorClass, Failure, Intake, Outcome, SkipReason};
+pub use producer::{Delivered, OutRecord, ProduceError, Producer};
+pub use record::{Headers, Record, SourcePartition};
+pub use stage::{EffectStage, StoreBatch, StoreFault, StoreStage, Stored, Task, TaskSpec};

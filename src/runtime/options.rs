@@ -1,0 +1,250 @@
+//! Settings of the engine: how to reach Kafka, how much to hold, how long to wait.
+//!
+//! The only file that makes a `ClientConfig`: what a consumer or producer of this program must never be
+//! without (acknowledgements from all, no automatic commits, no silent reset) is set here, after the user's
+//! own properties, and can't be overridden by them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use serde::Deserialize;
+
+/// How to reach Kafka (`[kafka]`).
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct KafkaOptions {
+    /// `host:port`, comma-separated.
+    pub bootstrap_servers: String,
+    /// Any librdkafka property, passed through; may hold secrets.
+    pub properties: BTreeMap<String, String>,
+    /// After this long without a heartbeat the group gives a member's partitions to others. A broker accepts
+    /// 6 s or more by default, the in-process one anything.
+    #[serde(with = "humantime_serde")]
+    pub session_timeout: Duration,
+    /// How often a member tells the group that it lives.
+    #[serde(with = "humantime_serde")]
+    pub heartbeat_interval: Duration,
+    /// A member that polls less often than this is thrown out.
+    #[serde(with = "humantime_serde")]
+    pub max_poll_interval: Duration,
+    /// Static membership: a member restarted within the session time-out gets its partitions back without
+    /// disturbing the others. Must be unique per process; the stage's name is appended.
+    pub group_instance_id: Option<String>,
+    /// The largest message that the producer sends, in bytes before compression.
+    pub max_message_bytes: usize,
+}
+
+impl Default for KafkaOptions {
+    fn default() -> Self {
+        Self {
+            bootstrap_servers: "127.0.0.1:9092".to_owned(),
+            properties: BTreeMap::new(),
+            session_timeout: Duration::from_secs(10),
+            heartbeat_interval: Duration::from_secs(2),
+            max_poll_interval: Duration::from_secs(300),
+            group_instance_id: None,
+            max_message_bytes: 2 * 1024 * 1024,
+        }
+    }
+}
+
+/// What a client is for; decides the settings it can't do without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role<'a> {
+    /// A member of this group, for this stage.
+    Member {
+        /// The consumer group.
+        group: &'a str,
+        /// The stage.
+        stage: &'a str,
+    },
+    /// Reads partitions that it assigns itself; commits nothing.
+    Reader,
+    /// Sends records.
+    Producer,
+    /// Asks for and changes topics and groups.
+    Admin,
+}
+
+impl KafkaOptions {
+    /// The client settings for `role`: the user's properties below, what the engine relies on above.
+    pub fn client_config(&self, role: Role<'_>) -> ClientConfig {
+        #[allow(clippy::disallowed_methods, reason = "this is the one place that makes client settings")]
+        let mut config = ClientConfig::new();
+        config.set_log_level(RDKafkaLogLevel::Warning);
+        config.set("reconnect.backoff.max.ms", "1000");
+        config.set("client.id", "orderflow");
+        match role {
+            Role::Member { .. } | Role::Reader => {
+                // By default a full queue holds the fetcher back for a second, which quarters long reads.
+                config.set("fetch.queue.backoff.ms", "10");
+                config.set("queued.max.messages.kbytes", "16384");
+            }
+            Role::Producer => {
+                config.set("linger.ms", "5");
+                config.set("compression.type", "lz4");
+            }
+            Role::Admin => {}
+        }
+        for (name, value) in &self.properties {
+            config.set(name, value);
+        }
+        config.set("bootstrap.servers", &self.bootstrap_servers);
+        match role {
+            Role::Member { group, stage } => self.member(&mut config, group, stage),
+            Role::Reader => {
+                config.set("group.id", "orderflow-reader-without-commits");
+                config.set("enable.auto.commit", "false");
+                config.set("enable.auto.offset.store", "false");
+                config.set("auto.offset.reset", "error");
+                config.set("isolation.level", "read_committed");
+                config.set("enable.partition.eof", "true");
+            }
+            Role::Producer => {
+                config.set("enable.idempotence", "true");
+                config.set("acks", "all");
+                config.set("message.max.bytes", self.max_message_bytes.to_string());
+                // With a short time-out later records of a key succeed while earlier ones failed: holes.
+                let asked = self
+                    .properties
+                    .get("delivery.timeout.ms")
+                    .or_else(|| self.properties.get("message.timeout.ms"))
+                    .and_then(|value| value.parse::<u64>().ok())
+                    .unwrap_or(0);
+                config.remove("delivery.timeout.ms");
+                config.set("message.timeout.ms", asked.max(120_000).to_string());
+            }
+            Role::Admin => {}
+        }
+        config
+    }
+
+    fn member(&self, config: &mut ClientConfig, group: &str, stage: &str) {
+        config.set("group.id", group);
+        config.set("partition.assignment.strategy", "cooperative-sticky");
+        config.set("auto.offset.reset", "error");
+        config.set("enable.auto.commit", "false");
+        config.set("enable.auto.offset.store", "false");
+        config.set("enable.partition.eof", "false");
+        config.set("isolation.level", "read_committed");
+        config.set("session.timeout.ms", self.session_timeout.as_millis().to_string());
+        config.set("heartbeat.interval.ms", self.heartbeat_interval.as_millis().to_string());
+        config.set("max.poll.interval.ms", self.max_poll_interval.as_millis().to_string());
+        if let Some(instance) = &self.group_instance_id {
+            config.set("group.instance.id", format!("{instance}-{stage}"));
+        }
+    }
+}
+
+/// Where a stage's very first start begins; later starts go on from the committed position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StartAt {
+    /// At the oldest record.
+    #[default]
+    Earliest,
+    /// Behind the newest record.
+    Latest,
+}
+
+/// Bounds and times of a stage's engine (`[runtime]`).
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RuntimeOptions {
+    /// Tasks that run at once, per member of an effect stage.
+    pub concurrency: usize,
+    /// Records held in memory per member, over all its partitions.
+    pub max_buffered_records: usize,
+    /// Bytes of records held in memory per member, over all its partitions.
+    pub max_buffered_bytes: usize,
+    /// Bytes of parked records held in memory per member; beyond it they are read again when they are due.
+    pub max_parked_bytes: usize,
+    /// Records in one batch of a store stage, at most.
+    pub batch_records: usize,
+    /// Bytes in one batch of a store stage, at most (one record is always taken).
+    pub batch_bytes: usize,
+    /// Delays up to this wait in place; longer ones are parked in the retry topic.
+    #[serde(with = "humantime_serde")]
+    pub in_place_limit: Duration,
+    /// How long started work may take to end when partitions are taken away.
+    #[serde(with = "humantime_serde")]
+    pub revoke_drain: Duration,
+    /// How long started work may take to end at shutdown.
+    #[serde(with = "humantime_serde")]
+    pub shutdown_drain: Duration,
+    /// How often positions are committed.
+    #[serde(with = "humantime_serde")]
+    pub commit_interval: Duration,
+    /// How often unchanged positions of the retry topic are committed again, lest they expire.
+    #[serde(with = "humantime_serde")]
+    pub recommit_interval: Duration,
+    /// How long to wait for Kafka at start; without a bound it is waited for until shutdown.
+    #[serde(with = "humantime_serde")]
+    pub start_timeout: Option<Duration>,
+}
+
+impl Default for RuntimeOptions {
+    fn default() -> Self {
+        Self {
+            concurrency: 100,
+            max_buffered_records: 20_000,
+            max_buffered_bytes: 64 * 1024 * 1024,
+            max_parked_bytes: 32 * 1024 * 1024,
+            batch_records: 500,
+            batch_bytes: 4 * 1024 * 1024,
+            in_place_limit: Duration::from_secs(5),
+            revoke_drain: Duration::from_secs(5),
+            shutdown_drain: Duration::from_secs(20),
+            commit_interval: Duration::from_millis(500),
+            recommit_interval: Duration::from_secs(3600),
+            start_timeout: None,
+        }
+    }
+}
+
+/// One stage as a member of its consumer group.
+#[derive(Debug, Clone)]
+pub struct StageSpec {
+    /// The stage's name.
+    pub stage: String,
+    /// Its consumer group.
+    pub group: String,
+    /// The topic it reads.
+    pub source: String,
+    /// Its retry topic; effect stages only.
+    pub retry: Option<String>,
+    /// Its dead-letter topic.
+    pub dead_letters: String,
+    /// Where the first start begins.
+    pub start: StartAt,
+    /// Bounds and times.
+    pub options: RuntimeOptions,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_engine_relies_on_is_not_overridden_by_properties() {
+        let mut options = KafkaOptions::default();
+        for (name, value) in [
+            ("enable.auto.commit", "true"),
+            ("auto.offset.reset", "earliest"),
+            ("acks", "1"),
+            ("delivery.timeout.ms", "10000"),
+            ("fetch.wait.max.ms", "100"),
+        ] {
+            options.properties.insert(name.to_owned(), value.to_owned());
+        }
+        let member = options.client_config(Role::Member { group: "g", stage: "s" });
+        assert_eq!(member.get("enable.auto.commit"), Some("false"));
+        assert_eq!(member.get("auto.offset.reset"), Some("error"));
+        assert_eq!(member.get("fetch.wait.max.ms"), Some("100"));
+        let producer = options.client_config(Role::Producer);
+        assert_eq!(producer.get("acks"), Some("all"));
+        assert_eq!(producer.get("delivery.timeout.ms"), None);
+        assert_eq!(producer.get("message.timeout.ms"), Some("120000"));
+    }
+}

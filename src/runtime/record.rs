@@ -1,0 +1,137 @@
+//! What Kafka delivers, as the engine and the stages see it: raw bytes, headers and coordinates.
+//!
+//! A [`Record`] owns one buffer that holds its key, payload and header values; cloning it shares the bytes.
+//! Nothing here decodes, and nothing here borrows from the client's fetch buffers (a borrowed message pins
+//! its whole fetch response while work is out of order).
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+/// The headers of a record, in the order in which they were written; a name may occur more than once.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Headers(Vec<(String, Option<Bytes>)>);
+
+impl Headers {
+    /// Headers made of `pairs`, in that order.
+    pub fn new(pairs: Vec<(String, Option<Bytes>)>) -> Self {
+        Self(pairs)
+    }
+
+    /// The value of the last header called `name`, as Kafka's own clients read it; a null value is `None`.
+    pub fn last(&self, name: &str) -> Option<&Bytes> {
+        self.0
+            .iter()
+            .rev()
+            .find(|(key, _)| key == name)
+            .and_then(|(_, value)| value.as_ref())
+    }
+
+    /// The value of the last header called `name` when it is UTF-8.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.last(name).and_then(|value| std::str::from_utf8(value).ok())
+    }
+
+    /// Adds a header behind the others.
+    pub fn push(&mut self, name: impl Into<String>, value: impl Into<Bytes>) {
+        self.0.push((name.into(), Some(value.into())));
+    }
+
+    /// Keeps only the headers for whose name `keep` answers true.
+    pub fn retain(&mut self, mut keep: impl FnMut(&str) -> bool) {
+        self.0.retain(|(name, _)| keep(name));
+    }
+
+    /// All headers in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, Option<&Bytes>)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_ref()))
+    }
+
+    /// How many headers there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// True when there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn bytes(&self) -> usize {
+        self.0
+            .iter()
+            .map(|(name, value)| name.len() + value.as_ref().map_or(0, Bytes::len))
+            .sum()
+    }
+}
+
+impl From<Vec<(String, Vec<u8>)>> for Headers {
+    fn from(pairs: Vec<(String, Vec<u8>)>) -> Self {
+        Self(pairs.into_iter().map(|(name, value)| (name, Some(value.into()))).collect())
+    }
+}
+
+impl fmt::Debug for Headers {
+    /// Names only: values may be personal.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|(name, _)| name)).finish()
+    }
+}
+
+/// One record of a topic. Cheap to clone: the bytes are shared.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Record {
+    /// The topic it was read from.
+    pub topic: Arc<str>,
+    /// Its partition.
+    pub partition: i32,
+    /// Its offset in the partition.
+    pub offset: i64,
+    /// Its timestamp in epoch milliseconds (the producer's or the broker's, by topic setting).
+    pub timestamp_ms: Option<i64>,
+    /// Its key, byte for byte.
+    pub key: Option<Bytes>,
+    /// Its value, byte for byte; `None` is a tombstone.
+    pub payload: Option<Bytes>,
+    /// Its headers.
+    pub headers: Headers,
+}
+
+impl Record {
+    /// What the record counts for against byte bounds: key, value, headers and a fixed overhead.
+    pub fn bytes(&self) -> usize {
+        /// Struct, buffer bookkeeping and queue slot, measured generously.
+        const OVERHEAD: usize = 192;
+        self.key.as_ref().map_or(0, Bytes::len)
+            + self.payload.as_ref().map_or(0, Bytes::len)
+            + self.headers.bytes()
+            + OVERHEAD
+    }
+}
+
+impl fmt::Debug for Record {
+    /// Coordinates and sizes; never content.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Record")
+            .field("at", &format_args!("{}/{}@{}", self.topic, self.partition, self.offset))
+            .field("timestamp_ms", &self.timestamp_ms)
+            .field("key_bytes", &self.key.as_ref().map(Bytes::len))
+            .field("payload_bytes", &self.payload.as_ref().map(Bytes::len))
+            .field("headers", &self.headers)
+            .finish()
+    }
+}
+
+/// A partition of a source topic, named so that a topic that was deleted and made again is another one.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct SourcePartition {
+    /// The Kafka cluster's id.
+    pub cluster_id: Arc<str>,
+    /// The topic's name.
+    pub topic: Arc<str>,
+    /// The topic's id (KIP-516); equal to the name where the broker doesn't tell ids.
+    pub topic_id: Arc<str>,
+    /// The partition.
+    pub partition: i32,
+}

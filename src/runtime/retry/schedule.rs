@@ -1,0 +1,91 @@
+//! When a failed task is tried again.
+
+use std::time::Duration;
+
+/// Delays between attempts, with a jitter that depends on the task alone, so that a restart computes the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Schedule {
+    /// All attempts counted, at least 1.
+    pub attempts: u32,
+    /// Delay after the first, second, … attempt; the last one repeats.
+    pub delays: Vec<Duration>,
+    /// Jitter in percent of the delay, up or down.
+    pub jitter_percent: u32,
+}
+
+impl Schedule {
+    /// `attempts` attempts with doubling delays: `first` × 2^(n−1), at most `longest`.
+    pub fn doubling(attempts: u32, first: Duration, longest: Duration) -> Self {
+        let steps = attempts.saturating_sub(1).min(64);
+        let delays = (0..steps)
+            .map(|step| first.saturating_mul(2u32.saturating_pow(step)).min(longest))
+            .collect();
+        Self {
+            attempts: attempts.max(1),
+            delays,
+            jitter_percent: 10,
+        }
+    }
+
+    /// How long to wait after attempt number `attempt` (from 1) failed; `None` when it was the last. `seed` is
+    /// a hash of the task. Never shorter than `at_least` (a `Retry-After`).
+    pub fn after(&self, attempt: u32, seed: u64, at_least: Option<Duration>) -> Option<Duration> {
+        if attempt >= self.attempts {
+            return None;
+        }
+        let step = attempt.saturating_sub(1) as usize;
+        let base = self.delays.get(step).or(self.delays.last()).copied().unwrap_or_default();
+        let jittered = jitter(base, self.jitter_percent, mix(seed ^ u64::from(attempt)));
+        Some(jittered.max(at_least.unwrap_or_default()))
+    }
+}
+
+/// `base` moved by up to `percent` up or down, as `random` says.
+fn jitter(base: Duration, percent: u32, random: u64) -> Duration {
+    let percent = u64::from(percent.min(100));
+    let base_ms = u64::try_from(base.as_millis()).unwrap_or(u64::MAX / 400);
+    let span = base_ms.saturating_mul(percent) / 100;
+    let moved = if span == 0 { 0 } else { random % (2 * span + 1) };
+    Duration::from_millis(base_ms - span + moved)
+}
+
+/// SplitMix64's finaliser: spreads a seed over all bits.
+fn mix(seed: u64) -> u64 {
+    let mut x = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_last_attempt_has_no_delay_behind_it() {
+        let schedule = Schedule::doubling(3, Duration::from_secs(1), Duration::from_secs(60));
+        assert!(schedule.after(1, 7, None).is_some());
+        assert!(schedule.after(2, 7, None).is_some());
+        assert_eq!(schedule.after(3, 7, None), None);
+    }
+
+    #[test]
+    fn a_retry_after_is_never_undercut() {
+        let schedule = Schedule::doubling(8, Duration::from_secs(1), Duration::from_secs(60));
+        let asked = Duration::from_secs(120);
+        assert_eq!(schedule.after(1, 1, Some(asked)), Some(asked));
+    }
+
+    proptest! {
+        #[test]
+        fn delays_stay_within_their_jitter(attempt in 1u32..8, seed: u64) {
+            let schedule = Schedule::doubling(9, Duration::from_secs(1), Duration::from_secs(3600));
+            let base = Duration::from_secs(1 << (attempt - 1));
+            let delay = schedule.after(attempt, seed, None).expect("not the last");
+            prop_assert!(delay >= base.mul_f64(0.9) && delay <= base.mul_f64(1.1));
+            prop_assert_eq!(Some(delay), schedule.after(attempt, seed, None));
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! What a stage has to offer to the engine: two ports, one for effects outside, one for rows in our store.
+//!
+//! The engine calls them; it knows nothing of what they do. Both are contracts: read the duties below.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use super::outcome::{ErrorClass, Failure, Intake, Outcome, SkipReason};
+use super::record::{Record, SourcePartition};
+
+/// A stage whose effect is outside: one record opens tasks, each task belongs to a lane.
+///
+/// Duties: `decode` and `open` are pure in the record's bytes but for what they look up; within a lane `run`
+/// is called one task at a time in source order, and may be called again for the same task after a crash, so
+/// its effect must carry a name that doesn't depend on time or attempt. A future may be dropped at any await.
+pub trait EffectStage: Send + Sync + 'static {
+    /// The decoded record, shared by its tasks.
+    type Input: Send + Sync + 'static;
+
+    /// The stage's name, as in topic and metric names.
+    fn name(&self) -> &str;
+
+    /// Reads the record. Called again for a parked record, with its original key, payload and headers.
+    fn decode(&self, record: &Record) -> impl Future<Output = Intake<Self::Input>> + Send;
+
+    /// Says which tasks the record opens; none means that it is skipped as filtered. A pair of lane and target
+    /// may occur only once. Not asked again for a parked task.
+    fn open(
+        &self,
+        record: &Record,
+        input: &Self::Input,
+    ) -> impl Future<Output = Intake<Vec<TaskSpec>>> + Send;
+
+    /// Does the effect once. The stage computes the delay of a retry itself and answers `Dead` after its last
+    /// attempt.
+    fn run(&self, task: Task<Self::Input>) -> impl Future<Output = Outcome> + Send;
+
+    /// How many tasks of one target this member runs at once, at least 1: a target that hangs can't take more.
+    fn target_concurrency(&self, target: &str) -> usize;
+}
+
+/// A task that a record opens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskSpec {
+    /// The lane, which always contains the tenant. Tasks of a lane run one at a time, in source order.
+    pub lane: Arc<str>,
+    /// Where the effect goes: the unit of bulkheads.
+    pub target: Arc<str>,
+    /// Lower runs first; 100 is ordinary.
+    pub priority: u16,
+}
+
+/// One attempt at a task.
+#[derive(Debug)]
+pub struct Task<I> {
+    /// The source record: for a parked task rebuilt with its original coordinates, key, payload and headers.
+    pub record: Arc<Record>,
+    /// What `decode` made of it.
+    pub input: Arc<I>,
+    /// The task's lane.
+    pub lane: Arc<str>,
+    /// The task's target.
+    pub target: Arc<str>,
+    /// Which attempt this is, from 1.
+    pub attempt: u32,
+    /// When the first attempt failed, in epoch milliseconds.
+    pub first_failed_at_ms: Option<i64>,
+}
+
+impl<I> Clone for Task<I> {
+    fn clone(&self) -> Self {
+        Self {
+            record: Arc::clone(&self.record),
+            input: Arc::clone(&self.input),
+            lane: Arc::clone(&self.lane),
+            target: Arc::clone(&self.target),
+            attempt: self.attempt,
+            first_failed_at_ms: self.first_failed_at_ms,
+        }
+    }
+}
+
+/// A stage whose effect is rows in our store, committed together with the partition's position.
+///
+/// Duties: `store` commits the batch's effects, its outgoing messages, its dead letters and the position
+/// `next_offset` in one transaction, by compare-and-set on `expected`; a fault of one record is cut out and
+/// dead-lettered in that transaction, anything else means "store away".
+pub trait StoreStage: Send + Sync + 'static {
+    /// The stage's name, as in topic and metric names.
+    fn name(&self) -> &str;
+
+    /// The stored position (the next offset to handle), or `None` when this partition was never handled.
+    fn position(
+        &self,
+        at: &SourcePartition,
+    ) -> impl Future<Output = Result<Option<i64>, Failure>> + Send;
+
+    /// Stores one batch of a partition, all or nothing.
+    fn store(
+        &self,
+        at: &SourcePartition,
+        batch: StoreBatch,
+    ) -> impl Future<Output = Result<Stored, StoreFault>> + Send;
+}
+
+/// Records of one partition in offset order, to be stored together.
+#[derive(Debug, Clone)]
+pub struct StoreBatch {
+    /// The records, none of them below the stored position.
+    pub records: Vec<Record>,
+    /// The stored position that was seen, to be compared with.
+    pub expected: Option<i64>,
+    /// The position after this batch.
+    pub next_offset: i64,
+}
+
+/// What became of a stored batch's records.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Stored {
+    /// Records with effects.
+    pub done: u64,
+    /// Records without, by reason.
+    pub skipped: Vec<(SkipReason, u64)>,
+    /// Dead letters written in the same transaction, by class.
+    pub dead: Vec<(ErrorClass, u64)>,
+}
+
+/// Why a batch wasn't stored. In every case nothing of it was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreFault {
+    /// Somebody else moved the position: it is read again, and what lies below it is dropped.
+    PositionMoved,
+    /// The store (or what the batch needs) is away: the partition waits with backoff.
+    Unavailable(Failure),
+    /// Worth a try at once: a serialization conflict or deadlock.
+    Retry(Failure),
+    /// Going on would do harm: the partition stops by name.
+    Fatal(Failure),
+}
