@@ -70,7 +70,7 @@ pub enum Role<'a> {
 impl KafkaOptions {
     /// The client settings for `role`: the user's properties below, what the engine relies on above.
     pub fn client_config(&self, role: Role<'_>) -> ClientConfig {
-        #[allow(clippy::disallowed_methods, reason = "this is the one place that makes client settings")]
+        #[expect(clippy::disallowed_methods, reason = "this is the one place that makes client settings")]
         let mut config = ClientConfig::new();
         config.set_log_level(RDKafkaLogLevel::Warning);
         config.set("reconnect.backoff.max.ms", "1000");
