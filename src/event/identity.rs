@@ -1,0 +1,70 @@
+//! Names for events and effects that come out the same after every crash, replay and rebalance (invariant 4).
+//!
+//! No clock and no random number names an effect here. All names are UUIDs of version 5 (RFC 9562) under one
+//! namespace, made of length-prefixed parts, so that no two lists of parts read the same.
+
+use uuid::Uuid;
+
+use super::EventMeta;
+
+/// The namespace of every name that we derive.
+const NAMESPACE: Uuid = Uuid::from_u128(0x6f72_6465_7266_6c6f_8000_6576_656e_7473);
+
+/// The event's own id if it is a valid UUID, else one made of the record's coordinates.
+pub fn event_id_or_coordinates(
+    meta: &EventMeta,
+    cluster: &str,
+    topic: &str,
+    partition: i32,
+    offset: i64,
+) -> Uuid {
+    Uuid::parse_str(&meta.event_id).ok().filter(|id| !id.is_nil()).unwrap_or_else(|| {
+        derive(&["coordinates", cluster, topic, &partition.to_string(), &offset.to_string()])
+    })
+}
+
+/// The identity of what a stage does because of an event, for one recipient.
+pub fn effect_id(event_id: Uuid, stage: &str, kind: &str, recipient: &str) -> Uuid {
+    derive(&["effect", &event_id.to_string(), stage, kind, recipient])
+}
+
+/// The event id that an idempotency key of a tenant stands for, so that a repeated request is the same event.
+pub fn event_id_for_key(tenant: &str, idempotency_key: &str) -> Uuid {
+    derive(&["request", tenant, idempotency_key])
+}
+
+fn derive(parts: &[&str]) -> Uuid {
+    let mut name = Vec::new();
+    for part in parts {
+        name.extend_from_slice(&(part.len() as u64).to_be_bytes());
+        name.extend_from_slice(part.as_bytes());
+    }
+    Uuid::new_v5(&NAMESPACE, &name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_valid_event_id_is_kept_and_any_other_gives_way_to_the_coordinates() {
+        let id = Uuid::from_u128(7);
+        let mut meta = EventMeta { event_id: id.to_string(), ..EventMeta::default() };
+        assert_eq!(event_id_or_coordinates(&meta, "c", "t", 0, 1), id);
+        for invalid in ["", "order-7", "00000000-0000-0000-0000-000000000000"] {
+            meta.event_id = invalid.to_owned();
+            let here = event_id_or_coordinates(&meta, "c", "t", 0, 1);
+            assert_eq!(here, event_id_or_coordinates(&meta, "c", "t", 0, 1));
+            assert_ne!(here, event_id_or_coordinates(&meta, "c", "t", 0, 2));
+            assert_ne!(here, event_id_or_coordinates(&meta, "c", "t", 1, 1));
+        }
+    }
+
+    #[test]
+    fn parts_do_not_run_into_each_other() {
+        let id = Uuid::from_u128(7);
+        assert_ne!(effect_id(id, "ab", "c", "d"), effect_id(id, "a", "bc", "d"));
+        assert_eq!(effect_id(id, "webhook", "deliver", "e1"), effect_id(id, "webhook", "deliver", "e1"));
+        assert_ne!(event_id_for_key("a", "k"), event_id_for_key("b", "k"));
+    }
+}
