@@ -113,7 +113,9 @@ pub enum PartitionFault {
         high: i64,
     },
     /// Parking or dead-lettering kept failing, so nothing behind it may go on.
-    #[error("{topic}/{partition}@{offset} can be written neither to its retry nor to its dead-letter topic: {why}")]
+    #[error(
+        "{topic}/{partition}@{offset} can be written neither to its retry nor to its dead-letter topic: {why}"
+    )]
     CannotPutAside {
         /// The source topic.
         topic: String,

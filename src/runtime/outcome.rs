@@ -59,13 +59,8 @@ pub enum SkipReason {
 
 impl SkipReason {
     /// Every reason, for initialising metrics.
-    pub const ALL: [Self; 5] = [
-        Self::Tombstone,
-        Self::UnknownType,
-        Self::Filtered,
-        Self::Duplicate,
-        Self::TargetGone,
-    ];
+    pub const ALL: [Self; 5] =
+        [Self::Tombstone, Self::UnknownType, Self::Filtered, Self::Duplicate, Self::TargetGone];
 
     /// The name used in logs, metrics and stores.
     pub fn as_str(self) -> &'static str {
@@ -91,10 +86,7 @@ pub struct Failure {
 impl Failure {
     /// A failure of `class`, told by `message`.
     pub fn new(class: ErrorClass, message: impl Into<String>) -> Self {
-        Self {
-            class,
-            message: message.into(),
-        }
+        Self { class, message: message.into() }
     }
 }
 

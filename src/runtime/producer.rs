@@ -136,10 +136,7 @@ impl Producer {
     pub async fn send(&self, record: OutRecord) -> Result<Delivered, ProduceError> {
         let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
         for (key, value) in record.headers.iter() {
-            headers = headers.insert(Header {
-                key,
-                value: value.map(AsRef::<[u8]>::as_ref),
-            });
+            headers = headers.insert(Header { key, value: value.map(AsRef::<[u8]>::as_ref) });
         }
         let mut out = FutureRecord::<[u8], [u8]>::to(&record.topic).headers(headers);
         if let Some(partition) = record.partition {
@@ -155,10 +152,7 @@ impl Producer {
             out = out.timestamp(timestamp);
         }
         match self.inner.send(out, QUEUE_WAIT).await {
-            Ok(delivery) => Ok(Delivered {
-                partition: delivery.partition,
-                offset: delivery.offset,
-            }),
+            Ok(delivery) => Ok(Delivered { partition: delivery.partition, offset: delivery.offset }),
             Err((error, _message)) => Err(self.explain(&record, &error)),
         }
     }
@@ -173,11 +167,14 @@ impl Producer {
         let topic = record.topic.to_string();
         let why = error.to_string();
         match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidMessageSize) => ProduceError::TooLarge {
-                topic,
-                bytes: record.payload.as_ref().map_or(0, Bytes::len) + record.key.as_ref().map_or(0, Bytes::len),
-                limit: self.max_message_bytes,
-            },
+            Some(RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidMessageSize) => {
+                ProduceError::TooLarge {
+                    topic,
+                    bytes: record.payload.as_ref().map_or(0, Bytes::len)
+                        + record.key.as_ref().map_or(0, Bytes::len),
+                    limit: self.max_message_bytes,
+                }
+            }
             Some(
                 RDKafkaErrorCode::UnknownTopic
                 | RDKafkaErrorCode::UnknownPartition

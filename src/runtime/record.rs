@@ -21,11 +21,7 @@ impl Headers {
 
     /// The value of the last header called `name`, as Kafka's own clients read it; a null value is `None`.
     pub fn last(&self, name: &str) -> Option<&Bytes> {
-        self.0
-            .iter()
-            .rev()
-            .find(|(key, _)| key == name)
-            .and_then(|(_, value)| value.as_ref())
+        self.0.iter().rev().find(|(key, _)| key == name).and_then(|(_, value)| value.as_ref())
     }
 
     /// The value of the last header called `name` when it is UTF-8.
@@ -59,10 +55,7 @@ impl Headers {
     }
 
     fn bytes(&self) -> usize {
-        self.0
-            .iter()
-            .map(|(name, value)| name.len() + value.as_ref().map_or(0, Bytes::len))
-            .sum()
+        self.0.iter().map(|(name, value)| name.len() + value.as_ref().map_or(0, Bytes::len)).sum()
     }
 }
 

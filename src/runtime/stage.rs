@@ -90,10 +90,7 @@ pub trait StoreStage: Send + Sync + 'static {
     fn name(&self) -> &str;
 
     /// The stored position (the next offset to handle), or `None` when this partition was never handled.
-    fn position(
-        &self,
-        at: &SourcePartition,
-    ) -> impl Future<Output = Result<Option<i64>, Failure>> + Send;
+    fn position(&self, at: &SourcePartition) -> impl Future<Output = Result<Option<i64>, Failure>> + Send;
 
     /// Stores one batch of a partition, all or nothing.
     fn store(

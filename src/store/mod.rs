@@ -6,8 +6,10 @@
 
 mod database;
 mod error;
+pub mod history;
 pub mod migrations;
 pub mod outbox;
+pub mod personal;
 pub mod positions;
 mod value;
 

@@ -24,8 +24,8 @@ pub struct Message {
     pub topic: String,
     /// The partition, where it matters (a dead letter stays in its partition); else the key decides.
     pub partition: Option<i32>,
-    /// The record's key (Debezium: `aggregateid`).
-    pub key: String,
+    /// The record's key (Debezium: `aggregateid`); `None` is a record without one.
+    pub key: Option<Vec<u8>>,
     /// The CloudEvents type, for readers of the table.
     pub kind: String,
     /// The record's value as it goes over the wire; `None` is a null value.
@@ -53,20 +53,23 @@ pub async fn append(tx: &mut Transaction, message: &Message, now_ms: i64) -> Res
     let headers: Vec<(&str, String)> =
         message.headers.iter().map(|(name, value)| (name.as_str(), STANDARD.encode(value))).collect();
     let headers = serde_json::to_string(&headers).map_err(|error| StoreError::Data(error.to_string()))?;
+    let (text_key, exact_key) = columns_of(message.key.as_deref());
     tx.execute(
-        "INSERT INTO outbox (id, tenant_id, aggregatetype, aggregateid, type, payload, partition, headers, bucket, created_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (id) DO NOTHING",
+        "INSERT INTO outbox (id, tenant_id, aggregatetype, aggregateid, type, payload, partition, headers, bucket,
+                             created_at, exact_key)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT (id) DO NOTHING",
         &[
             message.id.into(),
             message.tenant.as_str().into(),
             message.topic.as_str().into(),
-            message.key.as_str().into(),
+            text_key.as_str().into(),
             message.kind.as_str().into(),
             message.payload.clone().into(),
             message.partition.map(i64::from).into(),
             headers.into(),
-            bucket(&message.topic, &message.key).into(),
+            bucket(&message.topic, &text_key).into(),
             now_ms.into(),
+            exact_key.into(),
         ],
     )
     .await?;
@@ -136,6 +139,20 @@ pub async fn depth(db: &Database) -> Result<(i64, Option<i64>), StoreError> {
     row.map_or(Ok((0, None)), |row| Ok((row.int("depth")?, row.opt_int("oldest")?)))
 }
 
+/// The columns of a key: its text, and its bytes where the text doesn't tell them.
+fn columns_of(key: Option<&[u8]>) -> (String, Option<Vec<u8>>) {
+    match key.map(|key| (key, std::str::from_utf8(key))) {
+        None => (String::new(), None),
+        Some((_, Ok(text))) if !text.is_empty() && !text.contains('\0') => (text.to_owned(), None),
+        Some((key, _)) => (String::from_utf8_lossy(key).replace('\0', "\u{fffd}"), Some(key.to_vec())),
+    }
+}
+
+/// What [`columns_of`] wrote.
+fn key_of(text: String, exact: Option<Vec<u8>>) -> Option<Vec<u8>> {
+    exact.or_else(|| (!text.is_empty()).then(|| text.into_bytes()))
+}
+
 /// The bucket of a key: FNV-1a over topic and key, the same in every process and version.
 fn bucket(topic: &str, key: &str) -> i64 {
     let hash = topic.bytes().chain([0]).chain(key.bytes()).fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
@@ -166,7 +183,7 @@ fn stored(row: &Row) -> Result<Stored, StoreError> {
                 .map(i32::try_from)
                 .transpose()
                 .map_err(|error| corrupt("partition", error.to_string()))?,
-            key: row.text("aggregateid")?,
+            key: key_of(row.text("aggregateid")?, row.opt_bytes("exact_key")?),
             kind: row.text("type")?,
             payload: row.opt_bytes("payload")?,
             headers,
@@ -185,7 +202,7 @@ mod tests {
             tenant: "shop".to_owned(),
             topic: "orders.events".to_owned(),
             partition: Some(4),
-            key: key.to_owned(),
+            key: Some(key.as_bytes().to_vec()),
             kind: kind.to_owned(),
             payload: Some(vec![0, 1, 255]),
             headers: vec![("ce_id".to_owned(), b"x".to_vec()), ("raw".to_owned(), vec![0, 255])],
@@ -215,6 +232,17 @@ mod tests {
             assert_eq!(rest.messages[0].created_at, 6, "the repeat changed nothing");
         })
         .await;
+    }
+
+    #[test]
+    fn every_key_comes_back_byte_for_byte() {
+        let keys: [Option<&[u8]>; 6] =
+            [None, Some(b""), Some(b"o-1"), Some("ö".as_bytes()), Some(b"a\0b"), Some(&[0xff, 0])];
+        for key in keys {
+            let (text, exact) = columns_of(key);
+            assert!(!text.contains('\0'), "PostgreSQL's text holds no NUL");
+            assert_eq!(key_of(text, exact).as_deref(), key);
+        }
     }
 
     #[tokio::test]

@@ -17,14 +17,9 @@ impl Schedule {
     /// `attempts` attempts with doubling delays: `first` × 2^(n−1), at most `longest`.
     pub fn doubling(attempts: u32, first: Duration, longest: Duration) -> Self {
         let steps = attempts.saturating_sub(1).min(64);
-        let delays = (0..steps)
-            .map(|step| first.saturating_mul(2u32.saturating_pow(step)).min(longest))
-            .collect();
-        Self {
-            attempts: attempts.max(1),
-            delays,
-            jitter_percent: 10,
-        }
+        let delays =
+            (0..steps).map(|step| first.saturating_mul(2u32.saturating_pow(step)).min(longest)).collect();
+        Self { attempts: attempts.max(1), delays, jitter_percent: 10 }
     }
 
     /// How long to wait after attempt number `attempt` (from 1) failed; `None` when it was the last. `seed` is

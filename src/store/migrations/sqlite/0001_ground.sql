@@ -10,13 +10,15 @@ CREATE TABLE stage_offsets (
 );
 
 -- What is to be published, written with the effects that it tells of. Column names follow Debezium's
--- outbox event router; aggregatetype is the topic, aggregateid the key.
+-- outbox event router; aggregatetype is the topic, aggregateid the key (exact_key holds a key that text
+-- can't tell: not UTF-8, or empty; an empty aggregateid without it is no key).
 CREATE TABLE outbox (
     sequence      INTEGER PRIMARY KEY AUTOINCREMENT,
     id            TEXT   NOT NULL UNIQUE,
     tenant_id     TEXT   NOT NULL,
     aggregatetype TEXT   NOT NULL,
     aggregateid   TEXT   NOT NULL,
+    exact_key     BLOB,
     type          TEXT   NOT NULL,
     payload       BLOB,
     partition     BIGINT,

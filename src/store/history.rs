@@ -1,0 +1,426 @@
+//! The history: every event of every order, once, and each order as it is now.
+//!
+//! A version counts the events of one order from 1, in the order in which they took effect. An event is kept
+//! masked, with the personal values sealed beside it (see [`super::personal`]).
+
+use serde_json::Value as Json;
+
+use super::{Database, Engine, Row, StoreError, Transaction, Value, personal};
+use crate::crypto::{Sealed, Vault};
+
+/// An event to be kept.
+#[derive(Debug, Clone)]
+pub struct NewEvent {
+    /// The tenant.
+    pub tenant: String,
+    /// The order.
+    pub order_id: String,
+    /// Its place among the order's events, from 1.
+    pub version: i64,
+    /// The event id.
+    pub event_id: String,
+    /// The dotted type.
+    pub kind: String,
+    /// The registry's id of the schema it was written with.
+    pub schema_id: i64,
+    /// When it happened, epoch milliseconds.
+    pub occurred_at: i64,
+    /// What it belongs to.
+    pub correlation_id: Option<String>,
+    /// What led to it.
+    pub causation_id: Option<String>,
+    /// The system that published it.
+    pub source: Option<String>,
+    /// The topic, partition and offset it came from.
+    pub coordinates: (String, i32, i64),
+    /// SHA-256 of the record's value.
+    pub payload_hash: Vec<u8>,
+    /// The event as JSON, masked.
+    pub masked: String,
+    /// The personal values, sealed.
+    pub personal: String,
+}
+
+/// An event as it was kept.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredEvent {
+    /// Its place among the order's events, from 1.
+    pub version: i64,
+    /// The event id.
+    pub event_id: String,
+    /// The dotted type.
+    pub kind: String,
+    /// When it was kept, epoch milliseconds.
+    pub recorded_at: i64,
+    /// The event as JSON, masked.
+    pub event: Json,
+    personal: String,
+}
+
+impl StoredEvent {
+    /// The event with its personal values, for those who may see them.
+    ///
+    /// # Errors
+    /// When what is stored can't be read.
+    pub fn unmasked(&self, vault: &Vault, tenant: &str) -> Result<Json, personal::PersonalError> {
+        let mut event = self.event.clone();
+        personal::open(vault, tenant, &mut event, &self.personal)?;
+        Ok(event)
+    }
+}
+
+/// An order as it is now.
+#[derive(Debug, Clone)]
+pub struct OrderRow {
+    /// The tenant.
+    pub tenant: String,
+    /// The order.
+    pub order_id: String,
+    /// How many events it has.
+    pub version: i64,
+    /// Its status.
+    pub status: String,
+    /// The number that people know it by.
+    pub order_number: Option<i64>,
+    /// The buyer's user id.
+    pub buyer_id: Option<String>,
+    /// The seller's user id.
+    pub seller_id: Option<String>,
+    /// The folded state as JSON, sealed for [`state_subject`].
+    pub state: Sealed,
+}
+
+/// Whom an order's sealed state is about: the order as such stands for its parties.
+pub fn state_subject<'a>(tenant: &'a str, order_id: &'a str) -> crate::crypto::Subject<'a> {
+    crate::crypto::Subject::Person { tenant, person: order_id }
+}
+
+/// Which of an order's events to give.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// Only these dotted types; empty is all.
+    pub kinds: Vec<String>,
+    /// Only what happened at or after this, epoch milliseconds.
+    pub from_ms: Option<i64>,
+    /// Only what happened before this, epoch milliseconds.
+    pub to_ms: Option<i64>,
+    /// Only versions below this one (for paging).
+    pub before_version: Option<i64>,
+}
+
+/// The hashes of those of `ids` (tenant, event id) that are kept already.
+///
+/// # Errors
+/// As the database says.
+pub async fn known(
+    tx: &mut Transaction,
+    ids: &[(&str, &str)],
+) -> Result<Vec<(String, String, Vec<u8>)>, StoreError> {
+    let rows = match tx.engine() {
+        Engine::Postgres => {
+            tx.rows(
+                "SELECT e.tenant_id, e.event_id, e.payload_hash
+                 FROM UNNEST($1::TEXT[], $2::TEXT[]) AS asked (tenant_id, event_id)
+                 JOIN order_events e ON e.tenant_id = asked.tenant_id AND e.event_id = asked.event_id",
+                &columns(ids),
+            )
+            .await?
+        }
+        Engine::Sqlite => {
+            let mut rows = Vec::new();
+            for (tenant, id) in ids {
+                let found = tx
+                    .row(
+                        "SELECT tenant_id, event_id, payload_hash FROM order_events WHERE tenant_id = $1 AND event_id = $2",
+                        &[(*tenant).into(), (*id).into()],
+                    )
+                    .await?;
+                rows.extend(found);
+            }
+            rows
+        }
+    };
+    rows.iter()
+        .map(|row| Ok((row.text("tenant_id")?, row.text("event_id")?, row.bytes("payload_hash")?)))
+        .collect()
+}
+
+/// Those of `orders` (tenant, order id) that are known, locked until the transaction ends.
+///
+/// # Errors
+/// As the database says.
+pub async fn lock_orders(tx: &mut Transaction, orders: &[(&str, &str)]) -> Result<Vec<OrderRow>, StoreError> {
+    let rows = match tx.engine() {
+        Engine::Postgres => {
+            tx.rows(
+                "SELECT o.* FROM UNNEST($1::TEXT[], $2::TEXT[]) AS asked (tenant_id, order_id)
+                 JOIN orders o ON o.tenant_id = asked.tenant_id AND o.order_id = asked.order_id
+                 ORDER BY o.tenant_id, o.order_id FOR UPDATE OF o",
+                &columns(orders),
+            )
+            .await?
+        }
+        Engine::Sqlite => {
+            let mut rows = Vec::new();
+            for (tenant, order) in orders {
+                rows.extend(tx.row(ORDER, &[(*tenant).into(), (*order).into()]).await?);
+            }
+            rows
+        }
+    };
+    rows.iter().map(order_row).collect()
+}
+
+/// Adds events.
+///
+/// # Errors
+/// As the database says; a version or event id that is taken is [`StoreError::Constraint`].
+pub async fn add(tx: &mut Transaction, events: &[NewEvent], now_ms: i64) -> Result<(), StoreError> {
+    let columns = event_columns(events, now_ms);
+    match tx.engine() {
+        Engine::Postgres => {
+            let arrays: Vec<Value> = columns.into_iter().map(Column::into_array).collect();
+            tx.execute(
+                "INSERT INTO order_events (tenant_id, order_id, version, event_id, event_type, schema_id, occurred_at,
+                     recorded_at, correlation_id, causation_id, source, topic, partition, record_offset, payload_hash,
+                     event, personal)
+                 SELECT * FROM UNNEST($1::TEXT[], $2::TEXT[], $3::BIGINT[], $4::TEXT[], $5::TEXT[], $6::BIGINT[],
+                     $7::BIGINT[], $8::BIGINT[], $9::TEXT[], $10::TEXT[], $11::TEXT[], $12::TEXT[], $13::BIGINT[],
+                     $14::BIGINT[], $15::BYTEA[], $16::TEXT[], $17::TEXT[])",
+                &arrays,
+            )
+            .await?;
+        }
+        Engine::Sqlite => {
+            for index in 0..events.len() {
+                let values: Vec<Value> = columns.iter().map(|column| column.value(index)).collect();
+                tx.execute(
+                    "INSERT INTO order_events (tenant_id, order_id, version, event_id, event_type, schema_id,
+                         occurred_at, recorded_at, correlation_id, causation_id, source, topic, partition,
+                         record_offset, payload_hash, event, personal)
+                     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
+                    &values,
+                )
+                .await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Writes orders as they are now.
+///
+/// # Errors
+/// As the database says.
+pub async fn save_orders(tx: &mut Transaction, orders: &[OrderRow], now_ms: i64) -> Result<(), StoreError> {
+    let columns = order_columns(orders, now_ms);
+    match tx.engine() {
+        Engine::Postgres => {
+            let arrays: Vec<Value> = columns.into_iter().map(Column::into_array).collect();
+            tx.execute(
+                "INSERT INTO orders (tenant_id, order_id, version, status, order_number, buyer_id, seller_id, state, updated_at)
+                 SELECT * FROM UNNEST($1::TEXT[], $2::TEXT[], $3::BIGINT[], $4::TEXT[], $5::BIGINT[], $6::TEXT[],
+                     $7::TEXT[], $8::BYTEA[], $9::BIGINT[])
+                 ON CONFLICT (tenant_id, order_id) DO UPDATE SET version = excluded.version, status = excluded.status,
+                     order_number = excluded.order_number, buyer_id = excluded.buyer_id,
+                     seller_id = excluded.seller_id, state = excluded.state, updated_at = excluded.updated_at",
+                &arrays,
+            )
+            .await?;
+        }
+        Engine::Sqlite => {
+            for index in 0..orders.len() {
+                let values: Vec<Value> = columns.iter().map(|column| column.value(index)).collect();
+                tx.execute(
+                    "INSERT INTO orders (tenant_id, order_id, version, status, order_number, buyer_id, seller_id, state,
+                         updated_at)
+                     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+                     ON CONFLICT (tenant_id, order_id) DO UPDATE SET version = excluded.version,
+                         status = excluded.status, order_number = excluded.order_number, buyer_id = excluded.buyer_id,
+                         seller_id = excluded.seller_id, state = excluded.state, updated_at = excluded.updated_at",
+                    &values,
+                )
+                .await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// An order as it is now, or `None` when it isn't known.
+///
+/// # Errors
+/// As the database says.
+pub async fn order(db: &Database, tenant: &str, order_id: &str) -> Result<Option<OrderRow>, StoreError> {
+    db.row(ORDER, &[tenant.into(), order_id.into()]).await?.as_ref().map(order_row).transpose()
+}
+
+/// Up to `limit` events of an order, newest first.
+///
+/// # Errors
+/// As the database says.
+pub async fn events(
+    db: &Database,
+    tenant: &str,
+    order_id: &str,
+    filter: &Filter,
+    limit: i64,
+) -> Result<Vec<StoredEvent>, StoreError> {
+    let mut values = filter_values(tenant, order_id, filter)?;
+    values.extend([filter.before_version.unwrap_or(i64::MAX).into(), limit.into()]);
+    let sql = match db.engine() {
+        Engine::Postgres => {
+            "SELECT version, event_id, event_type, recorded_at, event, personal FROM order_events
+             WHERE tenant_id = $1 AND order_id = $2 AND occurred_at >= $3 AND occurred_at < $4
+               AND ($5 = '[]' OR event_type IN (SELECT jsonb_array_elements_text($5::JSONB))) AND version < $6
+             ORDER BY version DESC LIMIT $7"
+        }
+        Engine::Sqlite => {
+            "SELECT version, event_id, event_type, recorded_at, event, personal FROM order_events
+             WHERE tenant_id = $1 AND order_id = $2 AND occurred_at >= $3 AND occurred_at < $4
+               AND ($5 = '[]' OR event_type IN (SELECT value FROM json_each($5))) AND version < $6
+             ORDER BY version DESC LIMIT $7"
+        }
+    };
+    db.rows(sql, &values).await?.iter().map(stored_event).collect()
+}
+
+/// How many events of an order pass `filter`, whatever the page.
+///
+/// # Errors
+/// As the database says.
+pub async fn count(db: &Database, tenant: &str, order_id: &str, filter: &Filter) -> Result<i64, StoreError> {
+    let values = filter_values(tenant, order_id, filter)?;
+    let sql = match db.engine() {
+        Engine::Postgres => {
+            "SELECT COUNT(*) AS events FROM order_events
+             WHERE tenant_id = $1 AND order_id = $2 AND occurred_at >= $3 AND occurred_at < $4
+               AND ($5 = '[]' OR event_type IN (SELECT jsonb_array_elements_text($5::JSONB)))"
+        }
+        Engine::Sqlite => {
+            "SELECT COUNT(*) AS events FROM order_events
+             WHERE tenant_id = $1 AND order_id = $2 AND occurred_at >= $3 AND occurred_at < $4
+               AND ($5 = '[]' OR event_type IN (SELECT value FROM json_each($5)))"
+        }
+    };
+    db.row(sql, &values).await?.map_or(Ok(0), |row| row.int("events"))
+}
+
+const ORDER: &str = "SELECT * FROM orders WHERE tenant_id = $1 AND order_id = $2";
+
+fn filter_values(tenant: &str, order_id: &str, filter: &Filter) -> Result<Vec<Value>, StoreError> {
+    let kinds = serde_json::to_string(&filter.kinds).map_err(|error| StoreError::Data(error.to_string()))?;
+    Ok(vec![
+        tenant.into(),
+        order_id.into(),
+        filter.from_ms.unwrap_or(i64::MIN).into(),
+        filter.to_ms.unwrap_or(i64::MAX).into(),
+        kinds.into(),
+    ])
+}
+
+fn stored_event(row: &Row) -> Result<StoredEvent, StoreError> {
+    let event = serde_json::from_str(&row.text("event")?)
+        .map_err(|error| StoreError::Corrupt { column: "event".to_owned(), reason: error.to_string() })?;
+    Ok(StoredEvent {
+        version: row.int("version")?,
+        event_id: row.text("event_id")?,
+        kind: row.text("event_type")?,
+        recorded_at: row.int("recorded_at")?,
+        event,
+        personal: row.text("personal")?,
+    })
+}
+
+fn order_row(row: &Row) -> Result<OrderRow, StoreError> {
+    Ok(OrderRow {
+        tenant: row.text("tenant_id")?,
+        order_id: row.text("order_id")?,
+        version: row.int("version")?,
+        status: row.text("status")?,
+        order_number: row.opt_int("order_number")?,
+        buyer_id: row.opt_text("buyer_id")?,
+        seller_id: row.opt_text("seller_id")?,
+        state: row.sealed("state")?,
+    })
+}
+
+/// One column of many rows: as an array for PostgreSQL's UNNEST, or value by value for SQLite.
+enum Column {
+    Texts(Vec<Option<String>>),
+    Ints(Vec<Option<i64>>),
+    Blobs(Vec<Option<Vec<u8>>>),
+}
+
+impl Column {
+    fn texts<T>(rows: &[T], of: impl Fn(&T) -> &str) -> Self {
+        Self::Texts(rows.iter().map(|row| Some(of(row).to_owned())).collect())
+    }
+
+    fn optional_texts<T>(rows: &[T], of: impl Fn(&T) -> &Option<String>) -> Self {
+        Self::Texts(rows.iter().map(|row| of(row).clone()).collect())
+    }
+
+    fn ints<T>(rows: &[T], of: impl Fn(&T) -> i64) -> Self {
+        Self::Ints(rows.iter().map(|row| Some(of(row))).collect())
+    }
+
+    fn into_array(self) -> Value {
+        match self {
+            Self::Texts(values) => Value::Texts(values),
+            Self::Ints(values) => Value::Ints(values),
+            Self::Blobs(values) => Value::Blobs(values),
+        }
+    }
+
+    fn value(&self, row: usize) -> Value {
+        match self {
+            Self::Texts(values) => Value::Text(values[row].clone()),
+            Self::Ints(values) => Value::Int(values[row]),
+            Self::Blobs(values) => Value::Bytes(values[row].clone()),
+        }
+    }
+}
+
+fn columns(pairs: &[(&str, &str)]) -> [Value; 2] {
+    [Column::texts(pairs, |pair| pair.0).into_array(), Column::texts(pairs, |pair| pair.1).into_array()]
+}
+
+fn event_columns(events: &[NewEvent], now_ms: i64) -> [Column; 17] {
+    [
+        Column::texts(events, |event| &event.tenant),
+        Column::texts(events, |event| &event.order_id),
+        Column::ints(events, |event| event.version),
+        Column::texts(events, |event| &event.event_id),
+        Column::texts(events, |event| &event.kind),
+        Column::ints(events, |event| event.schema_id),
+        Column::ints(events, |event| event.occurred_at),
+        Column::ints(events, |_| now_ms),
+        Column::optional_texts(events, |event| &event.correlation_id),
+        Column::optional_texts(events, |event| &event.causation_id),
+        Column::optional_texts(events, |event| &event.source),
+        Column::texts(events, |event| &event.coordinates.0),
+        Column::ints(events, |event| i64::from(event.coordinates.1)),
+        Column::ints(events, |event| event.coordinates.2),
+        Column::Blobs(events.iter().map(|event| Some(event.payload_hash.clone())).collect()),
+        Column::texts(events, |event| &event.masked),
+        Column::texts(events, |event| &event.personal),
+    ]
+}
+
+fn order_columns(orders: &[OrderRow], now_ms: i64) -> [Column; 9] {
+    [
+        Column::texts(orders, |order| &order.tenant),
+        Column::texts(orders, |order| &order.order_id),
+        Column::ints(orders, |order| order.version),
+        Column::texts(orders, |order| &order.status),
+        Column::Ints(orders.iter().map(|order| order.order_number).collect()),
+        Column::optional_texts(orders, |order| &order.buyer_id),
+        Column::optional_texts(orders, |order| &order.seller_id),
+        Column::Blobs(orders.iter().map(|order| Some(order.state.as_bytes().to_vec())).collect()),
+        Column::ints(orders, |_| now_ms),
+    ]
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,111 @@
+//! The history over both engines.
+
+use serde_json::json;
+
+use super::*;
+use crate::store::testing::each_engine;
+
+fn event(tenant: &str, version: i64, kind: &str) -> NewEvent {
+    NewEvent {
+        tenant: tenant.to_owned(),
+        order_id: "o-1".to_owned(),
+        version,
+        event_id: format!("e-{version}"),
+        kind: kind.to_owned(),
+        schema_id: 7,
+        occurred_at: version * 100,
+        correlation_id: Some("c".to_owned()),
+        causation_id: None,
+        source: None,
+        coordinates: ("orders.events".to_owned(), 3, version),
+        payload_hash: vec![1, 2],
+        masked: json!({"n": version, "email": "***"}).to_string(),
+        personal: "{}".to_owned(),
+    }
+}
+
+fn order(tenant: &str, version: i64) -> OrderRow {
+    OrderRow {
+        tenant: tenant.to_owned(),
+        order_id: "o-1".to_owned(),
+        version,
+        status: "paid".to_owned(),
+        order_number: None,
+        buyer_id: Some(format!("buyer-of-{tenant}")),
+        seller_id: None,
+        state: Sealed::from_bytes(vec![9]),
+    }
+}
+
+async fn three_events(db: &Database, tenant: &str) {
+    let mut tx = db.begin().await.unwrap();
+    let events = [
+        event(tenant, 1, "order.created"),
+        event(tenant, 2, "order.paid"),
+        event(tenant, 3, "order.shipped"),
+    ];
+    add(&mut tx, &events, 1_000).await.unwrap();
+    save_orders(&mut tx, &[order(tenant, 2)], 1_000).await.unwrap();
+    save_orders(&mut tx, &[order(tenant, 3)], 1_001).await.unwrap();
+    tx.commit().await.unwrap();
+}
+
+#[tokio::test]
+async fn events_come_newest_first_filtered_and_by_page() {
+    each_engine(async |db| {
+        three_events(&db, "shop").await;
+        let versions = async |filter: Filter, limit| {
+            let found = events(&db, "shop", "o-1", &filter, limit).await.unwrap();
+            (
+                found.iter().map(|event| event.version).collect::<Vec<_>>(),
+                count(&db, "shop", "o-1", &filter).await.unwrap(),
+            )
+        };
+        assert_eq!(versions(Filter::default(), 2).await, (vec![3, 2], 3));
+        assert_eq!(versions(Filter { before_version: Some(2), ..Filter::default() }, 2).await, (vec![1], 3));
+        let kinds = vec!["order.paid".to_owned(), "order.shipped".to_owned()];
+        assert_eq!(versions(Filter { kinds, ..Filter::default() }, 9).await, (vec![3, 2], 2));
+        let window = Filter { from_ms: Some(200), to_ms: Some(300), ..Filter::default() };
+        assert_eq!(versions(window, 9).await, (vec![2], 1));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_event_or_version_is_kept_once() {
+    each_engine(async |db| {
+        three_events(&db, "shop").await;
+        for repeated in
+            [event("shop", 3, "order.paid"), NewEvent { version: 4, ..event("shop", 3, "order.paid") }]
+        {
+            let mut tx = db.begin().await.unwrap();
+            let refused = add(&mut tx, &[repeated], 1).await.unwrap_err();
+            assert!(refused.is_records_fault(), "{refused}");
+        }
+        let mut tx = db.begin().await.unwrap();
+        let known = known(&mut tx, &[("shop", "e-2"), ("shop", "e-9"), ("other", "e-2")]).await.unwrap();
+        assert_eq!(known, [("shop".to_owned(), "e-2".to_owned(), vec![1, 2])]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn tenants_with_equal_order_ids_see_nothing_of_each_other() {
+    each_engine(async |db| {
+        three_events(&db, "shop").await;
+        three_events(&db, "market").await;
+        let mut tx = db.begin().await.unwrap();
+        let locked = lock_orders(&mut tx, &[("market", "o-1"), ("nobody", "o-1")]).await.unwrap();
+        assert_eq!(locked.len(), 1);
+        assert_eq!(locked[0].buyer_id.as_deref(), Some("buyer-of-market"));
+        drop(tx);
+        assert_eq!(order_of(&db, "shop").await.version, 3);
+        assert_eq!(order_of(&db, "shop").await.buyer_id.as_deref(), Some("buyer-of-shop"));
+        assert_eq!(count(&db, "nobody", "o-1", &Filter::default()).await.unwrap(), 0);
+    })
+    .await;
+}
+
+async fn order_of(db: &Database, tenant: &str) -> OrderRow {
+    super::order(db, tenant, "o-1").await.unwrap().expect("the order is known")
+}
