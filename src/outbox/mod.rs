@@ -1,1 +1,9 @@
-//! Publishes what the store's outbox holds.
+//! Publishes what the stages wrote into the outbox, at least once and in order per key.
+//!
+//! Rows are found by being there, never by `sequence > last seen`: transactions don't commit in the order of
+//! their sequences. A row is deleted after Kafka has acknowledged it; a process that dies in between publishes
+//! it again, under the same id. Debezium may relay the table instead of us, but never both at once.
+
+mod relay;
+
+pub use relay::{Relay, RelayOptions};

@@ -85,6 +85,15 @@ pub struct Claim {
     lock: Option<Transaction>,
 }
 
+/// The buckets that hold messages.
+///
+/// # Errors
+/// As the database says.
+pub async fn waiting_buckets(db: &Database) -> Result<Vec<i64>, StoreError> {
+    let rows = db.rows("SELECT DISTINCT bucket FROM outbox", &[]).await?;
+    rows.iter().map(|row| row.int("bucket")).collect()
+}
+
 /// Claims up to `limit` of the oldest messages of `bucket`; `None` when another process has it.
 ///
 /// # Errors
@@ -123,8 +132,16 @@ impl Claim {
             None if published.is_empty() => return Ok(()),
             None => db.begin().await?,
         };
-        for sequence in published {
-            tx.execute("DELETE FROM outbox WHERE sequence = $1", &[(*sequence).into()]).await?;
+        match tx.engine() {
+            Engine::Postgres => {
+                let sequences = Value::Ints(published.iter().copied().map(Some).collect());
+                tx.execute("DELETE FROM outbox WHERE sequence = ANY($1::BIGINT[])", &[sequences]).await?;
+            }
+            Engine::Sqlite => {
+                for sequence in published {
+                    tx.execute("DELETE FROM outbox WHERE sequence = $1", &[(*sequence).into()]).await?;
+                }
+            }
         }
         tx.commit().await
     }
