@@ -42,6 +42,7 @@ kafka_start_container() {
     -e "KAFKA_LISTENERS=PLAINTEXT://:$PORT_KAFKA,CONTROLLER://:9093" \
     -e "KAFKA_ADVERTISED_LISTENERS=PLAINTEXT://127.0.0.1:$PORT_KAFKA" \
     -e 'KAFKA_CONTROLLER_QUORUM_VOTERS=1@localhost:9093' \
+    -e "CLUSTER_ID=$(kafka_cluster_id)" -e KAFKA_LOG_DIRS=/var/lib/kafka/data \
     -e "KAFKA_HEAP_OPTS=-Xmx${ORDERFLOW_DEV_KAFKA_HEAP:-512m}" \
     "apache/kafka:$(pinned kafka)" >>"$STATE_DIR/kafka/log" 2>&1
 }
