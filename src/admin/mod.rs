@@ -1,1 +1,6 @@
-//! (room of admin)
+//! What operators do, and what the command line and the HTTP API do on their behalf.
+//!
+//! [`topology`] compares the declared topics with a broker and creates what is missing. What must not live
+//! here: how a command is typed or how a result is printed.
+
+pub mod topology;

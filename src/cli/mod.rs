@@ -1,1 +1,63 @@
-//! (room of cli)
+//! The command line: one file per command, each an `Args` and a `run`.
+//!
+//! A command reads the configuration, makes the parts that it needs, does its work through the rooms of the
+//! library and prints the result. What must not live here: anything that the HTTP API or the demo would have
+//! to do again.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+mod config;
+mod context;
+mod exit;
+mod output;
+mod token;
+mod topology;
+
+use context::Context;
+pub use exit::{Exit, Fault};
+
+/// What is typed after `orderflow`.
+#[derive(Debug, Parser)]
+#[command(
+    name = "orderflow",
+    version,
+    about = "Turns a stream of order events into everything that has to happen next",
+    propagate_version = true,
+    arg_required_else_help = true,
+    after_help = "Exit codes: 0 fine, 1 the work had failures, 2 usage, 64 bad configuration, 69 a needed service is \
+                  unavailable, 70 internal fault, 75 the shutdown deadline passed with work undone (it will be repeated)."
+)]
+pub struct Cli {
+    /// The configuration file [default: orderflow.toml, if there is one]
+    #[arg(long, global = true, value_name = "FILE", env = "ORDERFLOW_CONFIG")]
+    config: Option<PathBuf>,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Compare the declared topics with the broker's, and create what is missing
+    Topology(topology::Args),
+    /// Make a signed token for development
+    Token(token::Args),
+    /// Show which settings apply and where they come from
+    Config(config::Args),
+}
+
+/// Runs one command and tells on stderr, in one sentence, what went wrong.
+pub async fn run(cli: Cli) -> Exit {
+    let context = Context::new(cli.config);
+    let ended = match cli.command {
+        Command::Topology(args) => topology::run(args, &context).await,
+        Command::Token(args) => token::run(args, &context),
+        Command::Config(args) => config::run(&args, &context),
+    };
+    ended.unwrap_or_else(|fault| {
+        output::complain(&fault.sentence);
+        fault.exit
+    })
+}

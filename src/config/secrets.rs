@@ -1,0 +1,106 @@
+//! Which settings are secret: where they may be read from, how they are shown, which are refused.
+
+use figment::value::{Dict, Value};
+
+use super::ConfigError;
+use crate::topology::layers::Layer;
+
+/// Settings that are never printed and may come from a file (`jwt_secret_file`).
+const SECRETS: &[(&str, &str)] = &[
+    ("registry", "password"),
+    ("store", "url"),
+    ("store", "encryption_key"),
+    ("http", "jwt_secret"),
+    ("http", "metrics_token"),
+    ("smtp", "password"),
+];
+
+/// librdkafka properties that may come from a file (`"sasl.password.file"`).
+const SECRET_PROPERTIES: &[&str] =
+    &["sasl.password", "ssl.key.password", "ssl.keystore.password", "sasl.oauthbearer.client.secret"];
+
+/// Words in a librdkafka property's name by which its value is hidden: better one too many.
+const HIDDEN_WORDS: &[&str] = &["password", "secret", "ssl.key.pem", "oauthbearer.config", "token"];
+
+/// What a secret begins with when it stands in an example or belongs to `orderflow demo`.
+const DEMO_PREFIX: &str = "demo-";
+
+/// Secrets that everybody tries first.
+const WELL_KNOWN: &[&str] =
+    &["secret", "changeme", "change-me", "password", "your-secret-key", "default-secret"];
+
+/// Replaces each `<secret>_file` of the layer by what the file holds, without its last line break.
+pub(super) fn from_files(layer: &mut Layer) -> Result<(), ConfigError> {
+    let name = layer.name.clone();
+    for (section, key) in SECRETS {
+        if let Some(Value::Dict(_, values)) = layer.values.get_mut(*section) {
+            replace(values, key, &format!("{key}_file"), section, &name)?;
+        }
+    }
+    if let Some(Value::Dict(_, kafka)) = layer.values.get_mut("kafka")
+        && let Some(Value::Dict(_, properties)) = kafka.get_mut("properties")
+    {
+        for key in SECRET_PROPERTIES {
+            replace(properties, key, &format!("{key}.file"), "kafka.properties", &name)?;
+        }
+    }
+    Ok(())
+}
+
+fn replace(
+    values: &mut Dict,
+    key: &str,
+    file_key: &str,
+    section: &str,
+    layer: &str,
+) -> Result<(), ConfigError> {
+    let Some(named) = values.remove(file_key) else { return Ok(()) };
+    let Value::String(tag, path) = named else {
+        return Err(ConfigError(format!("`{section}.{file_key}` in {layer} must be a path")));
+    };
+    if path.is_empty() {
+        return Ok(());
+    }
+    if values.get(key).and_then(Value::as_str).is_some_and(|text| !text.is_empty()) {
+        let sentence =
+            format!("`{section}.{key}` and `{section}.{file_key}` are both set in {layer}; keep one");
+        return Err(ConfigError(sentence));
+    }
+    let text = std::fs::read_to_string(&path).map_err(|error| {
+        ConfigError(format!(
+            "the file {path}, named by `{section}.{file_key}` in {layer}, can't be read: {error}"
+        ))
+    })?;
+    values.insert(key.to_owned(), Value::String(tag, text.trim_end_matches(['\r', '\n']).to_owned()));
+    Ok(())
+}
+
+/// Whether the value of this setting is hidden when the configuration is shown.
+pub(super) fn is_hidden(path: &[String]) -> bool {
+    match path {
+        [section, key] => SECRETS.iter().any(|(s, k)| s == section && k == key) && key != "url",
+        [section, properties, key] => {
+            section == "kafka"
+                && properties == "properties"
+                && HIDDEN_WORDS.iter().any(|word| key.contains(word))
+        }
+        _ => false,
+    }
+}
+
+/// `text` without the password that a URL in it may carry.
+pub(super) fn without_password(text: &str) -> String {
+    match url::Url::parse(text) {
+        Ok(mut url) if url.password().is_some() => match url.set_password(Some("***")) {
+            Ok(()) => url.to_string(),
+            Err(()) => "«redacted»".to_owned(),
+        },
+        Ok(_) | Err(_) => text.to_owned(),
+    }
+}
+
+/// Whether this is a secret that others know: one of `orderflow demo`, of an example, or everybody's first.
+pub(super) fn is_known_to_all(secret: &str) -> bool {
+    let lower = secret.to_lowercase();
+    lower.starts_with(DEMO_PREFIX) || WELL_KNOWN.contains(&lower.as_str())
+}

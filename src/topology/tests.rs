@@ -1,0 +1,131 @@
+//! What a topology file may say, and how it is refused.
+
+use std::time::Duration;
+
+use super::*;
+use crate::event::EventType;
+
+const SMALL: &str = r#"
+name: small
+topics:
+  orders.events:
+    about: all of them
+    key: order id
+    partitions: 3
+    retention: 1d
+    events: [{ types: ["*"], publishers: [service] }]
+stages:
+  history: { about: keeps, kind: store, source: orders.events, takes: ["*"], objective: { within: 5s, lag: 1m } }
+"#;
+
+fn refused(layers: &[&str]) -> String {
+    let layers: Vec<_> = layers.iter().map(|text| ("the file test.yaml", *text)).collect();
+    Topology::from_yaml(&layers).expect_err("the topology must be refused").to_string()
+}
+
+#[test]
+fn the_built_in_topology_and_the_demo_overlay_are_sound() {
+    let topology = Topology::built_in().expect("built-in topology");
+    let webhook = topology.stage("webhook").expect("webhook stage");
+    assert_eq!(webhook.retry_topic.as_deref(), Some("orders.events.webhook.retry"));
+    assert_eq!(&*webhook.dead_letters, "orders.events.webhook.dlq");
+    assert_eq!(&*webhook.group, "orderflow.webhook");
+    assert_eq!(webhook.retry.as_ref().map(|policy| policy.attempts), Some(8));
+    assert_eq!(topology.stage("history").and_then(|stage| stage.retry_topic.clone()), None);
+    assert_eq!(topology.topic_of(EventType::OrderCreated).id, "orders.events");
+    assert_eq!(topology.topic_of(EventType::JobFailed).id, "jobs.events");
+    assert!(topology.may_publish("service", EventType::OrderPaid));
+    assert!(!topology.may_publish("buyer", EventType::OrderPaid));
+
+    let demo = Topology::demo().expect("demo topology");
+    assert!(demo.name.starts_with("demo"));
+    let delays = &demo.stage("webhook").and_then(|stage| stage.retry.clone()).expect("policy").delays;
+    assert_eq!(delays, &[Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(5)]);
+}
+
+#[test]
+fn retry_and_dead_letter_topics_follow_the_source_and_never_expire() {
+    let topology = Topology::built_in().expect("built-in topology");
+    let source = topology.topic("orders.events").expect("source");
+    for ending in ["retry", "dlq"] {
+        let derived = topology.topic(&format!("orders.events.webhook.{ending}")).expect("derived topic");
+        assert_eq!(derived.partitions, source.partitions);
+        assert_eq!(derived.settings()["retention.ms"], "-1");
+        assert_eq!(derived.settings()["cleanup.policy"], "delete");
+        assert_eq!(derived.max_message_bytes, source.max_message_bytes + HEADER_ROOM_BYTES);
+    }
+}
+
+#[test]
+fn a_prefix_stands_before_every_topic_and_group_on_the_broker() {
+    let topology =
+        Topology::from_yaml(&[("file", SMALL), ("overlay", "topic_prefix: t1.")]).expect("topology");
+    let stage = topology.stage("history").expect("stage");
+    assert_eq!(&*stage.source, "t1.orders.events");
+    assert_eq!(&*stage.group, "t1.orderflow.history");
+    assert_eq!(&*stage.dead_letters, "t1.orders.events.history.dlq");
+    assert_eq!(
+        topology.topic_on_broker("t1.orders.events").map(|topic| topic.id.as_str()),
+        Some("orders.events")
+    );
+    assert!(topology.topic_on_broker("orders.events").is_none());
+}
+
+#[test]
+fn an_overlay_wins_key_by_key() {
+    let overlay = "topics: { orders.events: { partitions: 7 } }";
+    let topology = Topology::from_yaml(&[("file", SMALL), ("overlay", overlay)]).expect("topology");
+    let topic = topology.topic("orders.events").expect("topic");
+    assert_eq!((topic.partitions, topic.about.as_str()), (7, "all of them"));
+}
+
+#[test]
+fn a_mistyped_key_is_answered_with_the_nearest_known_one_and_its_place() {
+    let message = refused(&[SMALL, "topics: { orders.events: { partitons: 7 } }"]);
+    assert!(message.contains("`topics.orders.events.partitons` in the file test.yaml"), "{message}");
+    assert!(message.contains("nearest known key is `partitions`"), "{message}");
+}
+
+#[test]
+fn contradictions_are_told_all_at_once() {
+    let overlay = r#"
+topics:
+  more.events: { about: x, key: k, retention: forever, events: [{ types: ["order.*"], publishers: [servise] }] }
+stages:
+  webhook: { about: x, kind: effect, source: order.events, takes: ["*"], objective: { within: 1s, lag: 1s } }
+  other:
+    { about: x, kind: store, source: orders.events, group: orderflow.history, takes: [order.creatd], objective: { within: 1s, lag: 1s } }
+"#;
+    let message = refused(&[SMALL, overlay]);
+    for part in [
+        "unknown role `servise`; the nearest is `service`",
+        "`order.created` is listed twice",
+        "`webhook` reads the unknown topic `order.events`; the nearest is `orders.events`",
+        "share the group `orderflow.history`",
+        "order.creatd",
+    ] {
+        assert!(message.contains(part), "{part} is missing in: {message}");
+    }
+}
+
+#[test]
+fn stages_say_what_their_kind_needs() {
+    let overlay = r#"
+stages:
+  webhook: { about: x, kind: effect, source: orders.events, takes: ["*"], objective: { within: 1s, lag: 1s } }
+"#;
+    assert!(refused(&[SMALL, overlay]).contains("`webhook` needs a `retry` policy"));
+    let overlay = "topics: { a.retry: { about: x, key: k, retention: 1d, records: [X] } }";
+    assert!(refused(&[SMALL, overlay]).contains("can't be declared"));
+    let overlay = "topic_prefix: 'no spaces '";
+    assert!(refused(&[SMALL, overlay]).contains("is no name for a topic or group"));
+}
+
+#[test]
+fn the_last_delay_repeats_until_the_attempts_are_used_up() {
+    let demo = Topology::demo().expect("demo topology");
+    let policy = demo.stage("webhook").and_then(|stage| stage.retry.clone()).expect("policy");
+    assert_eq!(policy.delay_after(1), Some(Duration::from_millis(200)));
+    assert_eq!(policy.delay_after(7), Some(Duration::from_secs(5)));
+    assert_eq!(policy.delay_after(8), None);
+}
