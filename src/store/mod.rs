@@ -4,13 +4,17 @@
 //! stored sealed (see [`crate::crypto`]). Writers take a [`Transaction`], readers a [`Database`]. What must
 //! not live here: decisions. A subject stores and finds; what to store is the stages' business.
 
+pub mod conversations;
 mod database;
+pub mod disputes;
 mod error;
 pub mod history;
 pub mod migrations;
+pub mod notifications;
 pub mod outbox;
 pub mod personal;
 pub mod positions;
+mod text_enum;
 mod value;
 
 #[cfg(test)]

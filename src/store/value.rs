@@ -144,6 +144,17 @@ impl Row {
         self.get(column)
     }
 
+    /// TEXT NOT NULL that holds a UUID.
+    ///
+    /// # Errors
+    /// See [`Row::text`]; also when it isn't one.
+    pub fn uuid(&self, column: &str) -> Result<uuid::Uuid, StoreError> {
+        self.text(column)?.parse().map_err(|_| StoreError::Corrupt {
+            column: column.to_owned(),
+            reason: "it isn't a UUID".to_owned(),
+        })
+    }
+
     /// BIGINT NOT NULL.
     ///
     /// # Errors
