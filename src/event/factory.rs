@@ -113,9 +113,12 @@ macro_rules! constructors {
         impl Factory {
             $(
                 $(#[doc = $doc])*
-                #[expect(clippy::too_many_arguments, reason = "one argument per field that the schema requires")]
+                #[allow(clippy::too_many_arguments, reason = "one argument per field that the schema requires")]
                 pub fn $name(&self, order_id: impl Into<String>, now_ms: i64, $($field: impl Into<$type>),*) -> $record {
-                    $record { meta: self.meta(order_id, now_ms), $($field: $field.into(),)* ..Default::default() }
+                    let mut record = $record::default();
+                    record.meta = self.meta(order_id, now_ms);
+                    $(record.$field = $field.into();)*
+                    record
                 }
             )*
         }

@@ -8,7 +8,6 @@
 use serde_json::{Map, Value};
 
 use super::mask;
-use super::record::EventMeta;
 use super::schema::{AvroRecord, RecordSchema};
 use super::shape::{FieldShape, Shape};
 use super::table::{RecordMaker, RecordVisitor};
@@ -107,7 +106,7 @@ fn render_field(field: &FieldShape, value: &Value, masking: Masking) -> Option<V
     let masking = match masking {
         Masking::On if field.personal => Masking::Hidden,
         Masking::On if names_something => Masking::Off,
-        other => other,
+        Masking::On | Masking::Off | Masking::Hidden => masking,
     };
     render(&field.shape, value, masking)
 }

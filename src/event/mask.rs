@@ -56,11 +56,8 @@ fn candidate_end(bytes: &[u8], start: usize) -> Option<usize> {
 fn looks_like_card(run: &str) -> bool {
     let groups: Vec<&str> = run.split([' ', '-']).collect();
     let lengths: Vec<usize> = groups.iter().map(|g| g.len()).collect();
-    let printed = match lengths.as_slice() {
-        [13..=19] => true,
-        [4, 4, 4, 1..=4] | [4, 4, 4, 4, 1..=3] | [4, 6, 4..=5] => true,
-        _ => false,
-    };
+    let printed =
+        matches!(lengths.as_slice(), [13..=19] | [4, 4, 4, 1..=4] | [4, 4, 4, 4, 1..=3] | [4, 6, 4..=5]);
     let digits: Vec<u32> = run.chars().filter_map(|c| c.to_digit(10)).collect();
     printed && matches!(digits.first(), Some(2..=6)) && luhn(&digits)
 }

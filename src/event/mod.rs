@@ -12,27 +12,32 @@
 //! - [`event_id_or_coordinates`], [`effect_id`] (`identity.rs`): names that survive crash and replay.
 //! - [`headers`], [`TraceParent`] (`trace.rs`): what travels beside the record.
 //! - [`RecordSchema`] (`schema.rs`): the one canonical text per record, and the subject it is registered under.
+//! - [`Codec`] (`codec.rs`) and [`Registry`] (`registry.rs`): bytes on the wire, and whose schema they follow.
 //!
 //! This module knows nothing of Kafka, of stores, or of what anyone does because of an event.
 
+mod codec;
 mod factory;
 mod identity;
 mod json;
 mod mask;
 mod name;
 mod record;
+mod registry;
 mod schema;
 mod shape;
 mod table;
 mod time;
 mod trace;
 
+pub use codec::{Codec, DecodeError, Decoded, EncodeError, Peeked};
 pub use factory::{Factory, random_event_id};
 pub use identity::{effect_id, event_id_for_key, event_id_or_coordinates};
 pub use json::{Defaults, FieldError, FieldErrors, record_to_json};
 pub use mask::card_numbers;
 pub use name::UnknownEventType;
 pub use record::*;
+pub use registry::{RegisteredVersion, Registry, RegistryError, RegistryOptions};
 pub use schema::{AvroRecord, RecordSchema, internal, published};
 pub use table::{Event, EventRecord, EventType};
 pub use time::{epoch_ms, rfc3339};

@@ -7,7 +7,8 @@
 use super::record::*;
 use super::schema::{self, AvroRecord, RecordSchema};
 
-/// Makes the enums from rows of `Record = "dotted.name", order|bare, [aliases]`. `order` rows carry a snapshot.
+/// Makes the enums from rows of `Record = "dotted.name", order|job|bare, [aliases]`. `order` rows carry a
+/// snapshot, `job` rows are keyed by their job.
 macro_rules! event_table {
     ($( $(#[doc = $doc:literal])* $record:ident = $name:literal, $shape:ident, [$($alias:literal),*]; )*) => {
         /// The type of an event. Closed: a type that isn't here is unknown, and is skipped and counted.
@@ -88,6 +89,11 @@ macro_rules! event_table {
                 match self { $(Event::$record(_record) => event_table!(@set $shape _record _snapshot),)* }
             }
 
+            /// The Kafka key: the job id for job events, the order id for all others.
+            pub fn key(&self) -> &str {
+                match self { $(Event::$record(record) => event_table!(@key $shape record),)* }
+            }
+
             /// Applies `visit` to the record, whatever its type.
             pub(super) fn visit<V: RecordVisitor>(&self, visit: V) -> V::Output {
                 match self { $(Event::$record(record) => visit.record(record.as_ref()),)* }
@@ -124,11 +130,13 @@ macro_rules! event_table {
         )*
     };
     (@snapshot order) => { true };
-    (@snapshot bare) => { false };
+    (@snapshot $other:ident) => { false };
     (@get order $record:ident) => { $record.order.as_ref() };
-    (@get bare $record:ident) => { None };
+    (@get $other:ident $record:ident) => { None };
     (@set order $record:ident $snapshot:ident) => { $record.order = Some($snapshot) };
-    (@set bare $record:ident $snapshot:ident) => { () };
+    (@set $other:ident $record:ident $snapshot:ident) => { () };
+    (@key job $record:ident) => { &$record.job_id };
+    (@key $other:ident $record:ident) => { &$record.meta.order_id };
 }
 
 /// What every event's record can do.
@@ -218,13 +226,13 @@ event_table! {
     /// A mail was accepted by its provider.
     EmailSent = "email.sent", bare, [];
     /// Work was put into a queue.
-    JobEnqueued = "job.enqueued", bare, [];
+    JobEnqueued = "job.enqueued", job, [];
     /// A worker took up a job.
-    JobStarted = "job.started", bare, [];
+    JobStarted = "job.started", job, [];
     /// A worker finished a job.
-    JobCompleted = "job.completed", bare, [];
+    JobCompleted = "job.completed", job, [];
     /// A worker gave up on a job.
-    JobFailed = "job.failed", bare, [];
+    JobFailed = "job.failed", job, [];
 }
 
 impl EventType {
@@ -247,18 +255,5 @@ impl EventType {
     /// Whether the type lives on the topic of jobs, keyed by job id.
     pub fn is_job(self) -> bool {
         self.as_str().starts_with("job.")
-    }
-}
-
-impl Event {
-    /// The Kafka key: the job id for job events, the order id for all others.
-    pub fn key(&self) -> &str {
-        match self {
-            Event::JobEnqueued(job) => &job.job_id,
-            Event::JobStarted(job) => &job.job_id,
-            Event::JobCompleted(job) => &job.job_id,
-            Event::JobFailed(job) => &job.job_id,
-            other => &other.meta().order_id,
-        }
     }
 }
