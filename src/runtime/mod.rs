@@ -9,17 +9,30 @@
 //!
 //! Generic: it knows records, lanes and targets, but no orders and no store.
 
+mod backoff;
+mod consumer;
 mod error;
+mod leave;
+mod offsets;
 mod options;
 mod outcome;
 mod producer;
+mod progress;
+mod reader;
+mod rebalance;
 mod record;
 pub mod retry;
 mod stage;
+mod start;
+mod store;
 
 pub use error::{Ended, PartitionFault, RunError};
 pub use options::{KafkaOptions, Role, RuntimeOptions, StageSpec, StartAt};
 pub use outcome::{CursorId, ErrorClass, Failure, Intake, Outcome, SkipReason};
 pub use producer::{Delivered, OutRecord, ProduceError, Producer};
+pub use progress::{Balance, PartitionProgress, PartitionState, Progress, StageHandle};
+pub use reader::{ReadError, ReadFrom, TopicReader};
 pub use record::{Headers, Record, SourcePartition};
 pub use stage::{EffectStage, StoreBatch, StoreFault, StoreStage, Stored, Task, TaskSpec};
+pub use start::{Environment, start_store_stage};
+pub use store::run_store_stage;

@@ -1,0 +1,256 @@
+//! What happens when the group gives partitions to this member or takes them away.
+//!
+//! Superset assignment: whoever owns source partition p also assigns retry partition p, with exactly the same
+//! extras on the way in and out. Everything assigned is paused until the engine has started it. A revoke asks
+//! the engine to drain, waits for its answer (with a deadline, the one time that the poll thread waits for
+//! user work), commits, and lets go.
+
+use std::collections::BTreeMap;
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, RebalanceProtocol};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::statistics::Statistics;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::types::RDKafkaRespErr;
+
+use super::desk::{Position, Side};
+use super::gauge::Gauge;
+use super::{Event, Links, Owned};
+
+/// How long the engine may take to answer a revoke beyond its drain deadline.
+const DRAIN_MARGIN: Duration = Duration::from_secs(1);
+/// How long commits are tried again in a revoke while the group is between generations.
+const COMMIT_PATIENCE: Duration = Duration::from_secs(2);
+
+/// The rebalance side of one consumer client.
+pub(crate) struct Membership {
+    pub(super) links: Links,
+    pub(super) book: Mutex<Book>,
+}
+
+/// Which partitions are ours.
+#[derive(Debug, Default)]
+pub(super) struct Book {
+    pub(super) owned: BTreeMap<i32, Owned>,
+    /// Assigned, but their positions are not looked up yet.
+    pub(super) fresh: Vec<i32>,
+    /// True while the consumer is closed on purpose: the engine has drained before.
+    pub(super) closing: bool,
+}
+
+impl Membership {
+    pub(super) fn new(links: Links) -> Self {
+        Self { links, book: Mutex::default() }
+    }
+
+    pub(super) fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The given source partitions and the retry partitions of the same number.
+    fn superset(&self, partitions: &[i32]) -> TopicPartitionList {
+        let mut list = TopicPartitionList::new();
+        for &partition in partitions {
+            list.add_partition(&self.links.source, partition);
+            if let Some(retry) = &self.links.retry {
+                list.add_partition(retry, partition);
+            }
+        }
+        list
+    }
+
+    fn given(&self, list: &TopicPartitionList) -> Vec<i32> {
+        list.elements()
+            .iter()
+            .filter(|element| element.topic() == &*self.links.source)
+            .map(|element| element.partition())
+            .collect()
+    }
+
+    fn assigned(&self, consumer: &BaseConsumer<Self>, partitions: &[i32]) {
+        let all = self.superset(partitions);
+        let taken = match consumer.rebalance_protocol() {
+            RebalanceProtocol::Cooperative => consumer.incremental_assign(&all),
+            RebalanceProtocol::Eager | RebalanceProtocol::None => consumer.assign(&all),
+        };
+        // Nothing flows before the engine knows the partition and has said where to start.
+        if let Err(error) = taken.and_then(|()| consumer.pause(&all)) {
+            tracing::error!(%error, ?partitions, "an assignment could not be taken up");
+        }
+        self.count("assign");
+        tracing::info!(stage = %self.links.stage, ?partitions, "partitions assigned");
+        let mut book = self.book();
+        for &partition in partitions {
+            let generation = self.links.next_generation();
+            book.owned.insert(partition, Owned::new(generation, Arc::new(Gauge::default())));
+            book.fresh.push(partition);
+        }
+    }
+
+    fn revoked(&self, consumer: &BaseConsumer<Self>, partitions: &[i32]) {
+        let lost = consumer.assignment_lost();
+        self.count(if lost { "lost" } else { "revoke" });
+        let closing = self.book().closing;
+        if !closing {
+            tracing::info!(stage = %self.links.stage, ?partitions, lost, "partitions revoked");
+            let positions = self.drain(partitions, lost);
+            if !lost {
+                self.links.desk.commit(&positions);
+                self.commit_patiently(consumer);
+            }
+        }
+        {
+            let mut book = self.book();
+            for partition in partitions {
+                book.owned.remove(partition);
+                self.links.desk.forget(*partition);
+            }
+            book.fresh.retain(|partition| !partitions.contains(partition));
+        }
+        let all = self.superset(partitions);
+        let left = match consumer.rebalance_protocol() {
+            RebalanceProtocol::Cooperative => consumer.incremental_unassign(&all),
+            RebalanceProtocol::Eager | RebalanceProtocol::None => consumer.unassign(),
+        };
+        if let Err(error) = left {
+            tracing::error!(%error, ?partitions, "partitions could not be let go");
+        }
+    }
+
+    /// Asks the engine to end its work on `partitions`, and waits for the positions to commit.
+    pub(super) fn drain(&self, partitions: &[i32], lost: bool) -> Vec<Position> {
+        let generations: Vec<(i32, u64)> = {
+            let book = self.book();
+            let known = partitions.iter();
+            known.filter_map(|number| Some((*number, book.owned.get(number)?.generation))).collect()
+        };
+        let within = if lost { Duration::ZERO } else { self.links.revoke_drain };
+        let deadline = Instant::now() + within;
+        let (reply, answer) = sync_channel(1);
+        let asked =
+            self.links.events.blocking_send(Event::Revoked { partitions: generations, deadline, reply });
+        if asked.is_err() {
+            return Vec::new();
+        }
+        while Instant::now() < deadline + DRAIN_MARGIN {
+            self.links.tick();
+            match answer.recv_timeout(Duration::from_millis(100)) {
+                Ok(positions) => return positions,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Vec::new(),
+            }
+        }
+        tracing::error!(stage = %self.links.stage, ?partitions, "the engine did not answer a revoke in time");
+        Vec::new()
+    }
+
+    fn commit_patiently(&self, consumer: &BaseConsumer<Self>) {
+        let deadline = Instant::now() + COMMIT_PATIENCE;
+        while self.commit(consumer) == Committed::TryAgain && Instant::now() < deadline {
+            self.links.tick();
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Commits everything pending in one request. Skipped while the assignment is lost: a static member that
+    /// commits then is fenced for good.
+    pub(super) fn commit(&self, consumer: &BaseConsumer<Self>) -> Committed {
+        let positions = self.links.desk.pending();
+        if positions.is_empty() || consumer.assignment_lost() {
+            return Committed::Settled;
+        }
+        let list = match self.list_of(&positions) {
+            Ok(list) => list,
+            Err(error) => {
+                tracing::error!(%error, "positions can't be listed");
+                return Committed::Settled;
+            }
+        };
+        match consumer.commit(&list, CommitMode::Sync) {
+            Ok(()) => {
+                self.links.desk.note_committed(&positions);
+                Committed::Settled
+            }
+            Err(error) => {
+                let passing = matches!(
+                    error.rdkafka_error_code(),
+                    Some(RDKafkaErrorCode::RebalanceInProgress | RDKafkaErrorCode::IllegalGeneration)
+                );
+                if passing {
+                    tracing::debug!(%error, "the group is between generations; committing again shortly");
+                } else {
+                    tracing::warn!(stage = %self.links.stage, %error, "positions were not committed; trying again");
+                }
+                Committed::TryAgain
+            }
+        }
+    }
+
+    fn list_of(&self, positions: &[Position]) -> Result<TopicPartitionList, KafkaError> {
+        let mut list = TopicPartitionList::with_capacity(positions.len());
+        for position in positions {
+            let topic = match position.side {
+                Side::Source => Some(&self.links.source),
+                Side::Retry => self.links.retry.as_ref(),
+            };
+            if let Some(topic) = topic {
+                list.add_partition_offset(topic, position.partition, Offset::Offset(position.offset))?;
+            }
+        }
+        Ok(list)
+    }
+
+    fn count(&self, kind: &str) {
+        self.links.metrics.rebalances.with_label_values(&[&*self.links.group, kind]).inc();
+    }
+}
+
+/// How a commit went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Committed {
+    /// Nothing is left to do now.
+    Settled,
+    /// Not taken; the positions stay pending.
+    TryAgain,
+}
+
+impl ClientContext for Membership {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = false;
+
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        tracing::debug!(?level, facility, message, "kafka client");
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "kafka client error");
+    }
+
+    /// Ends of the partitions as the last fetch saw them, for the lag.
+    fn stats(&self, statistics: Statistics) {
+        let Some(topic) = statistics.topics.get(&*self.links.source) else { return };
+        let book = self.book();
+        for (number, owned) in &book.owned {
+            if let Some(partition) = topic.partitions.get(number)
+                && partition.hi_offset >= 0
+            {
+                owned.gauge.note_end(partition.hi_offset);
+            }
+        }
+    }
+}
+
+impl ConsumerContext for Membership {
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, kind: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        let partitions = self.given(list);
+        if kind == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
+            self.assigned(consumer, &partitions);
+        } else {
+            self.revoked(consumer, &partitions);
+        }
+    }
+}

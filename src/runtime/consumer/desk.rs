@@ -1,0 +1,189 @@
+//! What the engine asks of its poll thread: positions to commit, partitions to start or stop, the end.
+//!
+//! A desk, not a queue: orders are kept per partition and the newest replaces the older, so it is bounded by
+//! the number of partitions and nobody waits on it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// One of the two topics that a member reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Side {
+    /// The source topic.
+    Source,
+    /// The stage's retry topic.
+    Retry,
+}
+
+/// A position to commit: the next offset to be handled after a restart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Position {
+    /// Of which topic.
+    pub(crate) side: Side,
+    /// Of which partition.
+    pub(crate) partition: i32,
+    /// The next offset.
+    pub(crate) offset: i64,
+}
+
+/// Lets a partition flow, from its committed position or from another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Start {
+    /// Which partition.
+    pub(crate) partition: i32,
+    /// Under which assignment; an order for an older one is void.
+    pub(crate) generation: u64,
+    /// Read the source from here instead of the committed position.
+    pub(crate) from: Option<i64>,
+}
+
+/// Orders of one engine for its poll thread.
+#[derive(Debug, Default)]
+pub(crate) struct Desk {
+    orders: Mutex<Orders>,
+    ticked_ms: AtomicI64,
+}
+
+#[derive(Debug, Default)]
+struct Orders {
+    pending: BTreeMap<(Side, i32), i64>,
+    committed: BTreeMap<(Side, i32), i64>,
+    starts: Vec<Start>,
+    stopped: BTreeSet<i32>,
+    close: bool,
+}
+
+impl Desk {
+    /// Hands in positions to commit: one consistent snapshot of everything that moved.
+    pub(crate) fn commit(&self, snapshot: &[Position]) {
+        let mut orders = self.lock();
+        for position in snapshot {
+            let slot = (position.side, position.partition);
+            if orders.committed.get(&slot) != Some(&position.offset) {
+                orders.pending.insert(slot, position.offset);
+            }
+        }
+    }
+
+    /// Lets an assigned partition flow.
+    pub(crate) fn start(&self, start: Start) {
+        self.lock().starts.push(start);
+    }
+
+    /// Reads no more of this partition's source until it is assigned again.
+    pub(crate) fn stop(&self, partition: i32) {
+        self.lock().stopped.insert(partition);
+    }
+
+    /// Ends the member: commit what is pending, leave the group.
+    pub(crate) fn close(&self) {
+        self.lock().close = true;
+    }
+
+    /// When the poll thread last went round, in epoch milliseconds (invariant 5, ownership).
+    pub(crate) fn ticked_ms(&self) -> i64 {
+        self.ticked_ms.load(Ordering::Relaxed)
+    }
+
+    /// True when every position that was handed in is committed.
+    pub(crate) fn is_committed(&self) -> bool {
+        self.lock().pending.is_empty()
+    }
+
+    pub(super) fn tick(&self, now_ms: i64) {
+        self.ticked_ms.store(now_ms, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        self.lock().close
+    }
+
+    pub(super) fn take_starts(&self) -> Vec<Start> {
+        std::mem::take(&mut self.lock().starts)
+    }
+
+    pub(super) fn is_stopped(&self, partition: i32) -> bool {
+        self.lock().stopped.contains(&partition)
+    }
+
+    pub(super) fn pending(&self) -> Vec<Position> {
+        let orders = self.lock();
+        orders
+            .pending
+            .iter()
+            .map(|(&(side, partition), &offset)| Position { side, partition, offset })
+            .collect()
+    }
+
+    pub(super) fn note_committed(&self, positions: &[Position]) {
+        let mut orders = self.lock();
+        for position in positions {
+            let slot = (position.side, position.partition);
+            orders.committed.insert(slot, position.offset);
+            if orders.pending.get(&slot) == Some(&position.offset) {
+                orders.pending.remove(&slot);
+            }
+        }
+    }
+
+    /// Takes the unchanged positions of the retry topic up again, so that the group doesn't forget them.
+    pub(super) fn renew_retry(&self) {
+        let mut orders = self.lock();
+        let kept: Vec<_> = orders
+            .committed
+            .iter()
+            .filter(|((side, _), _)| *side == Side::Retry)
+            .map(|(&slot, &offset)| (slot, offset))
+            .collect();
+        for (slot, offset) in kept {
+            orders.pending.entry(slot).or_insert(offset);
+        }
+    }
+
+    /// Forgets what belongs to a partition that is no longer ours.
+    pub(super) fn forget(&self, partition: i32) {
+        let mut orders = self.lock();
+        orders.pending.retain(|(_, number), _| *number != partition);
+        orders.committed.retain(|(_, number), _| *number != partition);
+        orders.starts.retain(|start| start.partition != partition);
+        orders.stopped.remove(&partition);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Orders> {
+        self.orders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(side: Side, offset: i64) -> Position {
+        Position { side, partition: 3, offset }
+    }
+
+    #[test]
+    fn only_positions_that_moved_are_committed_and_the_newest_wins() {
+        let desk = Desk::default();
+        desk.commit(&[at(Side::Source, 5), at(Side::Retry, 1)]);
+        let sent = desk.pending();
+        desk.commit(&[at(Side::Source, 6), at(Side::Retry, 1)]);
+        desk.note_committed(&sent);
+        assert_eq!(desk.pending(), vec![at(Side::Source, 6)]);
+        desk.commit(&[at(Side::Retry, 1)]);
+        assert_eq!(desk.pending(), vec![at(Side::Source, 6)]);
+    }
+
+    #[test]
+    fn unchanged_retry_positions_are_renewed_and_a_lost_partition_is_forgotten() {
+        let desk = Desk::default();
+        desk.commit(&[at(Side::Source, 5), at(Side::Retry, 1)]);
+        desk.note_committed(&desk.pending());
+        assert!(desk.is_committed());
+        desk.renew_retry();
+        assert_eq!(desk.pending(), vec![at(Side::Retry, 1)]);
+        desk.forget(3);
+        assert!(desk.is_committed());
+    }
+}

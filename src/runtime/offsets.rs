@@ -1,0 +1,143 @@
+//! Which offsets of a partition are complete, and how far it may be committed.
+//!
+//! Pure. Invariant 1 (completion) rests on this: [`Tracker::committable`] never passes an offset that was
+//! delivered and isn't complete. Offsets that were never delivered between two delivered ones (transaction
+//! markers, aborted batches) count as complete. An offset may complete before it is delivered: that is our own
+//! append to a retry partition, done before it was read back.
+
+use std::collections::BTreeMap;
+
+/// The contiguous watermark of one partition and the completed runs above it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Tracker {
+    /// Everything below is complete.
+    watermark: i64,
+    /// Everything below was delivered, or will never be.
+    delivered: i64,
+    /// Completed runs above the watermark: first offset → offset behind the last. Never touching.
+    runs: BTreeMap<i64, i64>,
+}
+
+impl Tracker {
+    /// Starts at `position`, the next offset to be delivered.
+    pub(crate) fn new(position: i64) -> Self {
+        Self { watermark: position, delivered: position, runs: BTreeMap::new() }
+    }
+
+    /// Notes that `offset` was delivered. Answers false when it needs no work: delivered before, or complete.
+    pub(crate) fn deliver(&mut self, offset: i64) -> bool {
+        if offset < self.delivered {
+            return false;
+        }
+        if offset > self.delivered {
+            self.complete_run(self.delivered, offset);
+        }
+        self.delivered = offset + 1;
+        !self.is_complete(offset)
+    }
+
+    /// Notes that `offset` is complete; saying it again changes nothing.
+    pub(crate) fn complete(&mut self, offset: i64) {
+        self.complete_run(offset, offset + 1);
+    }
+
+    /// True when `offset` is complete.
+    pub(crate) fn is_complete(&self, offset: i64) -> bool {
+        offset < self.watermark
+            || self.runs.range(..=offset).next_back().is_some_and(|(_, &end)| offset < end)
+    }
+
+    /// The offset to commit: the next one to be handled after a restart.
+    pub(crate) fn committable(&self) -> i64 {
+        self.watermark
+    }
+
+    /// Completes `start..end`, joining what it touches.
+    fn complete_run(&mut self, start: i64, end: i64) {
+        let (mut start, mut end) = (start.max(self.watermark), end);
+        if start >= end {
+            return;
+        }
+        if let Some((&first, &last)) = self.runs.range(..=start).next_back()
+            && last >= start
+        {
+            start = first;
+            end = end.max(last);
+            self.runs.remove(&first);
+        }
+        while let Some((&first, &last)) = self.runs.range(start..=end).next() {
+            end = end.max(last);
+            self.runs.remove(&first);
+        }
+        if start == self.watermark {
+            self.watermark = end;
+        } else {
+            self.runs.insert(start, end);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn offsets_that_are_never_delivered_do_not_hold_the_watermark() {
+        let mut tracker = Tracker::new(10);
+        assert!(tracker.deliver(10));
+        assert!(tracker.deliver(14));
+        tracker.complete(14);
+        assert_eq!(tracker.committable(), 10);
+        tracker.complete(10);
+        assert_eq!(tracker.committable(), 15);
+    }
+
+    #[test]
+    fn an_append_that_completes_before_it_is_read_back_needs_no_work_then() {
+        let mut tracker = Tracker::new(5);
+        tracker.complete(7);
+        assert_eq!(tracker.committable(), 5);
+        assert!(tracker.deliver(5));
+        assert!(tracker.deliver(6));
+        assert!(!tracker.deliver(7));
+        tracker.complete(6);
+        tracker.complete(5);
+        assert_eq!(tracker.committable(), 8);
+    }
+
+    proptest! {
+        /// Invariant 1, against sets: gaps in delivery, completion in any order, repeats.
+        #[test]
+        fn the_watermark_never_passes_an_open_offset(
+            base in 0i64..100,
+            steps in prop::collection::vec((0i64..4, any::<prop::sample::Index>()), 1..200),
+        ) {
+            let mut tracker = Tracker::new(base);
+            let mut open = BTreeSet::new();
+            let mut next = base;
+            for (step, pick) in steps {
+                if step < 2 || open.is_empty() {
+                    next += step;
+                    prop_assert!(tracker.deliver(next));
+                    open.insert(next);
+                    next += 1;
+                } else {
+                    let offset = *open.iter().nth(pick.index(open.len())).expect("in range");
+                    open.remove(&offset);
+                    tracker.complete(offset);
+                    tracker.complete(offset);
+                }
+                let expected = open.first().copied().unwrap_or(next);
+                prop_assert_eq!(tracker.committable(), expected);
+                for offset in base..next {
+                    prop_assert_eq!(tracker.is_complete(offset), !open.contains(&offset));
+                }
+                prop_assert!(tracker.runs.len() <= open.len() + 1);
+            }
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! A real Kafka: topics of a test's own, records in, members of groups.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use orderflow::clock::Clock;
+use orderflow::runtime::{
+    Environment, KafkaOptions, OutRecord, Producer, ReadFrom, Record, Role, RuntimeOptions, StageSpec,
+    StartAt, TopicReader,
+};
+use orderflow::telemetry::Metrics;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+
+/// A corner of the real Kafka with names that no other test uses.
+pub(crate) struct TestKafka {
+    pub(crate) options: KafkaOptions,
+    pub(crate) producer: Producer,
+    tag: String,
+}
+
+impl TestKafka {
+    pub(crate) fn new(subject: &str) -> Self {
+        let options = KafkaOptions {
+            bootstrap_servers: super::service("ORDERFLOW_TEST_KAFKA"),
+            session_timeout: Duration::from_secs(6),
+            heartbeat_interval: Duration::from_millis(500),
+            ..KafkaOptions::default()
+        };
+        let producer = Producer::new(&options).expect("settings are accepted");
+        let tag = format!("t.{subject}.{}", uuid::Uuid::now_v7().simple());
+        Self { options, producer, tag }
+    }
+
+    pub(crate) fn name(&self, part: &str) -> String {
+        format!("{}.{part}", self.tag)
+    }
+
+    pub(crate) async fn create(&self, topics: &[String], partitions: i32) {
+        let admin: AdminClient<DefaultClientContext> =
+            self.options.client_config(Role::Admin).create().expect("settings are accepted");
+        let new: Vec<_> =
+            topics.iter().map(|name| NewTopic::new(name, partitions, TopicReplication::Fixed(1))).collect();
+        let made = admin.create_topics(&new, &AdminOptions::new()).await.expect("kafka answers");
+        assert!(made.iter().all(Result::is_ok), "{made:?}");
+    }
+
+    /// A stage with source, retry and dead-letter topics of its own; creates them.
+    pub(crate) async fn stage(&self, stage: &str, partitions: i32, with_retry: bool) -> StageSpec {
+        let spec = self.spec(stage, with_retry);
+        let mut topics = vec![spec.source.clone(), spec.dead_letters.clone()];
+        topics.extend(spec.retry.clone());
+        self.create(&topics, partitions).await;
+        spec
+    }
+
+    /// The same without creating anything.
+    pub(crate) fn spec(&self, stage: &str, with_retry: bool) -> StageSpec {
+        let source = self.name("events");
+        StageSpec {
+            stage: stage.to_owned(),
+            group: self.name("group"),
+            retry: with_retry.then(|| format!("{source}.{stage}.retry")),
+            dead_letters: format!("{source}.{stage}.dlq"),
+            source,
+            start: StartAt::Earliest,
+            options: RuntimeOptions {
+                commit_interval: Duration::from_millis(100),
+                ..RuntimeOptions::default()
+            },
+        }
+    }
+
+    pub(crate) fn environment(&self) -> Environment {
+        Environment {
+            kafka: self.options.clone(),
+            producer: self.producer.clone(),
+            metrics: Metrics::new(),
+            clock: Clock::system(),
+        }
+    }
+
+    /// Sends `values` under `key` to one partition, in order.
+    pub(crate) async fn send(&self, topic: &str, partition: i32, key: &str, values: &[String]) {
+        let topic: Arc<str> = topic.into();
+        let sends = values.iter().map(|value| {
+            let mut record =
+                OutRecord::keyed(Arc::clone(&topic), key.as_bytes().to_vec(), value.as_bytes().to_vec());
+            record.partition = Some(partition);
+            self.producer.send(record)
+        });
+        for sent in futures_util::future::join_all(sends).await {
+            sent.expect("acknowledged");
+        }
+    }
+
+    /// Everything that a topic holds now.
+    pub(crate) async fn all(&self, topic: &str) -> Vec<Record> {
+        let mut reader = TopicReader::open(&self.options, topic, None, ReadFrom::Earliest)
+            .await
+            .expect("the topic is there");
+        let mut records = Vec::new();
+        while let Some(record) = reader.next_to_end().await {
+            records.push(record);
+        }
+        records
+    }
+}
+
+/// A record's payload as text.
+pub(crate) fn text(record: &Record) -> String {
+    String::from_utf8(record.payload.as_ref().expect("a value").to_vec()).expect("text")
+}

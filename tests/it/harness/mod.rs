@@ -1,0 +1,25 @@
+//! What the scenarios stand on: real services named by `ORDERFLOW_TEST_*`, and waiting for conditions.
+
+pub(crate) mod kafka;
+
+use std::future::Future;
+use std::time::Duration;
+
+/// The value of a variable that names a real service. Missing is a failure, never a skip.
+pub(crate) fn service(variable: &str) -> String {
+    std::env::var(variable).unwrap_or_else(|_| {
+        panic!("{variable} is not set: bring the services up with `ops/dev/services up` and source what it prints")
+    })
+}
+
+/// Waits until `condition` holds; fails with `what` after `within`.
+pub(crate) async fn eventually<F>(what: &str, within: Duration, mut condition: impl FnMut() -> F)
+where
+    F: Future<Output = bool>,
+{
+    let deadline = tokio::time::Instant::now() + within;
+    while !condition().await {
+        assert!(tokio::time::Instant::now() < deadline, "not within {within:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
