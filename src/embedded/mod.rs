@@ -10,3 +10,4 @@ pub mod feed;
 pub mod mailbox;
 mod mock_settings;
 pub mod partners;
+pub mod traffic;
