@@ -4,6 +4,7 @@
 //! stored sealed (see [`crate::crypto`]). Writers take a [`Transaction`], readers a [`Database`]. What must
 //! not live here: decisions. A subject stores and finds; what to store is the stages' business.
 
+pub mod attempts;
 pub mod conversations;
 mod database;
 pub mod disputes;
@@ -16,6 +17,7 @@ pub mod personal;
 pub mod positions;
 mod text_enum;
 mod value;
+pub mod webhooks;
 
 #[cfg(test)]
 pub(crate) mod testing;

@@ -22,6 +22,16 @@ impl Schedule {
         Self { attempts: attempts.max(1), delays, jitter_percent: 10 }
     }
 
+    /// This schedule, unless `attempts` or `first` says otherwise: then a doubling one, with what isn't said
+    /// taken from here, and no delay longer than `longest`.
+    pub fn overridden(&self, attempts: Option<u32>, first: Option<Duration>, longest: Duration) -> Self {
+        if attempts.is_none() && first.is_none() {
+            return self.clone();
+        }
+        let first = first.or(self.delays.first().copied()).unwrap_or_default();
+        Self { jitter_percent: self.jitter_percent, ..Self::doubling(attempts.unwrap_or(self.attempts), first, longest) }
+    }
+
     /// How long to wait after attempt number `attempt` (from 1) failed; `None` when it was the last. `seed` is
     /// a hash of the task. Never shorter than `at_least` (a `Retry-After`).
     pub fn after(&self, attempt: u32, seed: u64, at_least: Option<Duration>) -> Option<Duration> {
@@ -64,6 +74,18 @@ mod tests {
         assert!(schedule.after(1, 7, None).is_some());
         assert!(schedule.after(2, 7, None).is_some());
         assert_eq!(schedule.after(3, 7, None), None);
+    }
+
+    #[test]
+    fn a_target_overrides_attempts_or_delay_and_the_rest_follows() {
+        let seconds = |list: &[u64]| list.iter().copied().map(Duration::from_secs).collect::<Vec<_>>();
+        let policy = Schedule { attempts: 4, delays: seconds(&[5, 300, 1800]), jitter_percent: 10 };
+        let longest = Duration::from_secs(12);
+        assert_eq!(policy.overridden(None, None, longest), policy);
+        let fewer = policy.overridden(Some(3), None, longest);
+        assert_eq!((fewer.attempts, fewer.delays), (3, seconds(&[5, 10])));
+        let slower = policy.overridden(None, Some(Duration::from_secs(4)), longest);
+        assert_eq!((slower.attempts, slower.delays), (4, seconds(&[4, 8, 12])));
     }
 
     #[test]
