@@ -12,28 +12,21 @@ die() { note "$*"; exit 1; }
 # Reads a pinned version from pom.xml: `pinned kafka` prints 4.1.0.
 pinned() { sed -n "s:.*<$1\.version>\(.*\)</$1\.version>.*:\1:p" "$DEV_DIR/pom.xml"; }
 
-# install_packages WHAT PACKAGE…: installs Debian packages when this is root on a Debian; otherwise says what is missing.
-APT_UPDATED=
-install_packages() {
-  local what=$1
+# What is missing is first noted by all who need something, then installed at once or named in one sentence.
+MISSING=
+MISSING_PACKAGES=
+
+# missing WHAT PACKAGE…: notes that something isn't here and which Debian packages bring it.
+missing() {
+  case $MISSING in *"$1"*) return ;; esac
+  MISSING="${MISSING:+$MISSING, }$1"
   shift
-  if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
-    die "$what is missing; install it (on Debian as root: apt-get install $*) and run this again"
-  fi
-  note "installing $what ($*)"
-  export DEBIAN_FRONTEND=noninteractive
-  if [ -z "$APT_UPDATED" ]; then
-    apt-get update -qq >&2 </dev/null || die "apt-get update failed; $what needs the Debian packages: $*"
-    APT_UPDATED=1
-  fi
-  apt-get install -y -qq --no-install-recommends "$@" >&2 </dev/null || die "apt-get could not install $what: $*"
+  MISSING_PACKAGES="$MISSING_PACKAGES $*"
 }
 
-# need_command COMMAND WHAT PACKAGE…: installs the packages unless the command is here.
+# need_command COMMAND WHAT PACKAGE…: notes a command that isn't here.
 need_command() {
-  local command=$1
-  shift
-  command -v "$command" >/dev/null || install_packages "$@"
+  command -v "$1" >/dev/null || missing "${@:2}"
 }
 
 # need_java: Kafka 4 and the registry run on Java 17 or newer.
@@ -42,13 +35,29 @@ need_java() {
   if command -v java >/dev/null; then
     major=$(java -version 2>&1 | sed -n 's/.* version "\([0-9]*\).*/\1/p' | head -n 1)
   fi
-  [ "${major:-0}" -ge 17 ] || install_packages 'Java 17' default-jre-headless
+  [ "${major:-0}" -ge 17 ] || missing 'Java 17' default-jre-headless
+}
+
+# install_missing: installs what was noted when this is root on a Debian; otherwise says what to install.
+install_missing() {
+  case $MISSING in *"$1"*) return ;; esac
+  [ -n "$MISSING" ] || return 0
+  if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+    die "missing: $MISSING; install that (as root on Debian: apt-get install$MISSING_PACKAGES) and run this again"
+  fi
+  note "installing $MISSING"
+  local log
+  log=$(mktemp)
+  # shellcheck disable=SC2086 # a list of names
+  { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $MISSING_PACKAGES; } \
+    >"$log" 2>&1 </dev/null || { tail -n 40 "$log" >&2; die "apt-get could not install:$MISSING_PACKAGES"; }
+  rm -f "$log"
+  MISSING=
+  MISSING_PACKAGES=
 }
 
 # fetch GOAL…: runs one Maven goal on pom.xml, silent unless it fails.
 fetch() {
-  need_java
-  need_command mvn 'Apache Maven' maven
   local log=$CACHE_DIR/maven.log
   mvn -B -ntp -Dstyle.color=never -f "$DEV_DIR/pom.xml" "$@" >"$log" 2>&1 </dev/null || {
     grep '^\[ERROR\]' "$log" >&2 || tail -n 25 "$log" >&2

@@ -1,7 +1,15 @@
 # One Apache Kafka broker in KRaft mode, from its jars or as a container. Sourced by ops/dev/services.
 
+kafka_folder() { echo "$CACHE_DIR/kafka-$(pinned kafka)"; }
+
+kafka_needs() {
+  need_java
+  [ -d "$(kafka_folder)" ] || need_command mvn 'Apache Maven' maven
+}
+
 kafka_install() {
-  local target=$CACHE_DIR/kafka-$(pinned kafka) fresh
+  local target fresh
+  target=$(kafka_folder)
   if [ ! -d "$target" ]; then
     note "fetching Apache Kafka $(pinned kafka) (54 MB, once)"
     fresh=$(mktemp -d "$CACHE_DIR/fetch.XXXXXX")
@@ -14,7 +22,6 @@ kafka_install() {
 
 # Starts the broker on $PORT_KAFKA; its data survive a crash, not `down`.
 kafka_start_package() {
-  need_java
   kafka_install
   local home=$STATE_DIR/kafka controller
   controller=$(free_port $((PORT_KAFKA + 1)))

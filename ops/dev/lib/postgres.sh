@@ -16,9 +16,8 @@ postgres_bin() {
   return 1
 }
 
-postgres_install() {
-  postgres_bin >/dev/null || install_packages PostgreSQL postgresql
-  POSTGRES_BIN=$(postgres_bin) || die 'initdb is missing; install PostgreSQL 15 or newer (Debian: postgresql)'
+postgres_needs() {
+  postgres_bin >/dev/null || missing PostgreSQL postgresql
 }
 
 # The server refuses to run as root: then it runs as "postgres", or as "nobody" where that user isn't there.
@@ -42,7 +41,7 @@ postgres_home() {
 }
 
 postgres_start_package() {
-  postgres_install
+  POSTGRES_BIN=$(postgres_bin) || die 'initdb is missing; install PostgreSQL 15 or newer'
   local home socket password
   chmod 755 "$STATE_DIR/postgres"
   home=$(postgres_home)

@@ -1,10 +1,17 @@
 # Apicurio Registry with its Confluent-compatible API, from its jars or as a container. It keeps everything in memory.
 # Sourced by ops/dev/services.
 
+registry_folder() { echo "$CACHE_DIR/apicurio-registry-$(pinned apicurio)"; }
+
+registry_needs() {
+  need_java
+  [ -d "$(registry_folder)" ] || need_command mvn 'Apache Maven' maven
+}
+
 registry_install() {
   local version target archive fresh
   version=$(pinned apicurio)
-  target=$CACHE_DIR/apicurio-registry-$version
+  target=$(registry_folder)
   REGISTRY_JAR=$target/apicurio-registry-app-$version-runner.jar
   [ ! -f "$REGISTRY_JAR" ] || return 0
   note "fetching Apicurio Registry $version (109 MB, once)"
@@ -21,7 +28,6 @@ registry_install() {
 
 # Legacy id mode: the id in the wire format is the global one, as Confluent's own registry has it.
 registry_start_package() {
-  need_java
   registry_install
   start_process registry env "QUARKUS_HTTP_PORT=$PORT_REGISTRY" QUARKUS_HTTP_HOST=127.0.0.1 \
     APICURIO_CCOMPAT_LEGACY_ID_MODE_ENABLED=true \
