@@ -10,6 +10,7 @@ mod database;
 pub mod disputes;
 mod error;
 pub mod history;
+pub mod idempotency;
 pub mod migrations;
 pub mod notifications;
 pub mod outbox;

@@ -1,0 +1,49 @@
+//! Every route of the API, with the roles that may take it, on one screen.
+
+use std::sync::Arc;
+
+use axum::Router;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::routes;
+
+use super::routes::Routes;
+#[cfg(test)]
+use super::routes::Rule;
+use super::{Code, Parts, Problem, Role, health, layers, openapi};
+
+const PUBLISHERS: &[Role] = &[Role::Service, Role::Admin];
+const ORDER_READERS: &[Role] = &[Role::Buyer, Role::Seller, Role::Service];
+
+/// The table. A handler's path and method stand at the handler; who may take it stands here.
+fn table(parts: Parts) -> Routes {
+    Routes::new(parts, openapi::about())
+        .public(routes!(health::live))
+        .public(routes!(health::ready))
+        .public(routes!(health::events))
+        .public(routes!(health::metrics))
+        .public(routes!(openapi::description))
+        .public(routes!(openapi::docs))
+        .public(routes!(openapi::errors))
+}
+
+/// The whole API as a service.
+///
+/// # Errors
+/// When `http.cors_origins` holds something that isn't an origin.
+pub fn router(parts: Parts) -> Result<Router, super::AuthSetupError> {
+    let (routes, api, _) = table(parts.clone()).finish();
+    let api: Arc<OpenApi> = Arc::new(api);
+    let service = routes.fallback(no_such_path).layer(axum::Extension(api)).with_state(parts.clone());
+    layers::around(service, parts)
+}
+
+async fn no_such_path() -> Problem {
+    Problem::new(Code::RouteNotFound, "there is no such path; /docs lists those there are")
+}
+
+/// What the table says, for the tests that walk it.
+#[cfg(test)]
+pub(super) fn rules(parts: Parts) -> (Vec<Rule>, OpenApi) {
+    let (_, api, rules) = table(parts).finish();
+    (rules, api)
+}
