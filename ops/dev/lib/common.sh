@@ -40,7 +40,6 @@ need_java() {
 
 # install_missing: installs what was noted when this is root on a Debian; otherwise says what to install.
 install_missing() {
-  case $MISSING in *"$1"*) return ;; esac
   [ -n "$MISSING" ] || return 0
   if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
     die "missing: $MISSING; install that (as root on Debian: apt-get install$MISSING_PACKAGES) and run this again"
