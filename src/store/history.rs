@@ -5,8 +5,10 @@
 
 use serde_json::Value as Json;
 
+use super::columns::Column;
 use super::{Database, Engine, Row, StoreError, Transaction, Value, personal};
-use crate::crypto::{Sealed, Vault};
+use crate::crypto::{Sealed, Subject, Vault};
+use crate::order::OrderState;
 
 /// An event to be kept.
 #[derive(Debug, Clone)]
@@ -90,9 +92,44 @@ pub struct OrderRow {
     pub state: Sealed,
 }
 
+impl OrderRow {
+    /// The row of `state`.
+    ///
+    /// # Errors
+    /// When the state can't be sealed.
+    pub fn seal(vault: &Vault, state: &OrderState) -> Result<Self, StoreError> {
+        let plain = serde_json::to_vec(state).map_err(|error| StoreError::Data(error.to_string()))?;
+        let sealed = vault
+            .seal(state_subject(&state.tenant_id, &state.order_id), &plain)
+            .map_err(|error| StoreError::Data(error.to_string()))?;
+        Ok(Self {
+            tenant: state.tenant_id.clone(),
+            order_id: state.order_id.clone(),
+            version: state.version,
+            status: state.status.as_str().to_owned(),
+            order_number: state.order_number,
+            buyer_id: state.buyer.as_ref().map(|buyer| buyer.user_id.clone()),
+            seller_id: state.seller.as_ref().map(|seller| seller.user_id.clone()),
+            state: sealed,
+        })
+    }
+
+    /// The state that the row holds.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] when it doesn't open with this vault, or isn't a state.
+    pub fn open(&self, vault: &Vault) -> Result<OrderState, StoreError> {
+        let corrupt = |reason: String| StoreError::Corrupt { column: "state".to_owned(), reason };
+        let plain = vault
+            .open(state_subject(&self.tenant, &self.order_id), &self.state)
+            .map_err(|error| corrupt(error.to_string()))?;
+        serde_json::from_slice(&plain).map_err(|error| corrupt(error.to_string()))
+    }
+}
+
 /// Whom an order's sealed state is about: the order as such stands for its parties.
-pub fn state_subject<'a>(tenant: &'a str, order_id: &'a str) -> crate::crypto::Subject<'a> {
-    crate::crypto::Subject::Person { tenant, person: order_id }
+fn state_subject<'a>(tenant: &'a str, order_id: &'a str) -> Subject<'a> {
+    Subject::Person { tenant, person: order_id }
 }
 
 /// Which of an order's events to give.
@@ -343,43 +380,6 @@ fn order_row(row: &Row) -> Result<OrderRow, StoreError> {
         seller_id: row.opt_text("seller_id")?,
         state: row.sealed("state")?,
     })
-}
-
-/// One column of many rows: as an array for PostgreSQL's UNNEST, or value by value for SQLite.
-enum Column {
-    Texts(Vec<Option<String>>),
-    Ints(Vec<Option<i64>>),
-    Blobs(Vec<Option<Vec<u8>>>),
-}
-
-impl Column {
-    fn texts<T>(rows: &[T], of: impl Fn(&T) -> &str) -> Self {
-        Self::Texts(rows.iter().map(|row| Some(of(row).to_owned())).collect())
-    }
-
-    fn optional_texts<T>(rows: &[T], of: impl Fn(&T) -> &Option<String>) -> Self {
-        Self::Texts(rows.iter().map(|row| of(row).clone()).collect())
-    }
-
-    fn ints<T>(rows: &[T], of: impl Fn(&T) -> i64) -> Self {
-        Self::Ints(rows.iter().map(|row| Some(of(row))).collect())
-    }
-
-    fn into_array(self) -> Value {
-        match self {
-            Self::Texts(values) => Value::Texts(values),
-            Self::Ints(values) => Value::Ints(values),
-            Self::Blobs(values) => Value::Blobs(values),
-        }
-    }
-
-    fn value(&self, row: usize) -> Value {
-        match self {
-            Self::Texts(values) => Value::Text(values[row].clone()),
-            Self::Ints(values) => Value::Int(values[row]),
-            Self::Blobs(values) => Value::Bytes(values[row].clone()),
-        }
-    }
 }
 
 fn columns(pairs: &[(&str, &str)]) -> [Value; 2] {

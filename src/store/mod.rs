@@ -6,6 +6,7 @@
 
 pub mod attempts;
 pub mod conversations;
+mod columns;
 mod database;
 pub mod disputes;
 mod error;

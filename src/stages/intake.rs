@@ -1,0 +1,120 @@
+//! What every stage asks of a record before it takes it up: is it there, understood, ours, and keyed as it says?
+//!
+//! | the record | becomes |
+//! |---|---|
+//! | null value | skipped `tombstone` |
+//! | a type that we don't know | skipped `unknown_type` |
+//! | a type that the stage doesn't take | skipped `filtered`, without decoding its body |
+//! | bad magic byte, truncated, trailing bytes | dead letter `decode` |
+//! | unknown schema id | tried again, then dead letter `schema_unknown` |
+//! | key missing, not UTF-8, or not the order's id | dead letter `key` |
+//! | registry away | its partition waits |
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use crate::event::{Codec, DecodeError, Decoded, Event, EventType, Peeked, event_id_or_coordinates};
+use crate::runtime::{ErrorClass, Failure, Intake, Record, SkipReason};
+use crate::telemetry::Metrics;
+
+/// Reads records of an event topic.
+#[derive(Debug, Clone)]
+pub struct Reader {
+    codec: Codec,
+    cluster_id: Arc<str>,
+    metrics: Arc<Metrics>,
+}
+
+/// What a record turned out to be.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reading {
+    /// The event.
+    pub event: Event,
+    /// Its id, or one made of the record's coordinates where it has no valid one (invariant 4).
+    pub event_id: Uuid,
+    /// The id of the schema it was written with.
+    pub schema_id: i32,
+}
+
+impl Reader {
+    /// A reader of the cluster called `cluster_id`.
+    pub fn new(codec: Codec, cluster_id: Arc<str>, metrics: Arc<Metrics>) -> Self {
+        Self { codec, cluster_id, metrics }
+    }
+
+    /// Reads `record` for a stage that takes the types for which `takes` answers true.
+    pub async fn read(&self, record: &Record, takes: impl Fn(EventType) -> bool) -> Intake<Reading> {
+        let Some(payload) = &record.payload else {
+            return Intake::Skipped(SkipReason::Tombstone);
+        };
+        match self.codec.identify(payload).await {
+            Ok(Peeked::Event(event_type)) if takes(event_type) => {}
+            Ok(Peeked::Event(_)) => return Intake::Skipped(SkipReason::Filtered),
+            Ok(Peeked::Unknown(_)) => return Intake::Skipped(SkipReason::UnknownType),
+            Err(error) => return refused(&error),
+        }
+        let (event, schema_id) = match self.codec.decode(payload).await {
+            Ok(Decoded::Event { event, schema_id, .. }) => (event, schema_id),
+            Ok(Decoded::UnknownType { .. }) => return Intake::Skipped(SkipReason::UnknownType),
+            Err(error) => return refused(&error),
+        };
+        if let Err(failure) = check_key(record, &event) {
+            return Intake::Dead(failure);
+        }
+        self.compare_headers(record, &event);
+        let event_id = event_id_or_coordinates(
+            event.meta(),
+            &self.cluster_id,
+            &record.topic,
+            record.partition,
+            record.offset,
+        );
+        Intake::Ready(Reading { event, event_id, schema_id })
+    }
+
+    /// The record wins over its headers; that they disagree is counted.
+    fn compare_headers(&self, record: &Record, event: &Event) {
+        let meta = event.meta();
+        let told = [
+            ("ce_id", meta.event_id.as_str()),
+            ("ce_type", event.event_type().as_str()),
+            ("ce_subject", meta.order_id.as_str()),
+            ("ce_tenant", meta.tenant_id.as_str()),
+        ];
+        for (header, truth) in told {
+            if record.headers.text(header).is_some_and(|value| value != truth) {
+                self.metrics.header_mismatches.with_label_values(&[header]).inc();
+            }
+        }
+    }
+}
+
+/// What a decoding error means for the record.
+fn refused<T>(error: &DecodeError) -> Intake<T> {
+    let message = error.to_string();
+    match error {
+        DecodeError::SchemaUnknown { .. } => Intake::Retry(Failure::new(ErrorClass::SchemaUnknown, message)),
+        DecodeError::RegistryUnavailable(_) => {
+            Intake::Unavailable(Failure::new(ErrorClass::Unavailable, message))
+        }
+        DecodeError::NotFramed
+        | DecodeError::Truncated
+        | DecodeError::TrailingBytes(_)
+        | DecodeError::Invalid(_) => Intake::Dead(Failure::new(ErrorClass::Decode, message)),
+    }
+}
+
+fn check_key(record: &Record, event: &Event) -> Result<(), Failure> {
+    let refuse = |message: String| Err(Failure::new(ErrorClass::Key, message));
+    let Some(key) = &record.key else {
+        return refuse("the record has no key; it must be the order id".to_owned());
+    };
+    let Ok(key) = std::str::from_utf8(key) else {
+        return refuse("the record's key is not UTF-8; it must be the order id".to_owned());
+    };
+    if key != event.meta().order_id {
+        return refuse(format!("the record's key is {key:?}, but its order id is {:?}", event.meta().order_id));
+    }
+    Ok(())
+}
