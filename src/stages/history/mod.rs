@@ -4,15 +4,20 @@
 //! dead-lettered, never dropped in silence.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::crypto::Vault;
 use crate::event::EventType;
 use crate::order::OrderState;
+use crate::runtime::{StageHandle, StageSpec, start_store_stage};
 use crate::store::history::{self, NewEvent, OrderRow};
 use crate::store::{Transaction, personal};
 
-use super::store_stage::{HandlerError, Incoming, StoreHandler};
+use super::Parts;
+use super::store_stage::{Handled, HandlerError, Incoming, StoreHandler};
 
 /// The stage's name.
 pub const NAME: &str = "history";
@@ -141,4 +146,17 @@ impl History {
             personal,
         })
     }
+}
+
+/// Starts one member of the stage.
+pub fn start(parts: &Parts, spec: StageSpec, stop: CancellationToken) -> StageHandle {
+    let handler = History::new(parts.vault.clone(), parts.env.clock.clone());
+    let stage = Handled::new(
+        handler,
+        parts.db.clone(),
+        parts.reader(),
+        parts.env.clock.clone(),
+        spec.dead_letters.as_str(),
+    );
+    start_store_stage(spec, Arc::new(stage), parts.env.clone(), stop)
 }
