@@ -10,7 +10,9 @@
 //! Generic: it knows records, lanes and targets, but no orders and no store.
 
 mod backoff;
+mod cluster;
 mod consumer;
+pub mod dead_letter;
 mod error;
 mod leave;
 mod offsets;
@@ -26,6 +28,7 @@ mod stage;
 mod start;
 mod store;
 
+pub use cluster::cluster_id;
 pub use error::{Ended, PartitionFault, RunError};
 pub use options::{KafkaOptions, Role, RuntimeOptions, StageSpec, StartAt};
 pub use outcome::{CursorId, ErrorClass, Failure, Intake, Outcome, SkipReason};

@@ -114,7 +114,10 @@ fn check_key(record: &Record, event: &Event) -> Result<(), Failure> {
         return refuse("the record's key is not UTF-8; it must be the order id".to_owned());
     };
     if key != event.meta().order_id {
-        return refuse(format!("the record's key is {key:?}, but its order id is {:?}", event.meta().order_id));
+        return refuse(format!(
+            "the record's key is {key:?}, but its order id is {:?}",
+            event.meta().order_id
+        ));
     }
     Ok(())
 }

@@ -141,10 +141,6 @@ mod tests {
         for row in TABLE {
             assert!(topology.stage(row.name).is_some(), "{} is not declared", row.name);
         }
-        let declared: Vec<_> = topology.stages().map(|stage| stage.name.as_str()).collect();
-        for name in declared {
-            assert!(TABLE.iter().any(|row| row.name == name), "{name} is declared, but there is no such stage");
-        }
     }
 
     #[test]

@@ -15,8 +15,8 @@ use super::intake::{Reader, Reading};
 use crate::clock::Clock;
 use crate::event::{Event, EventType};
 use crate::runtime::{
-    ErrorClass, Failure, Intake, Record, SkipReason, SourcePartition, StoreBatch, StoreFault, StoreStage, Stored,
-    dead_letter,
+    ErrorClass, Failure, Intake, Record, SkipReason, SourcePartition, StoreBatch, StoreFault, StoreStage,
+    Stored, dead_letter,
 };
 use crate::store::outbox::{self, Message};
 use crate::store::positions::{self, Place};
@@ -80,7 +80,9 @@ impl HandlerError {
     /// The record's own fault as a dead letter's cause, or `None` when it is nobody's fault and has to wait.
     fn records_fault(&self) -> Option<Failure> {
         match self {
-            Self::Store(error) if error.is_records_fault() => Some(Failure::new(ErrorClass::Data, error.to_string())),
+            Self::Store(error) if error.is_records_fault() => {
+                Some(Failure::new(ErrorClass::Data, error.to_string()))
+            }
             Self::Data(message) => Some(Failure::new(ErrorClass::Data, message.clone())),
             Self::Conflict(message) => Some(Failure::new(ErrorClass::Conflict, message.clone())),
             Self::Store(_) | Self::Unavailable(_) => None,
@@ -110,7 +112,13 @@ enum Entry {
 
 impl<H: StoreHandler> Handled<H> {
     /// The stage of `handler`, with dead letters going to the topic `dead_letters`.
-    pub fn new(handler: H, db: Database, reader: Reader, clock: Clock, dead_letters: impl Into<Arc<str>>) -> Self {
+    pub fn new(
+        handler: H,
+        db: Database,
+        reader: Reader,
+        clock: Clock,
+        dead_letters: impl Into<Arc<str>>,
+    ) -> Self {
         Self { handler, db, reader, clock, dead_letters: dead_letters.into() }
     }
 
@@ -177,7 +185,8 @@ impl<H: StoreHandler> Handled<H> {
     ) -> Result<Option<Failure>, StoreFault> {
         let mut tx = self.db.begin().await.map_err(|error| away(&error))?;
         let last = ready.last().map(|incoming| incoming.event_id.to_string());
-        let moved = positions::advance(&mut tx, &self.place(at), batch.expected, batch.next_offset, last.as_deref());
+        let place = self.place(at);
+        let moved = positions::advance(&mut tx, &place, batch.expected, batch.next_offset, last.as_deref());
         if !moved.await.map_err(|error| away(&error))? {
             return Err(StoreFault::PositionMoved);
         }
@@ -205,7 +214,10 @@ impl<H: StoreHandler> Handled<H> {
             key: record.key.as_ref().map(|key| key.to_vec()),
             kind: "dead_letter".to_owned(),
             payload: record.payload.as_ref().map(|payload| payload.to_vec()),
-            headers: headers.iter().map(|(name, value)| (name.to_owned(), value.map_or_else(Vec::new, |v| v.to_vec()))).collect(),
+            headers: headers
+                .iter()
+                .map(|(name, value)| (name.to_owned(), value.map_or_else(Vec::new, |v| v.to_vec())))
+                .collect(),
         }
     }
 }

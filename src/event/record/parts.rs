@@ -111,6 +111,26 @@ pub enum OrderStatus {
     Disputed,
 }
 
+impl OrderStatus {
+    /// The word that schemas, JSON and stores use.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Created => "created",
+            Self::Confirmed => "confirmed",
+            Self::Paid => "paid",
+            Self::Processing => "processing",
+            Self::Shipped => "shipped",
+            Self::Delivered => "delivered",
+            Self::Completed => "completed",
+            Self::Cancelled => "cancelled",
+            Self::Returned => "returned",
+            Self::Refunded => "refunded",
+            Self::Disputed => "disputed",
+        }
+    }
+}
+
 impl Money {
     /// An amount in the smallest unit of its currency.
     pub fn new(amount_minor: i64, currency: impl Into<String>) -> Money {

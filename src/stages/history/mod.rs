@@ -59,7 +59,10 @@ impl StoreHandler for History {
         }
         let now_ms = self.clock.now_ms();
         history::add(tx, &events, now_ms).await?;
-        let rows = orders.into_values().map(|state| OrderRow::seal(&self.vault, &state)).collect::<Result<Vec<_>, _>>()?;
+        let rows = orders
+            .into_values()
+            .map(|state| OrderRow::seal(&self.vault, &state))
+            .collect::<Result<Vec<_>, _>>()?;
         history::save_orders(tx, &rows, now_ms).await?;
         Ok(())
     }
