@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::crypto::{Secret, Vault};
+use crate::event::RegistryOptions;
 use crate::runtime::{KafkaOptions, RuntimeOptions};
 use crate::store::StoreOptions;
 use crate::telemetry::logs::LogOptions;
@@ -24,7 +25,7 @@ mod show;
 mod tests;
 
 pub use load::{DEFAULT_FILE, Loaded, load};
-pub use sections::{HttpSection, RegistrySection};
+pub use sections::HttpSection;
 pub use show::{Setting, settings};
 
 /// The defaults and their explanation, as the program carries them.
@@ -48,7 +49,7 @@ pub struct Config {
     /// How to reach Kafka.
     pub kafka: KafkaOptions,
     /// How to reach the schema registry.
-    pub registry: RegistrySection,
+    pub registry: RegistryOptions,
     /// How to reach the database, and what seals what is secret in it.
     pub store: StoreOptions,
     /// Which topology applies.

@@ -2,37 +2,10 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use serde::Deserialize;
 
 use crate::crypto::Secret;
-
-/// How to reach the schema registry (`[registry]`).
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct RegistrySection {
-    /// The base of its Confluent-compatible API.
-    pub url: String,
-    /// For basic authentication.
-    pub user: Option<String>,
-    /// For basic authentication.
-    pub password: Option<Secret<String>>,
-    /// How long one request may take.
-    #[serde(with = "humantime_serde")]
-    pub timeout: Duration,
-}
-
-impl Default for RegistrySection {
-    fn default() -> Self {
-        Self {
-            url: "http://127.0.0.1:8081".to_owned(),
-            user: None,
-            password: None,
-            timeout: Duration::from_secs(10),
-        }
-    }
-}
 
 /// The HTTP API (`[http]`).
 #[derive(Debug, Clone, Deserialize)]
