@@ -18,7 +18,7 @@ MISSING_PACKAGES=
 
 # missing WHAT PACKAGE…: notes that something isn't here and which Debian packages bring it.
 missing() {
-  case $MISSING in *"$1"*) return ;; esac
+  case $MISSING in *"$1"*) return 0 ;; esac
   MISSING="${MISSING:+$MISSING, }$1"
   shift
   MISSING_PACKAGES="$MISSING_PACKAGES $*"
