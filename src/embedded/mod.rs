@@ -1,8 +1,8 @@
 //! Everything the program needs from outside, inside one process: for `demo` and for tests.
 //!
-//! A Kafka broker, a mail server and partners that receive webhooks. They are real at the wire: the rest of
-//! the program talks to them over TCP and can't tell the difference, and so can producers and consumers of
-//! other processes. What must not live here: anything that production relies on.
+//! A Kafka broker, a schema registry, a mail server and partners that receive webhooks. They are real at the
+//! wire: the rest of the program talks to them over TCP and can't tell the difference, and so can producers and
+//! consumers of other processes. What must not live here: anything that production relies on.
 
 pub mod broker;
 mod chance;
@@ -10,4 +10,5 @@ pub mod feed;
 pub mod mailbox;
 mod mock_settings;
 pub mod partners;
+pub mod registry;
 pub mod traffic;

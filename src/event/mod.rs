@@ -12,11 +12,13 @@
 //! - [`event_id_or_coordinates`], [`effect_id`] (`identity.rs`): names that survive crash and replay.
 //! - [`headers`], [`TraceParent`] (`trace.rs`): what travels beside the record.
 //! - [`RecordSchema`] (`schema.rs`): the one canonical text per record, and the subject it is registered under.
+//! - [`compatibility`]: whether a schema reads what another has written.
 //! - [`Codec`] (`codec.rs`) and [`Registry`] (`registry.rs`): bytes on the wire, and whose schema they follow.
 //!
 //! This module knows nothing of Kafka, of stores, or of what anyone does because of an event.
 
 mod codec;
+pub mod compatibility;
 mod factory;
 mod identity;
 mod json;
