@@ -127,7 +127,11 @@ fn spec(stage: &topology::Stage, options: &RuntimeOptions) -> StageSpec {
             topology::StartAt::Earliest => StartAt::Earliest,
             topology::StartAt::Latest => StartAt::Latest,
         },
-        options: RuntimeOptions { concurrency: stage.concurrency, ..options.clone() },
+        options: RuntimeOptions {
+            concurrency: stage.concurrency,
+            in_place_limit: stage.retry.as_ref().map_or(options.in_place_limit, |retry| retry.in_place),
+            ..options.clone()
+        },
     }
 }
 

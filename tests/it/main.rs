@@ -2,4 +2,5 @@
 
 mod harness;
 
+mod history;
 mod runtime_store;

@@ -1,6 +1,7 @@
 //! What the scenarios stand on: real services named by `ORDERFLOW_TEST_*`, and waiting for conditions.
 
 pub(crate) mod kafka;
+pub(crate) mod program;
 
 use std::future::Future;
 use std::time::Duration;
