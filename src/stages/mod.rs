@@ -19,6 +19,7 @@ use crate::topology::{self, Topology};
 pub mod history;
 pub mod intake;
 pub mod store_stage;
+pub mod webhook;
 
 /// What stages are made of; one per process, cheap to clone.
 #[derive(Debug, Clone)]

@@ -1,0 +1,53 @@
+//! The headers of a webhook request. Pure; the attempt's time comes in as an argument.
+
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
+
+use super::signature;
+use super::stage::Delivery;
+use super::target::Ready;
+
+const AGENT: &str = concat!("orderflow/", env!("CARGO_PKG_VERSION"));
+
+/// What differs from one attempt to the next.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Moment {
+    /// From 1.
+    pub(super) attempt: u32,
+    /// When it begins, epoch milliseconds.
+    pub(super) now_ms: i64,
+}
+
+/// The headers of one attempt to tell the endpoint called `endpoint_id`. `sequence` is the record's offset.
+pub(super) fn headers(
+    endpoint_id: &str,
+    ready: &Ready,
+    delivery: &Delivery,
+    sequence: i64,
+    moment: Moment,
+) -> HeaderMap {
+    let timestamp = moment.now_ms.div_euclid(1_000);
+    let body = &delivery.body;
+    let mut headers = HeaderMap::with_capacity(12);
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
+    let mut text = |name: &'static str, value: String| match HeaderValue::try_from(value) {
+        Ok(value) => {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+        Err(_) => tracing::warn!(name, "a webhook header's value isn't text and is left out"),
+    };
+    text("webhook-id", delivery.webhook_id.clone());
+    text("webhook-timestamp", timestamp.to_string());
+    text("webhook-signature", signature::standard(&ready.keys, &delivery.webhook_id, timestamp, body));
+    if let Some(newest) = ready.keys.first() {
+        text("x-webhook-signature", signature::plain(newest, body));
+    }
+    text("x-webhook-event", delivery.event_type.as_str().to_owned());
+    text("x-webhook-id", endpoint_id.to_owned());
+    text("x-webhook-sequence", sequence.to_string());
+    text("x-webhook-attempt", moment.attempt.to_string());
+    if let Some(traceparent) = &delivery.traceparent {
+        text("traceparent", traceparent.clone());
+    }
+    headers
+}

@@ -1,0 +1,45 @@
+//! `[webhook]` in the configuration. Attempts and delays are policy of the topology, not of this section.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+/// How webhooks are registered and delivered.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WebhookOptions {
+    /// Endpoints may be plain http. Signed, but readable by anyone on the way: for tests and closed networks.
+    pub allow_http: bool,
+    /// Requests may go to private, loopback and link-local addresses: for tests and closed networks.
+    pub allow_private_networks: bool,
+    /// The bound on one whole attempt, where an endpoint names none.
+    #[serde(with = "humantime_serde")]
+    pub timeout: Duration,
+    /// Requests that one endpoint gets at once from one process, at least 1.
+    pub concurrency_per_endpoint: usize,
+    /// Endpoints of one tenant, at most.
+    pub endpoints_per_tenant: u32,
+    /// A change to an endpoint is known to every process after so long; a registration is answered then.
+    #[serde(with = "humantime_serde")]
+    pub refresh: Duration,
+    /// Unused connections that are kept, over all endpoints.
+    pub idle_connections: usize,
+    /// An unused connection is closed after so long.
+    #[serde(with = "humantime_serde")]
+    pub idle_timeout: Duration,
+}
+
+impl Default for WebhookOptions {
+    fn default() -> Self {
+        Self {
+            allow_http: false,
+            allow_private_networks: false,
+            timeout: Duration::from_secs(10),
+            concurrency_per_endpoint: 16,
+            endpoints_per_tenant: 10_000,
+            refresh: Duration::from_millis(100),
+            idle_connections: 1_000,
+            idle_timeout: Duration::from_secs(20),
+        }
+    }
+}

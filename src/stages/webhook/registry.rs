@@ -1,0 +1,150 @@
+//! All endpoints in memory, never older than a moment when a delivery is decided on.
+//!
+//! A process asks the store's one revision row at most every `refresh`, and only reads everything again when it
+//! moved. A registration is answered after that time has passed, so an event published after the answer finds
+//! the endpoint in every process. If the store is away nothing new can be decided, and partitions wait.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Mutex;
+
+use super::target::Target;
+use crate::clock::Clock;
+use crate::crypto::Vault;
+use crate::event::EventType;
+use crate::runtime::retry::Schedule;
+use crate::store::webhooks;
+use crate::store::{Database, StoreError};
+use crate::telemetry::Metrics;
+
+/// The endpoints as they were at one revision.
+#[derive(Debug)]
+pub(super) struct View {
+    revision: i64,
+    tenants: HashMap<Arc<str>, HashMap<Arc<str>, Arc<Target>>>,
+}
+
+impl View {
+    /// The endpoint called `id` of `tenant`.
+    pub(super) fn target(&self, tenant: &str, id: &str) -> Option<&Arc<Target>> {
+        self.tenants.get(tenant)?.get(id)
+    }
+
+    /// The enabled endpoints of `tenant` that are told of `event_type`.
+    pub(super) fn subscribed(&self, tenant: &str, event_type: EventType) -> impl Iterator<Item = &Arc<Target>> {
+        let of_tenant = self.tenants.get(tenant).into_iter().flat_map(HashMap::values);
+        of_tenant.filter(move |target| target.enabled && target.takes(event_type))
+    }
+
+    /// Whether anybody at all is told of `event_type`.
+    pub(super) fn anyone_takes(&self, event_type: EventType) -> bool {
+        self.tenants.values().flat_map(HashMap::values).any(|target| target.enabled && target.takes(event_type))
+    }
+}
+
+/// Keeps the view true.
+#[derive(Debug)]
+pub(super) struct Registry {
+    db: Database,
+    vault: Vault,
+    policy: Schedule,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+    refresh: Duration,
+    latest: RwLock<Option<Seen>>,
+    /// Held by the one who asks the store, so that all others wait for the same answer.
+    asking: Mutex<()>,
+}
+
+#[derive(Debug, Clone)]
+struct Seen {
+    view: Arc<View>,
+    /// Before the store was asked: what was committed until then is in the view.
+    at: Instant,
+}
+
+impl Registry {
+    /// A registry that has read nothing yet. `policy` holds where an endpoint names no schedule.
+    pub(super) fn new(
+        db: Database,
+        vault: Vault,
+        policy: Schedule,
+        refresh: Duration,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let latest = RwLock::new(None);
+        Self { db, vault, policy, clock, metrics, refresh, latest, asking: Mutex::new(()) }
+    }
+
+    /// A view that was true at most `refresh` ago.
+    ///
+    /// # Errors
+    /// When the store is away.
+    pub(super) async fn fresh(&self) -> Result<Arc<View>, StoreError> {
+        if let Some(seen) = self.young() {
+            return Ok(seen.view);
+        }
+        let _asking = self.asking.lock().await;
+        if let Some(seen) = self.young() {
+            return Ok(seen.view);
+        }
+        let at = Instant::now();
+        let revision = webhooks::revision(&self.db).await?;
+        let view = match self.latest() {
+            Some(view) if view.revision == revision => view,
+            Some(_) | None => Arc::new(self.read(revision).await?),
+        };
+        let seen = Seen { view: Arc::clone(&view), at };
+        *self.latest.write().unwrap_or_else(PoisonError::into_inner) = Some(seen);
+        Ok(view)
+    }
+
+    /// The last view there was, however old.
+    pub(super) fn latest(&self) -> Option<Arc<View>> {
+        let latest = self.latest.read().unwrap_or_else(PoisonError::into_inner);
+        latest.as_ref().map(|seen| Arc::clone(&seen.view))
+    }
+
+    /// Stops delivering to an endpoint, for `reason`, in the store and from the next view on.
+    ///
+    /// # Errors
+    /// When the store is away.
+    pub(super) async fn disable(&self, target: &Target, reason: &str) -> Result<(), StoreError> {
+        let mut tx = self.db.begin().await?;
+        webhooks::disable(&mut tx, &target.tenant, &target.id, reason, self.clock.now_ms()).await?;
+        tx.commit().await?;
+        let mut latest = self.latest.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(seen) = latest.as_mut() {
+            // An instant that lies `refresh` back makes the next caller ask the store.
+            seen.at = seen.at.checked_sub(self.refresh).unwrap_or(seen.at);
+        }
+        Ok(())
+    }
+
+    fn young(&self) -> Option<Seen> {
+        let latest = self.latest.read().unwrap_or_else(PoisonError::into_inner);
+        latest.as_ref().filter(|seen| seen.at.elapsed() < self.refresh).cloned()
+    }
+
+    /// Reads everything; `revision` was seen before, so the result holds at least its changes.
+    async fn read(&self, revision: i64) -> Result<View, StoreError> {
+        let now_ms = self.clock.now_ms();
+        let mut tenants: HashMap<Arc<str>, HashMap<Arc<str>, Arc<Target>>> = HashMap::new();
+        let (mut enabled, mut disabled) = (0, 0);
+        for endpoint in webhooks::all(&self.db).await? {
+            let target = Target::of(&endpoint, &self.vault, &self.policy, now_ms);
+            if let Err(why) = &target.ready {
+                tracing::error!(tenant = endpoint.tenant, endpoint = endpoint.id, why, "an endpoint can't be delivered to");
+            }
+            *(if target.enabled { &mut enabled } else { &mut disabled }) += 1;
+            let of_tenant = tenants.entry(Arc::clone(&target.tenant)).or_default();
+            of_tenant.insert(Arc::clone(&target.id), Arc::new(target));
+        }
+        self.metrics.webhook_endpoints.with_label_values(&["enabled"]).set(enabled);
+        self.metrics.webhook_endpoints.with_label_values(&["disabled"]).set(disabled);
+        Ok(View { revision, tenants })
+    }
+}

@@ -1,0 +1,286 @@
+//! The engine's port of the webhook stage: what a record becomes, whom it concerns, and one attempt.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use super::body::{body, webhook_id};
+use super::client::guard::Guard;
+use super::client::{Answer, AttemptError, Client, PoolLimits};
+use super::headers::{Moment, headers};
+use super::options::WebhookOptions;
+use super::receipts::Receipts;
+use super::registry::{Registry, View};
+use super::target::Target;
+use super::verdict::{Blame, Verdict, judge};
+use crate::clock::Clock;
+use crate::crypto::Vault;
+use crate::event::{Codec, EventType, TraceParent, WebhookAttempt, effect_id};
+use crate::runtime::retry::Schedule;
+use crate::runtime::{
+    EffectStage, ErrorClass, Failure, Intake, Outcome, Producer, Record, SkipReason, Task, TaskSpec,
+};
+use crate::stages::intake::Reader;
+use crate::store::{Database, StoreError};
+use crate::telemetry::Metrics;
+
+/// The stage's name.
+pub const STAGE: &str = "webhook";
+
+/// Lanes are taken by priority; webhooks have but one.
+const PRIORITY: u16 = 100;
+
+/// How long a task waits when the store was away from the start.
+const STORE_PAUSE: Duration = Duration::from_secs(1);
+
+/// What the stage is made of.
+#[derive(Debug, Clone)]
+pub struct WebhookParts {
+    /// Reads the source's records.
+    pub reader: Reader,
+    /// Holds the endpoints.
+    pub db: Database,
+    /// Opens their secrets.
+    pub vault: Vault,
+    /// Writes receipts.
+    pub codec: Codec,
+    /// Sends receipts.
+    pub producer: Producer,
+    /// Where receipts go: `webhooks.attempts`.
+    pub receipts: Arc<str>,
+    /// When failed deliveries are tried again, where an endpoint doesn't say.
+    pub policy: Schedule,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+    /// Tells the time.
+    pub clock: Clock,
+}
+
+/// Tells partners what happens to orders.
+#[derive(Debug)]
+pub struct WebhookStage {
+    reader: Reader,
+    registry: Registry,
+    client: Client,
+    receipts: Receipts,
+    concurrency: usize,
+    metrics: Arc<Metrics>,
+    clock: Clock,
+}
+
+/// What one event is to all its endpoints.
+#[derive(Debug)]
+pub struct Delivery {
+    pub(super) tenant: String,
+    pub(super) order_id: String,
+    pub(super) event_id: Uuid,
+    pub(super) event_type: EventType,
+    pub(super) webhook_id: String,
+    pub(super) body: Bytes,
+    pub(super) traceparent: Option<String>,
+}
+
+/// One attempt, as it ended.
+struct Attempted {
+    at_ms: i64,
+    took: Duration,
+    ended: Result<Answer, AttemptError>,
+    verdict: Verdict,
+}
+
+impl WebhookStage {
+    /// The stage over `parts`. Reads the system's certificates; asks nobody anything yet.
+    pub fn new(parts: WebhookParts, options: &WebhookOptions) -> Self {
+        for name in Verdict::NAMES {
+            parts.metrics.webhook_attempts.with_label_values(&[name]).inc_by(0);
+        }
+        for state in ["enabled", "disabled"] {
+            parts.metrics.webhook_endpoints.with_label_values(&[state]).set(0);
+        }
+        let concurrency = options.concurrency_per_endpoint.max(1);
+        let guard = Guard { allow_private_networks: options.allow_private_networks };
+        let limits =
+            PoolLimits { per_endpoint: concurrency, total: options.idle_connections, idle: options.idle_timeout };
+        Self {
+            reader: parts.reader,
+            registry: Registry::new(
+                parts.db,
+                parts.vault,
+                parts.policy,
+                options.refresh,
+                parts.clock.clone(),
+                Arc::clone(&parts.metrics),
+            ),
+            client: Client::new(guard, limits),
+            receipts: Receipts::new(parts.codec, parts.producer, parts.receipts, parts.clock.clone()),
+            concurrency,
+            metrics: parts.metrics,
+            clock: parts.clock,
+        }
+    }
+
+    async fn attempt(&self, target: &Target, task: &Task<Delivery>) -> Attempted {
+        let at_ms = self.clock.now_ms();
+        let begun = Instant::now();
+        let delivery = &task.input;
+        let ended = match &target.ready {
+            Ok(ready) => {
+                let moment = Moment { attempt: task.attempt, now_ms: at_ms };
+                let headers = headers(&target.id, ready, delivery, task.record.offset, moment);
+                let body = delivery.body.clone();
+                self.client.post(&target.id, &ready.address, headers, body, target.timeout).await
+            }
+            Err(why) => Err(AttemptError::Unusable(why.clone())),
+        };
+        let took = begun.elapsed();
+        let verdict = judge(&ended, self.clock.now_ms());
+        self.metrics.webhook_attempts.with_label_values(&[verdict.as_str()]).inc();
+        self.metrics.webhook_delivery.with_label_values::<&str>(&[]).observe(took.as_secs_f64());
+        Attempted { at_ms, took, ended, verdict }
+    }
+
+    /// What the attempt means for the task. Disabling a gone endpoint is part of it.
+    async fn outcome(&self, target: &Target, task: &Task<Delivery>, attempted: &Attempted) -> Outcome {
+        let (blame, at_least, error) = match &attempted.verdict {
+            Verdict::Delivered => return Outcome::Done,
+            Verdict::Gone => match self.registry.disable(target, "the endpoint answered 410 Gone").await {
+                Ok(()) => {
+                    tracing::info!(tenant = &*target.tenant, endpoint = &*target.id, "disabled: it answered 410 Gone");
+                    return Outcome::Skipped(SkipReason::TargetGone);
+                }
+                Err(error) => (Blame::Endpoint, None, format!("it answered 410 but can't be disabled: {error}")),
+            },
+            Verdict::Failed { blame, at_least, error } => (*blame, *at_least, error.clone()),
+        };
+        let seed = delivery_id(&task.input, target).as_u64_pair().1;
+        match target.schedule.after(task.attempt, seed, at_least) {
+            Some(after) => Outcome::Retry { after, why: Failure::new(class(attempted, blame), error) },
+            None => {
+                let class = match blame {
+                    Blame::Endpoint => ErrorClass::Exhausted,
+                    Blame::Event => ErrorClass::Rejected,
+                };
+                let tries = task.attempt;
+                Outcome::Dead(Failure::new(class, format!("endpoint {}, attempt {tries}, the last: {error}", target.id)))
+            }
+        }
+    }
+}
+
+impl EffectStage for WebhookStage {
+    type Input = Delivery;
+
+    fn name(&self) -> &str {
+        STAGE
+    }
+
+    async fn decode(&self, record: &Record) -> Intake<Delivery> {
+        let view = match self.registry.fresh().await {
+            Ok(view) => view,
+            Err(error) => return unavailable(&error),
+        };
+        let reading = match self.reader.read(record, |event_type| view.anyone_takes(event_type)).await {
+            Intake::Ready(reading) => reading,
+            Intake::Skipped(reason) => return Intake::Skipped(reason),
+            Intake::Dead(failure) => return Intake::Dead(failure),
+            Intake::Retry(failure) => return Intake::Retry(failure),
+            Intake::Unavailable(failure) => return Intake::Unavailable(failure),
+        };
+        let meta = reading.event.meta();
+        let traceparent = record.headers.text("traceparent");
+        Intake::Ready(Delivery {
+            tenant: meta.tenant_id.clone(),
+            order_id: meta.order_id.clone(),
+            event_id: reading.event_id,
+            event_type: reading.event.event_type(),
+            webhook_id: webhook_id(reading.event_id),
+            body: body(&reading.event, reading.event_id),
+            traceparent: traceparent.filter(|text| text.parse::<TraceParent>().is_ok()).map(str::to_owned),
+        })
+    }
+
+    async fn open(&self, _record: &Record, delivery: &Delivery) -> Intake<Vec<TaskSpec>> {
+        let view = match self.registry.fresh().await {
+            Ok(view) => view,
+            Err(error) => return unavailable(&error),
+        };
+        let task = |target: &Arc<Target>| TaskSpec {
+            lane: format!("{STAGE}|{}|{}|{}", delivery.tenant, delivery.order_id, target.id).into(),
+            target: Arc::clone(&target.id),
+            priority: PRIORITY,
+        };
+        Intake::Ready(view.subscribed(&delivery.tenant, delivery.event_type).map(task).collect())
+    }
+
+    async fn run(&self, task: Task<Delivery>) -> Outcome {
+        let view: Arc<View> = match (self.registry.fresh().await, self.registry.latest()) {
+            (Ok(view), _) | (Err(_), Some(view)) => view,
+            (Err(error), None) => {
+                let why = Failure::new(ErrorClass::Unavailable, error.to_string());
+                return Outcome::Retry { after: STORE_PAUSE, why };
+            }
+        };
+        let Some(target) = view.target(&task.input.tenant, &task.target).filter(|target| target.enabled) else {
+            return Outcome::Skipped(SkipReason::TargetGone);
+        };
+        let attempted = self.attempt(target, &task).await;
+        let outcome = self.outcome(target, &task, &attempted).await;
+        self.receipts.acknowledged(&receipt(target, &task, &attempted, &outcome)).await;
+        outcome
+    }
+
+    fn target_concurrency(&self, _target: &str) -> usize {
+        self.concurrency
+    }
+}
+
+fn unavailable<T>(error: &StoreError) -> Intake<T> {
+    Intake::Unavailable(Failure::new(ErrorClass::Unavailable, error.to_string()))
+}
+
+/// Names the delivery of one event to one endpoint, the same for all its attempts.
+fn delivery_id(delivery: &Delivery, target: &Target) -> Uuid {
+    effect_id(delivery.event_id, STAGE, "deliver", &target.id)
+}
+
+fn class(attempted: &Attempted, blame: Blame) -> ErrorClass {
+    match (&attempted.ended, blame) {
+        (Err(AttemptError::TimedOut), _) => ErrorClass::Timeout,
+        (_, Blame::Endpoint) => ErrorClass::Unavailable,
+        (_, Blame::Event) => ErrorClass::Rejected,
+    }
+}
+
+fn receipt(target: &Target, task: &Task<Delivery>, attempted: &Attempted, outcome: &Outcome) -> WebhookAttempt {
+    let delivery = &task.input;
+    let millis = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+    let attempt = format!("attempt {} at {}", task.attempt, attempted.at_ms);
+    let answer = attempted.ended.as_ref().ok();
+    let next_attempt_at = match outcome {
+        Outcome::Retry { after, .. } => {
+            Some(attempted.at_ms.saturating_add(millis(attempted.took)).saturating_add(millis(*after)))
+        }
+        Outcome::Done | Outcome::Skipped(_) | Outcome::Dead(_) | Outcome::Handed(_) | Outcome::Fatal(_) => None,
+    };
+    WebhookAttempt {
+        attempt_id: effect_id(delivery.event_id, STAGE, &attempt, &target.id).to_string(),
+        tenant_id: delivery.tenant.clone(),
+        endpoint_id: target.id.to_string(),
+        webhook_id: delivery.webhook_id.clone(),
+        event_id: delivery.event_id.to_string(),
+        event_type: delivery.event_type.as_str().to_owned(),
+        order_id: delivery.order_id.clone(),
+        attempt: i32::try_from(task.attempt).unwrap_or(i32::MAX),
+        outcome: attempted.verdict.as_str().to_owned(),
+        status: answer.map(|answer| i32::from(answer.status)),
+        latency_ms: millis(attempted.took),
+        error: attempted.verdict.error().map(str::to_owned),
+        response: answer
+            .filter(|answer| !answer.body.is_empty())
+            .map(|answer| String::from_utf8_lossy(&answer.body).into_owned()),
+        attempted_at: attempted.at_ms,
+        next_attempt_at,
+    }
+}

@@ -1,0 +1,161 @@
+//! An endpoint as deliveries need it: address parsed, keys made, subscription a set. Built once per change.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::Uri;
+use hyper::header::HeaderValue;
+use url::Url;
+
+use super::signature::Keys;
+use super::verdict::LONGEST_WAIT;
+use crate::crypto::Vault;
+use crate::event::EventType;
+use crate::runtime::retry::Schedule;
+use crate::store::webhooks::{Endpoint, EndpointState, Subscription, open_secrets};
+
+/// An endpoint, ready to be delivered to.
+#[derive(Debug)]
+pub(super) struct Target {
+    /// The tenant.
+    pub(super) tenant: Arc<str>,
+    /// The registration's id.
+    pub(super) id: Arc<str>,
+    /// What requests need, or in words why none can be sent: its events then fail by schedule, seen by all.
+    pub(super) ready: Result<Ready, String>,
+    /// When failed deliveries are tried again.
+    pub(super) schedule: Schedule,
+    /// The bound on one whole attempt.
+    pub(super) timeout: Duration,
+    /// Whether it is delivered to.
+    pub(super) enabled: bool,
+    events: Subscription,
+}
+
+/// What requests to an endpoint need.
+#[derive(Debug)]
+pub(super) struct Ready {
+    /// Where they go.
+    pub(super) address: Address,
+    /// The keys of the active secrets, newest first; never empty.
+    pub(super) keys: Vec<Keys>,
+}
+
+/// Where requests go.
+#[derive(Debug, Clone)]
+pub(super) struct Address {
+    /// Whether the connection is TLS.
+    pub(super) tls: bool,
+    /// The host.
+    pub(super) host: Host,
+    /// The port.
+    pub(super) port: u16,
+    /// Scheme, host and port: connections are shared by requests of one origin.
+    pub(super) origin: String,
+    /// The header `Host`.
+    pub(super) host_header: HeaderValue,
+    /// Path and query.
+    pub(super) path: Uri,
+}
+
+/// A name that must be resolved, or an address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Host {
+    /// A DNS name.
+    Name(String),
+    /// An address.
+    Literal(IpAddr),
+}
+
+impl Target {
+    /// The target that `endpoint` describes at `now_ms`; `policy` holds where it names no schedule.
+    pub(super) fn of(endpoint: &Endpoint, vault: &Vault, policy: &Schedule, now_ms: i64) -> Self {
+        let first = endpoint.retry_delay_ms.and_then(|ms| u64::try_from(ms).ok()).map(Duration::from_millis);
+        Self {
+            tenant: endpoint.tenant.as_str().into(),
+            id: endpoint.id.as_str().into(),
+            ready: Ready::of(endpoint, vault, now_ms),
+            schedule: policy.overridden(endpoint.retry_attempts, first, LONGEST_WAIT),
+            timeout: Duration::from_millis(u64::try_from(endpoint.timeout_ms).unwrap_or_default()),
+            enabled: endpoint.state == EndpointState::Enabled,
+            events: endpoint.events.clone(),
+        }
+    }
+
+    /// Whether it is told of events of `event_type`.
+    pub(super) fn takes(&self, event_type: EventType) -> bool {
+        match &self.events {
+            Subscription::All => true,
+            Subscription::Only(types) => types.contains(&event_type),
+        }
+    }
+}
+
+impl Ready {
+    fn of(endpoint: &Endpoint, vault: &Vault, now_ms: i64) -> Result<Self, String> {
+        let secrets = open_secrets(vault, endpoint).map_err(|error| error.to_string())?;
+        let active = secrets.iter().filter(|secret| secret.expires_at.is_none_or(|end| end > now_ms));
+        let keys: Vec<Keys> = active.map(|secret| Keys::of(&secret.secret)).collect();
+        if keys.is_empty() {
+            return Err("it has no active secret".to_owned());
+        }
+        Ok(Self { address: Address::of(&endpoint.url)?, keys })
+    }
+}
+
+impl Address {
+    /// The address that `url` names, or in words why it names none.
+    pub(super) fn of(url: &str) -> Result<Self, String> {
+        let url = Url::parse(url).map_err(|error| format!("the URL can't be parsed: {error}"))?;
+        let tls = match url.scheme() {
+            "https" => true,
+            "http" => false,
+            other => return Err(format!("the scheme {other} isn't one of webhooks")),
+        };
+        let host = match url.host() {
+            Some(url::Host::Domain(name)) => Host::Name(name.to_owned()),
+            Some(url::Host::Ipv4(ip)) => Host::Literal(IpAddr::V4(ip)),
+            Some(url::Host::Ipv6(ip)) => Host::Literal(IpAddr::V6(ip)),
+            None => return Err("the URL has no host".to_owned()),
+        };
+        let shown = url.host_str().unwrap_or_default();
+        let authority = url.port().map_or_else(|| shown.to_owned(), |port| format!("{shown}:{port}"));
+        let path = match url.query() {
+            Some(query) => format!("{}?{query}", url.path()),
+            None => url.path().to_owned(),
+        };
+        Ok(Self {
+            tls,
+            host,
+            port: url.port_or_known_default().unwrap_or(if tls { 443 } else { 80 }),
+            origin: url.origin().ascii_serialization(),
+            host_header: HeaderValue::from_str(&authority).map_err(|error| error.to_string())?,
+            path: path.parse().map_err(|error: hyper::http::uri::InvalidUri| error.to_string())?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_taken_apart_as_registered() {
+        let address = Address::of("https://hooks.example.com/a%20b?x=1&y=2#gone").unwrap();
+        assert!(address.tls);
+        assert_eq!((address.port, address.host), (443, Host::Name("hooks.example.com".to_owned())));
+        assert_eq!(address.path.to_string(), "/a%20b?x=1&y=2");
+        assert_eq!(address.host_header, "hooks.example.com");
+
+        let address = Address::of("http://[::1]:8080").unwrap();
+        assert_eq!(address.host, Host::Literal("::1".parse().unwrap()));
+        assert_eq!((address.host_header.to_str().unwrap(), address.path.to_string()), ("[::1]:8080", "/".to_owned()));
+        // The URL standard reads these as the address that they are.
+        assert_eq!(Address::of("http://2130706433/").unwrap().host, Host::Literal("127.0.0.1".parse().unwrap()));
+
+        for bad in ["ftp://example.com", "not a url", "http://"] {
+            assert!(Address::of(bad).is_err(), "{bad}");
+        }
+    }
+}
