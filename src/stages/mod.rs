@@ -18,6 +18,7 @@ use crate::topology::{self, Topology};
 
 pub mod history;
 pub mod intake;
+pub mod notification;
 pub mod store_stage;
 pub mod webhook;
 
