@@ -46,6 +46,8 @@ pub struct Parts {
 pub struct StageOptions {
     /// `[runtime]`: bounds and times of the engine.
     pub runtime: RuntimeOptions,
+    /// What messages are made from; `[notification]` may name a folder of own ones.
+    pub templates: notification::templates::Templates,
 }
 
 impl Parts {
@@ -65,7 +67,10 @@ pub struct Row {
 }
 
 /// Every stage there is.
-pub const TABLE: &[Row] = &[Row { name: history::NAME, start: history::start }];
+pub const TABLE: &[Row] = &[
+    Row { name: history::NAME, start: history::start },
+    Row { name: notification::NAME, start: notification::start },
+];
 
 /// Why a stage can't be started.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]

@@ -83,8 +83,6 @@ fn paid(amount: &Money, method: &str) -> Json {
 }
 
 fn lines(lines: &[LineItem]) -> Json {
-    let line = |line: &LineItem| {
-        json!({ "title": line.title, "quantity": line.quantity, "unit_price": line.unit_price })
-    };
+    let line = |line: &LineItem| json!({ "title": line.title, "quantity": line.quantity, "unit_price": line.unit_price });
     lines.iter().map(line).collect()
 }

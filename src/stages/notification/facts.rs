@@ -27,7 +27,9 @@ impl Facts {
         // A snapshot that shows another status says that the event didn't bring the order there (a part
         // shipment, a partial refund).
         let status = natural.filter(|natural| {
-            event.snapshot().is_none_or(|order| order.status == *natural || order.status == OrderStatus::Unknown)
+            event
+                .snapshot()
+                .is_none_or(|order| order.status == *natural || order.status == OrderStatus::Unknown)
         });
         Self {
             event_type: event.event_type().as_str().to_owned(),
@@ -42,7 +44,13 @@ impl Facts {
             return true;
         }
         let statuses = |facts: &Facts| -> Vec<String> {
-            facts.status.iter().chain(Some(&facts.fact)).filter(|fact| fact.starts_with(STATUS)).cloned().collect()
+            facts
+                .status
+                .iter()
+                .chain(Some(&facts.fact))
+                .filter(|fact| fact.starts_with(STATUS))
+                .cloned()
+                .collect()
         };
         let earlier_statuses = statuses(earlier);
         self.event_type != earlier.event_type
@@ -155,7 +163,8 @@ mod tests {
         refund.order = Some(OrderSnapshot { status: OrderStatus::Delivered, ..OrderSnapshot::default() });
         let partial = facts(refund);
         assert_eq!(partial.status, None, "the order isn't refunded by it");
-        let changed = facts(factory.order_status_changed("o", 4, OrderStatus::Delivered, OrderStatus::Refunded));
+        let changed =
+            facts(factory.order_status_changed("o", 4, OrderStatus::Delivered, OrderStatus::Refunded));
         assert!(!changed.told_by(&partial));
     }
 }

@@ -155,7 +155,8 @@ pub fn plan(event: &Event, rule: &Rule, known: &Known) -> Plan {
                 let suppressed = if told_now || told_before {
                     Some(Reason::AlreadyTold)
                 } else {
-                    (*channel == Channel::Email && person.contact.email.is_none()).then_some(Reason::NoAddress)
+                    (*channel == Channel::Email && person.contact.email.is_none())
+                        .then_some(Reason::NoAddress)
                 };
                 let person = Some((*person).clone());
                 tellings.push(Telling { role: *role, person, channel: *channel, suppressed });
@@ -198,11 +199,8 @@ impl Known {
 fn joins(event: &Event, effect: Effect) -> Vec<Person> {
     match (event, effect) {
         (Event::OrderCreated(created), Effect::Opens) => {
-            let party = |role, party: &Party| Person {
-                role,
-                user_id: party.user_id.clone(),
-                contact: party.into(),
-            };
+            let party =
+                |role, party: &Party| Person { role, user_id: party.user_id.clone(), contact: party.into() };
             vec![party(Role::Buyer, &created.buyer), party(Role::Seller, &created.seller)]
         }
         (Event::DisputeAssigned(assigned), Effect::ModeratorJoins) => vec![Person {

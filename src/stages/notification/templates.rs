@@ -55,6 +55,13 @@ pub struct Rendered {
     pub html: Option<String>,
 }
 
+impl Default for Templates {
+    /// The templates inside the program.
+    fn default() -> Self {
+        Self::load(None).expect("our own templates load, which a test proves")
+    }
+}
+
 impl Templates {
     /// The templates inside the program, with those in `folder` in their place or added.
     ///
@@ -75,8 +82,7 @@ impl Templates {
             add(&mut environment, (*name).to_owned(), (*source).to_owned())?;
         }
         if let Some(folder) = folder {
-            let failed =
-                |source| TemplateError::Folder { folder: folder.display().to_string(), source };
+            let failed = |source| TemplateError::Folder { folder: folder.display().to_string(), source };
             for (name, source) in own_files(folder).map_err(failed)? {
                 add(&mut environment, name, source)?;
             }
@@ -110,7 +116,8 @@ impl Templates {
         locale: &str,
         context: &Json,
     ) -> Result<Rendered, TemplateError> {
-        let part = |part: &str| self.file(&format!("{template}/{}.{locale}.{part}", channel.as_str()), context);
+        let part =
+            |part: &str| self.file(&format!("{template}/{}.{locale}.{part}", channel.as_str()), context);
         Ok(match channel {
             Channel::Live => Rendered { subject: None, text: one_line(&part("txt")?), html: None },
             Channel::Email => Rendered {
@@ -125,7 +132,12 @@ impl Templates {
     ///
     /// # Errors
     /// As [`Templates::render`].
-    pub fn render_message(&self, template: &str, locale: &str, context: &Json) -> Result<String, TemplateError> {
+    pub fn render_message(
+        &self,
+        template: &str,
+        locale: &str,
+        context: &Json,
+    ) -> Result<String, TemplateError> {
         self.file(&format!("{template}/message.{locale}.txt"), context).map(|text| paragraphs(&text))
     }
 
@@ -201,7 +213,8 @@ fn money_filter(state: &State<'_, '_>, value: minijinja::Value) -> Result<String
 fn date_filter(state: &State<'_, '_>, epoch_ms: i64) -> Result<String, minijinja::Error> {
     let at = Timestamp::from_millisecond(epoch_ms)
         .map_err(|error| minijinja::Error::new(ErrorKind::InvalidOperation, format!("date: {error}")))?;
-    let zone = state.lookup("time_zone").and_then(|zone| zone.as_str().and_then(|name| TimeZone::get(name).ok()));
+    let zone =
+        state.lookup("time_zone").and_then(|zone| zone.as_str().and_then(|name| TimeZone::get(name).ok()));
     let day = at.to_zoned(zone.unwrap_or(TimeZone::UTC));
     let pattern = if locale_of(state).starts_with("de") { "%-d.%-m.%Y" } else { "%Y-%m-%d" };
     Ok(day.strftime(pattern).to_string())

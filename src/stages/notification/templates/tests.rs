@@ -8,7 +8,11 @@ use crate::stages::notification::rules::{RULES, rule_of};
 use crate::store::conversations::Role;
 
 fn contact() -> Contact {
-    Contact { name: Some("Ada <b>".to_owned()), time_zone: Some("Asia/Tokyo".to_owned()), ..Contact::default() }
+    Contact {
+        name: Some("Ada <b>".to_owned()),
+        time_zone: Some("Asia/Tokyo".to_owned()),
+        ..Contact::default()
+    }
 }
 
 /// One event of every type that has a rule, with everything that may be missing missing.
@@ -41,7 +45,12 @@ fn bare() -> Vec<Event> {
 /// The same with everything that may be there filled in.
 fn full() -> Vec<Event> {
     let text = || Some("<i>because</i>".to_owned());
-    let line = || LineItem { title: "Tea & mug".to_owned(), quantity: 2, unit_price: Money::new(250, "EUR"), ..LineItem::default() };
+    let line = || LineItem {
+        title: "Tea & mug".to_owned(),
+        quantity: 2,
+        unit_price: Money::new(250, "EUR"),
+        ..LineItem::default()
+    };
     let mut events = bare();
     for event in &mut events {
         match event {
@@ -88,8 +97,8 @@ fn every_template_renders_with_full_and_bare_events_for_every_role() {
         let rule = rule_of(event.event_type()).unwrap();
         for locale in ["en", "de"] {
             let locale_of = templates.message_locale(rule.template, Some(locale));
-            let text = templates
-                .render_message(rule.template, &locale_of, &context(event, None, None, &locale_of));
+            let text =
+                templates.render_message(rule.template, &locale_of, &context(event, None, None, &locale_of));
             if rule.message {
                 assert!(!text.unwrap().is_empty());
                 rendered.insert(format!("{}/message.{locale_of}.txt", rule.template));
@@ -107,14 +116,19 @@ fn every_template_renders_with_full_and_bare_events_for_every_role() {
                             Channel::Email => &["subject", "txt", "html"],
                         };
                         for part in parts {
-                            rendered.insert(format!("{}/{}.{locale}.{part}", rule.template, channel.as_str()));
+                            rendered.insert(format!(
+                                "{}/{}.{locale}.{part}",
+                                rule.template,
+                                channel.as_str()
+                            ));
                         }
                     }
                 }
             }
         }
     }
-    let named: Vec<_> = EMBEDDED.iter().map(|(name, _)| *name).filter(|name| *name != "layout.html").collect();
+    let named: Vec<_> =
+        EMBEDDED.iter().map(|(name, _)| *name).filter(|name| *name != "layout.html").collect();
     let missed: Vec<_> = named.iter().filter(|name| !rendered.contains(**name)).collect();
     assert!(missed.is_empty(), "never rendered: {missed:?}");
     assert!(RULES.iter().all(|rule| samples.iter().any(|event| event.event_type() == rule.event)));
@@ -172,7 +186,8 @@ fn own_files_take_the_place_of_ours_and_mistakes_are_named() {
     std::fs::write(&file, "Cash! {{ event.amount | money }}").unwrap();
     let templates = Templates::load(Some(folder.path())).unwrap();
     let paid: Event = Factory::new("s", "t").order_paid("o", 1, "p", "card", Money::new(500, "JPY")).into();
-    let said = templates.render("order.paid", Channel::Live, "en", &context(&paid, None, None, "en")).unwrap();
+    let said =
+        templates.render("order.paid", Channel::Live, "en", &context(&paid, None, None, "en")).unwrap();
     assert_eq!(said.text, "Cash! 500 JPY");
 
     std::fs::write(&file, "{{ event.nothing }}").unwrap();
