@@ -9,7 +9,7 @@ use orderflow::clock::Clock;
 use orderflow::crypto::{Secret, Vault};
 use orderflow::event::{self, Codec, Event, RegistryOptions};
 use orderflow::outbox::{Relay, RelayOptions};
-use orderflow::runtime::{Delivered, Headers, OutRecord, StageHandle, cluster_id};
+use orderflow::runtime::{Delivered, Headers, OutRecord, PartitionState, StageHandle, cluster_id};
 use orderflow::stages::{self, Parts, StageOptions};
 use orderflow::store::{Database, StoreOptions};
 use orderflow::topology::Topology;
@@ -31,7 +31,13 @@ pub(crate) struct TestProgram {
 impl TestProgram {
     /// Topics made, schemas registered on first use, database migrated; nothing started.
     pub(crate) async fn new(subject: &str, options: StageOptions) -> Self {
-        let kafka = TestKafka::new(subject);
+        let (registry, postgres) =
+            (super::service("ORDERFLOW_TEST_REGISTRY"), super::service("ORDERFLOW_TEST_POSTGRES"));
+        Self::at(TestKafka::new(subject), &registry, &postgres, options).await
+    }
+
+    /// The same, reaching the services at these addresses.
+    pub(crate) async fn at(kafka: TestKafka, registry: &str, postgres: &str, options: StageOptions) -> Self {
         let overlay =
             format!("topic_prefix: \"{}\"\ndefaults:\n  partitions: 3\n  replication: 1\n", kafka.name(""));
         let topology = Topology::from_yaml(&[
@@ -43,7 +49,8 @@ impl TestProgram {
         broker.apply(&plan(&topology, &Default::default(), false)).await.expect("topics are made");
 
         let registry = RegistryOptions {
-            url: super::service("ORDERFLOW_TEST_REGISTRY"),
+            url: registry.to_owned(),
+            timeout: Duration::from_secs(2),
             auto_register: true,
             ..RegistryOptions::default()
         };
@@ -56,7 +63,7 @@ impl TestProgram {
         let parts = Parts {
             env: kafka.environment(),
             cluster_id,
-            db: database(&schema).await,
+            db: database(postgres, &schema).await,
             vault: Vault::ephemeral(),
             codec: Codec::new(&registry).expect("settings are accepted"),
             topology: Arc::new(topology),
@@ -79,6 +86,18 @@ impl TestProgram {
             RelayOptions::default(),
         );
         self.relay = Some(orderflow::task::spawn("relay", relay.run(self.stop.clone())));
+    }
+
+    /// Whether a partition of this stage says that it waits for something that is away.
+    pub(crate) fn is_waiting(&self, stage: &str) -> bool {
+        let stages = self.stages.iter().filter(|handle| handle.stage == stage);
+        stages.into_iter().any(|handle| {
+            let progress = handle.progress.borrow();
+            progress
+                .partitions
+                .values()
+                .any(|partition| matches!(partition.state, PartitionState::Waiting(_)))
+        })
     }
 
     /// The broker's name of a topic.
@@ -122,17 +141,21 @@ impl TestProgram {
     }
 }
 
-/// A migrated database in the fresh schema `schema`.
-async fn database(schema: &str) -> Database {
-    let url = super::service("ORDERFLOW_TEST_POSTGRES");
-    let admin = sqlx::PgPool::connect(&url).await.expect("postgres answers");
+/// A database in the fresh schema `schema`, migrated, and reached by `url`.
+async fn database(url: &str, schema: &str) -> Database {
+    let direct = super::service("ORDERFLOW_TEST_POSTGRES");
+    let admin = sqlx::PgPool::connect(&direct).await.expect("postgres answers");
     let create = format!("CREATE SCHEMA {schema}");
     sqlx::query(sqlx::AssertSqlSafe(create)).execute(&admin).await.expect("the schema is made");
+    open(&direct, schema).migrate().await.expect("it migrates");
+    open(url, schema)
+}
+
+fn open(url: &str, schema: &str) -> Database {
     let options = StoreOptions {
         url: Secret::new(format!("{url}?options=-c%20search_path%3D{schema}")),
+        acquire_timeout: Duration::from_secs(2),
         ..StoreOptions::default()
     };
-    let db = Database::open(&options).expect("a valid URL");
-    db.migrate().await.expect("it migrates");
-    db
+    Database::open(&options).expect("a valid URL")
 }
