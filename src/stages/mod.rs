@@ -16,6 +16,7 @@ use crate::runtime::{Environment, RuntimeOptions, StageHandle, StageSpec, StartA
 use crate::store::Database;
 use crate::topology::{self, Topology};
 
+pub mod attempts;
 pub mod history;
 pub mod intake;
 pub mod notification;
@@ -70,6 +71,7 @@ pub struct Row {
 pub const TABLE: &[Row] = &[
     Row { name: history::NAME, start: history::start },
     Row { name: notification::NAME, start: notification::start },
+    Row { name: attempts::NAME, start: attempts::start },
 ];
 
 /// Why a stage can't be started.

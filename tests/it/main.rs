@@ -5,3 +5,4 @@ mod harness;
 mod history;
 mod outages;
 mod runtime_store;
+mod webhook_attempts;
