@@ -17,6 +17,7 @@ use crate::store::Database;
 use crate::topology::{self, Topology};
 
 pub mod attempts;
+pub mod dispute;
 pub mod history;
 pub mod intake;
 pub mod notification;
@@ -49,6 +50,8 @@ pub struct StageOptions {
     pub runtime: RuntimeOptions,
     /// What messages are made from; `[notification]` may name a folder of own ones.
     pub templates: notification::templates::Templates,
+    /// `[dispute]`: who may be given one.
+    pub dispute: dispute::DisputeOptions,
 }
 
 impl Parts {
@@ -72,6 +75,7 @@ pub const TABLE: &[Row] = &[
     Row { name: history::NAME, start: history::start },
     Row { name: notification::NAME, start: notification::start },
     Row { name: attempts::NAME, start: attempts::start },
+    Row { name: dispute::NAME, start: dispute::start },
 ];
 
 /// Why a stage can't be started.
