@@ -10,8 +10,14 @@ use clap::{Parser, Subcommand};
 
 mod config;
 mod context;
+mod db;
 mod exit;
+mod generate;
+mod lines;
 mod output;
+mod parts;
+mod publish;
+mod tail;
 mod token;
 mod topology;
 
@@ -42,6 +48,14 @@ pub struct Cli {
 enum Command {
     /// Compare the declared topics with the broker's, and create what is missing
     Topology(topology::Args),
+    /// Bring the database's schema up to date
+    Db(db::Args),
+    /// Put events on their topics: one JSON object a line
+    Publish(publish::Args),
+    /// Publish realistic order life cycles
+    Generate(generate::Args),
+    /// Follow events, decoded, with personal data masked
+    Tail(tail::Args),
     /// Make a signed token for development
     Token(token::Args),
     /// Show which settings apply and where they come from
@@ -53,6 +67,10 @@ pub async fn run(cli: Cli) -> Exit {
     let context = Context::new(cli.config);
     let ended = match cli.command {
         Command::Topology(args) => topology::run(args, &context).await,
+        Command::Db(args) => db::run(&args, &context).await,
+        Command::Publish(args) => publish::run(args, &context).await,
+        Command::Generate(args) => generate::run(args, &context).await,
+        Command::Tail(args) => tail::run(args, &context).await,
         Command::Token(args) => token::run(args, &context),
         Command::Config(args) => config::run(&args, &context),
     };

@@ -2,6 +2,9 @@
 
 mod harness;
 
+mod cli_events;
+mod cli_set_up;
+
 mod history;
 mod outages;
 mod runtime_store;
