@@ -70,7 +70,8 @@ pub fn explain(error: &figment::Error) -> String {
         return format!("`{place}` can't be `{value}`{layer}; it is one of `{}`", known.join("`, `"));
     }
     if let Kind::MissingField(key) = &error.kind {
-        let parent = error.path.iter().map(String::as_str).chain([key.as_ref()]).collect::<Vec<_>>().join(".");
+        let parent =
+            error.path.iter().map(String::as_str).chain([key.as_ref()]).collect::<Vec<_>>().join(".");
         return format!("the key `{parent}` is missing{layer}");
     }
     let what = &error.kind;
