@@ -76,6 +76,11 @@ impl Broker {
         &self.address
     }
 
+    /// The cluster's id; empty if the broker doesn't tell one.
+    pub fn cluster_id(&self) -> String {
+        self.host.client().fetch_cluster_id(Duration::from_secs(5)).unwrap_or_default()
+    }
+
     /// Makes a topic. There is no other way: the broker has no administration API.
     ///
     /// # Errors
@@ -103,74 +108,4 @@ impl Broker {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Instant;
-
-    use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
-    use rdkafka::{Message as _, Offset, TopicPartitionList};
-
-    use super::*;
-    use crate::runtime::{OutRecord, Producer, Role};
-
-    const TOPIC: &str = "orders.events";
-
-    #[test]
-    fn a_topic_is_made_once() {
-        let broker = Broker::start().unwrap();
-        broker.create_topic(TOPIC, 4).unwrap();
-        let again = broker.create_topic(TOPIC, 4).unwrap_err();
-        assert!(again.to_string().contains(TOPIC), "{again}");
-    }
-
-    #[tokio::test]
-    async fn a_group_settles_soon_and_goes_on_from_its_commit() {
-        let broker = Broker::start().unwrap();
-        broker.create_topic(TOPIC, 2).unwrap();
-        let options = broker.client_options();
-        let producer = Producer::new(&options).unwrap();
-        for value in ["a", "b", "c"] {
-            producer
-                .send(OutRecord { partition: Some(1), ..OutRecord::keyed(TOPIC, "o-1", value) })
-                .await
-                .unwrap();
-        }
-        crate::task::spawn_blocking(move || {
-            let member = Role::Member { group: "g", stage: "s" };
-            let mut config = options.client_config(member);
-            config.set("auto.offset.reset", "earliest");
-            let consumer: BaseConsumer = config.create().unwrap();
-            let began = Instant::now();
-            consumer.subscribe(&[TOPIC]).unwrap();
-            let read: Vec<_> = (0..2).map(|_| next(&consumer)).collect();
-            assert_eq!(read, ["a", "b"]);
-            assert!(
-                began.elapsed() < Duration::from_millis(2800),
-                "the default delay alone is three seconds"
-            );
-            assert_eq!(consumer.fetch_watermarks(TOPIC, 1, Duration::from_secs(5)).unwrap(), (0, 3));
-            let mut done = TopicPartitionList::new();
-            done.add_partition_offset(TOPIC, 1, Offset::Offset(2)).unwrap();
-            done.set_partition_offset(TOPIC, 1, Offset::Offset(2)).unwrap();
-            consumer.commit(&done, CommitMode::Sync).unwrap();
-            drop(consumer);
-
-            let successor: BaseConsumer = options.client_config(member).create().unwrap();
-            successor.subscribe(&[TOPIC]).unwrap();
-            assert_eq!(next(&successor), "c");
-        })
-        .await
-        .unwrap();
-    }
-
-    fn next(consumer: &BaseConsumer) -> String {
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while Instant::now() < deadline {
-            match consumer.poll(Duration::from_millis(100)) {
-                Some(Ok(message)) => return String::from_utf8(message.payload().unwrap().to_vec()).unwrap(),
-                Some(Err(KafkaError::MessageConsumption(_))) | None => {}
-                Some(Err(error)) => panic!("{error}"),
-            }
-        }
-        panic!("no record within 20 s");
-    }
-}
+mod tests;

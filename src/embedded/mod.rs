@@ -6,7 +6,9 @@
 
 pub mod broker;
 mod chance;
+pub mod demo;
 pub mod feed;
+pub mod ledger;
 pub mod mailbox;
 mod mock_settings;
 pub mod partners;

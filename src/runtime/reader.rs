@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::client::ClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::sync::{mpsc, oneshot};
@@ -124,13 +125,28 @@ impl TopicReader {
     }
 }
 
+/// Logs what the client complains of, but not the ends of partitions: those are asked for.
+struct Listener;
+
+impl ClientContext for Listener {
+    fn error(&self, error: KafkaError, reason: &str) {
+        if !matches!(error, KafkaError::Global(RDKafkaErrorCode::PartitionEOF)) {
+            tracing::warn!(%error, reason, "the client of a topic reader complains");
+        }
+    }
+}
+
+impl ConsumerContext for Listener {}
+
 fn connect(
     kafka: &KafkaOptions,
     topic: &str,
     partition: Option<i32>,
     from: ReadFrom,
-) -> Result<(BaseConsumer, BTreeSet<i32>), ReadError> {
-    let consumer: BaseConsumer = kafka.client_config(Role::Reader).create().map_err(ReadError::Settings)?;
+) -> Result<(BaseConsumer<Listener>, BTreeSet<i32>), ReadError> {
+    let settings = kafka.client_config(Role::Reader);
+    let consumer: BaseConsumer<Listener> =
+        settings.create_with_context(Listener).map_err(ReadError::Settings)?;
     let metadata = consumer.fetch_metadata(Some(topic), ANSWER_WITHIN).map_err(ReadError::Unavailable)?;
     let found = metadata.topics().iter().find(|found| found.name() == topic);
     let partitions: BTreeSet<i32> = found
@@ -158,7 +174,7 @@ fn connect(
     Ok((consumer, partitions))
 }
 
-fn read(consumer: &BaseConsumer, topic: &Arc<str>, sender: &mpsc::Sender<Read>) {
+fn read(consumer: &BaseConsumer<Listener>, topic: &Arc<str>, sender: &mpsc::Sender<Read>) {
     let mut complained: Option<RDKafkaErrorCode> = None;
     while !sender.is_closed() {
         let read = match consumer.poll(POLL) {

@@ -2,10 +2,4 @@
 
 mod harness;
 
-mod cli_events;
-mod cli_set_up;
-
-mod history;
-mod outages;
 mod runtime_store;
-mod webhook_attempts;

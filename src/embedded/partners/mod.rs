@@ -21,6 +21,7 @@ use super::chance;
 use super::feed::Feed;
 use crate::clock::Clock;
 use crate::crypto::Secret;
+use crate::event::EventType;
 use crate::task;
 
 /// How long a partner that answers too late lets its callers wait.
@@ -53,6 +54,11 @@ enum Mood {
 }
 
 impl Behaviour {
+    /// Whether the event called `id` (`evt_…`) is failed when it is seen first.
+    pub fn fails(self, id: &str) -> bool {
+        self.mood(id, 1) != Mood::Accept
+    }
+
     /// How the `sighting`th (from 1) request with this id is met.
     fn mood(self, id: &str, sighting: u32) -> Mood {
         let Self::FailsAtTimes { seed, one_in } = self else { return Mood::Accept };
@@ -73,6 +79,7 @@ impl Behaviour {
 #[derive(Debug)]
 pub struct Partner {
     name: String,
+    wants: Vec<EventType>,
     address: SocketAddr,
     desk: Arc<Desk>,
     server: JoinHandle<()>,
@@ -90,13 +97,15 @@ struct Desk {
 }
 
 impl Partner {
-    /// Opens a partner on a free loopback port. Its books remember the newest `capacity` orders.
+    /// Opens a partner on a free loopback port. It wants events of these types, of all types if there are none.
+    /// Its books remember the newest `capacity` orders.
     ///
     /// # Errors
     /// When no port is to be had.
     pub fn open(
         name: &str,
         behaviour: Behaviour,
+        wants: &[EventType],
         capacity: usize,
         clock: Clock,
         feed: Feed,
@@ -129,12 +138,27 @@ impl Partner {
                 })
             }
         };
-        Ok(Self { name: name.to_owned(), address, desk, server })
+        Ok(Self { name: name.to_owned(), wants: wants.to_vec(), address, desk, server })
     }
 
     /// What it is called.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// How it behaves.
+    pub fn behaviour(&self) -> Behaviour {
+        self.desk.behaviour
+    }
+
+    /// The types it asks for when it registers; none is all.
+    pub fn wants(&self) -> &[EventType] {
+        &self.wants
+    }
+
+    /// Whether it asks for events of this (dotted) type.
+    pub fn takes(&self, event_type: &str) -> bool {
+        self.wants.is_empty() || self.wants.iter().any(|wanted| wanted.as_str() == event_type)
     }
 
     /// Where it wants its webhooks.

@@ -40,7 +40,7 @@ async fn send(partner: &Partner, post: Post, tamper: bool) -> Option<u16> {
 }
 
 fn open(behaviour: Behaviour) -> Partner {
-    let partner = Partner::open("sample", behaviour, 100, Clock::system(), Feed::new()).unwrap();
+    let partner = Partner::open("sample", behaviour, &[], 100, Clock::system(), Feed::new()).unwrap();
     partner.learn_secret(Secret::new(SECRET.to_owned()));
     partner
 }
@@ -64,7 +64,7 @@ async fn a_healthy_partner_counts_a_duplicate_a_violation_and_a_forgery() {
 
 #[tokio::test]
 async fn a_partner_without_its_secret_believes_nobody() {
-    let partner = Partner::open("new", Behaviour::Healthy, 100, Clock::system(), Feed::new()).unwrap();
+    let partner = Partner::open("new", Behaviour::Healthy, &[], 100, Clock::system(), Feed::new()).unwrap();
     let post = Post { order: "o-1", event: "order.created", sequence: 5, attempt: 1 };
     assert_eq!(send(&partner, post, false).await, Some(401));
     assert_eq!(partner.book().counts().verified, 0);
