@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use crate::admin::topology::AdminError;
 use crate::config::ConfigError;
+use crate::store::StoreError;
 use crate::topology::TopologyError;
 
 /// The exit codes of the program. The numbers from 64 on are those of `sysexits.h`.
@@ -46,6 +47,11 @@ impl Fault {
         Self { exit, sentence: sentence.into() }
     }
 
+    /// What the program was told can't be used.
+    pub(super) fn configuration(sentence: impl Into<String>) -> Self {
+        Self::new(Exit::Configuration, sentence)
+    }
+
     /// The work had failures.
     pub(super) fn failures(sentence: impl Into<String>) -> Self {
         Self::new(Exit::Failures, sentence)
@@ -84,6 +90,19 @@ impl From<AdminError> for Fault {
         let exit = match error {
             AdminError::Unavailable { .. } => Exit::Unavailable,
             AdminError::Refused { .. } => Exit::Failures,
+        };
+        Self::new(exit, error.to_string())
+    }
+}
+
+impl From<StoreError> for Fault {
+    fn from(error: StoreError) -> Self {
+        let exit = match error {
+            StoreError::Unavailable(_) => Exit::Unavailable,
+            StoreError::Constraint(_)
+            | StoreError::Data(_)
+            | StoreError::Migration(_)
+            | StoreError::Corrupt { .. } => Exit::Failures,
         };
         Self::new(exit, error.to_string())
     }

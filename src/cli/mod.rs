@@ -10,9 +10,15 @@ use clap::{Parser, Subcommand};
 
 mod config;
 mod context;
+mod db;
 mod demo;
 mod exit;
+mod generate;
+mod lines;
 mod output;
+mod parts;
+mod publish;
+mod tail;
 mod token;
 mod topology;
 
@@ -45,6 +51,14 @@ enum Command {
     Demo(demo::Args),
     /// Compare the declared topics with the broker's, and create what is missing
     Topology(topology::Args),
+    /// Bring the database's schema up to date
+    Db(db::Args),
+    /// Put events on their topics: one JSON object a line
+    Publish(publish::Args),
+    /// Publish realistic order life cycles
+    Generate(generate::Args),
+    /// Follow events, decoded, with personal data masked
+    Tail(tail::Args),
     /// Make a signed token for development
     Token(token::Args),
     /// Show which settings apply and where they come from
@@ -57,6 +71,10 @@ pub async fn run(cli: Cli) -> Exit {
     let ended = match cli.command {
         Command::Demo(args) => demo::run(args).await,
         Command::Topology(args) => topology::run(args, &context).await,
+        Command::Db(args) => db::run(&args, &context).await,
+        Command::Publish(args) => publish::run(args, &context).await,
+        Command::Generate(args) => generate::run(args, &context).await,
+        Command::Tail(args) => tail::run(args, &context).await,
         Command::Token(args) => token::run(args, &context),
         Command::Config(args) => config::run(&args, &context),
     };

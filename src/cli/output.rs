@@ -12,11 +12,10 @@ use super::exit::{Exit, Fault};
 /// When stdout is closed: quietly if its reader had enough (`| head`).
 pub(super) fn line(text: &str) -> Result<(), Fault> {
     let mut stdout = io::stdout().lock();
-    stdout.write_all(text.as_bytes()).and_then(|()| stdout.write_all(b"\n")).map_err(|error| {
-        match error.kind() {
-            io::ErrorKind::BrokenPipe => Fault::new(Exit::Fine, ""),
-            _ => Fault::internal(format!("stdout can't be written: {error}")),
-        }
+    let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.write_all(b"\n"));
+    written.map_err(|error| match error.kind() == io::ErrorKind::BrokenPipe {
+        true => Fault::new(Exit::Fine, ""),
+        false => Fault::internal(format!("stdout can't be written: {error}")),
     })
 }
 

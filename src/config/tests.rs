@@ -59,10 +59,9 @@ fn fields_of(section: &str) -> Vec<&'static str> {
     let provider = figment::providers::Serialized::default(&format!("{section}.no-such-key"), 1);
     let figment =
         figment::Figment::from(figment::providers::Serialized::defaults(all_sections())).merge(provider);
-    match figment.extract::<Config>().expect_err("an unknown key").kind {
-        Kind::UnknownField(_, known) => known.to_vec(),
-        other => panic!("{section} takes unknown keys: {other}"),
-    }
+    let refusal = figment.extract::<Config>().expect_err("an unknown key").kind;
+    let Kind::UnknownField(_, known) = refusal else { panic!("{section} takes unknown keys: {refusal}") };
+    known.to_vec()
 }
 
 fn all_sections() -> std::collections::BTreeMap<&'static str, std::collections::BTreeMap<String, String>> {

@@ -140,7 +140,7 @@ impl Codec {
         let Some(event_type) = writer.event_type else {
             return Ok(Decoded::UnknownType { record: writer.full_name.clone(), schema_id });
         };
-        let event = Event::build(event_type, Reading { writer: &writer, body })?;
+        let event = read_body(event_type, &writer, body)?;
         Ok(Decoded::Event { event, schema_id, writer_version: writer.version })
     }
 
@@ -159,7 +159,7 @@ impl Codec {
     /// The wire form of an event for `topic`.
     pub async fn encode(&self, topic: &str, event: &Event) -> Result<Vec<u8>, EncodeError> {
         let id = self.id_of(topic, event.event_type().schema()).await?;
-        event.visit(Writing { id })
+        write_frame(id, event)
     }
 
     /// The wire form of a record for one of our own topics.
@@ -196,8 +196,22 @@ impl Codec {
     }
 }
 
+/// Reads a record's body as an event, without asking a registry.
+pub(super) fn read_body(
+    event_type: EventType,
+    writer: &WriterSchema,
+    body: &[u8],
+) -> Result<Event, DecodeError> {
+    Event::build(event_type, Reading { writer, body })
+}
+
+/// Writes an event under a schema id, without asking a registry.
+pub(super) fn write_frame(id: u32, event: &Event) -> Result<Vec<u8>, EncodeError> {
+    event.visit(Writing { id })
+}
+
 /// Splits a payload into schema id and body.
-fn unframe(payload: &[u8]) -> Result<(u32, &[u8]), DecodeError> {
+pub(super) fn unframe(payload: &[u8]) -> Result<(u32, &[u8]), DecodeError> {
     match payload.split_first_chunk::<PREFIX_BYTES>() {
         Some(([0, id @ ..], body)) => Ok((u32::from_be_bytes(*id), body)),
         None if payload.first() == Some(&0) => Err(DecodeError::Truncated),

@@ -56,6 +56,11 @@ impl Event {
     }
 }
 
+/// An event of a record's own JSON, under its Avro names.
+pub(super) fn from_avro_json(event_type: EventType, record: Value) -> Result<Event, serde_json::Error> {
+    Event::build(event_type, FromValue(record))
+}
+
 /// A record of our own topics as JSON, in camel case; `masked` hides personal data.
 pub fn record_to_json<R: AvroRecord>(record: &R, masked: bool) -> Value {
     let value = serde_json::to_value(record).unwrap_or_default();

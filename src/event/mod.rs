@@ -14,18 +14,21 @@
 //! - [`RecordSchema`] (`schema.rs`): the one canonical text per record, and the subject it is registered under.
 //! - [`compatibility`]: whether a schema reads what another has written.
 //! - [`Codec`] (`codec.rs`) and [`Registry`] (`registry.rs`): bytes on the wire, and whose schema they follow.
+//! - [`sample`] (`sample.rs`) and [`golden`]: examples, and the ones whose bytes never change.
 //!
 //! This module knows nothing of Kafka, of stores, or of what anyone does because of an event.
 
 mod codec;
 pub mod compatibility;
 mod factory;
+pub mod golden;
 mod identity;
 mod json;
 mod mask;
 mod name;
 mod record;
 mod registry;
+mod sample;
 mod schema;
 mod shape;
 mod table;
@@ -40,6 +43,7 @@ pub use mask::card_numbers;
 pub use name::UnknownEventType;
 pub use record::*;
 pub use registry::{RegisteredVersion, Registry, RegistryError, RegistryOptions};
+pub use sample::{Fill, sample};
 pub use schema::{AvroRecord, RecordSchema, internal, published};
 pub use table::{Event, EventRecord, EventType};
 pub use time::{epoch_ms, rfc3339};

@@ -126,13 +126,13 @@ pub fn published() -> &'static [RecordSchema] {
     &PUBLISHED
 }
 
-/// The schemas of the records of our own topics, each with the topic that it is for.
-pub fn internal() -> [(&'static str, &'static RecordSchema); 4] {
+/// The schemas of the records of our own topics; the topology says which lives where.
+pub fn internal() -> [&'static RecordSchema; 4] {
     [
-        ("notifications.outbound", OutboundNotification::schema()),
-        ("notifications.live", LiveNotification::schema()),
-        ("webhooks.attempts", WebhookAttempt::schema()),
-        ("webhooks.exhausted", WebhookExhausted::schema()),
+        OutboundNotification::schema(),
+        LiveNotification::schema(),
+        WebhookAttempt::schema(),
+        WebhookExhausted::schema(),
     ]
 }
 

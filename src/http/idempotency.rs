@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use super::{Caller, Code, Parts, Problem};
 use crate::crypto::{Sealed, Subject};
+use crate::event::event_id_for_key;
 use crate::store::idempotency::{self as stored, Answer, Reservation, Reserved};
 
 const KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -26,9 +27,6 @@ const MAX_KEY: usize = 255;
 const MAX_ANSWER: usize = 1024 * 1024;
 /// How much longer than the request's own limit a key stays locked if the process dies.
 const LOCK_MARGIN: Duration = Duration::from_secs(5);
-/// The name space of ids made from idempotency keys (UUIDv5, RFC 9562): chosen at random once, never changed.
-const NAME_SPACE: Uuid = Uuid::from_u128(0x6f52_8a1c_5d0e_5b6e_9c43_1f0a_77d2_4e19);
-
 /// The key of the running request, for handlers that make something with an id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdempotencyKey {
@@ -41,7 +39,7 @@ pub struct IdempotencyKey {
 impl IdempotencyKey {
     /// The id of the event that this request publishes: the same in every try, in every process.
     pub fn event_id(&self) -> Uuid {
-        Uuid::new_v5(&NAME_SPACE, format!("{}:{}:{}", self.tenant.len(), self.tenant, self.key).as_bytes())
+        event_id_for_key(&self.tenant, &self.key)
     }
 }
 

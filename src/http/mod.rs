@@ -19,6 +19,7 @@ mod openapi;
 mod options;
 pub mod page;
 mod parts;
+mod publish;
 mod router;
 mod routes;
 mod serve;
@@ -30,6 +31,7 @@ pub use extract::{Body, PathParams, Query};
 pub use idempotency::IdempotencyKey;
 pub use options::HttpOptions;
 pub use parts::{Check, EventsHealth, Parts, Probe};
+pub use publish::{Publish, PublishRefused, Published};
 pub use router::router;
 pub use serve::{Bound, ServeError};
 

@@ -37,6 +37,9 @@ pub struct HttpOptions {
     /// How long a request may take before it is answered with 503.
     #[serde(with = "humantime_serde")]
     pub request_timeout: Duration,
+    /// How long to wait for Kafka's acknowledgement before answering 503; shorter than `request_timeout`.
+    #[serde(with = "humantime_serde")]
+    pub publish_timeout: Duration,
     /// How long an answer is kept for the same `Idempotency-Key`.
     #[serde(with = "humantime_serde")]
     pub idempotency_ttl: Duration,
@@ -59,6 +62,7 @@ impl Default for HttpOptions {
             metrics_token: None,
             max_body_bytes: 1024 * 1024,
             request_timeout: Duration::from_secs(15),
+            publish_timeout: Duration::from_secs(10),
             idempotency_ttl: Duration::from_secs(24 * 3600),
             drain: Duration::from_secs(10),
         }

@@ -7,14 +7,14 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-use super::{Auth, HttpOptions};
+use super::{Auth, HttpOptions, Publish};
 use crate::clock::Clock;
 use crate::crypto::Vault;
 use crate::store::Database;
 use crate::telemetry::Metrics;
 
 /// The handles of one API server; the state of every handler. Cheap to clone.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Parts {
     /// `[http]`.
     pub options: Arc<HttpOptions>,
@@ -28,10 +28,18 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// Tells the time.
     pub clock: Clock,
+    /// Puts events on their topics.
+    pub publisher: Arc<dyn Publish>,
     /// What must answer for `/health/ready`: database, Kafka, registry.
     pub readiness: Arc<[Check]>,
     /// What `/health/events` tells.
     pub events_health: Probe<EventsHealth>,
+}
+
+impl fmt::Debug for Parts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parts").field("options", &self.options).finish_non_exhaustive()
+    }
 }
 
 /// Asks something that may take a moment or fail. Cheap to clone.

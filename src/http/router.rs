@@ -6,6 +6,7 @@ use axum::Router;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::routes;
 
+use super::api::{order_events, orders};
 use super::routes::Routes;
 #[cfg(test)]
 use super::routes::Rule;
@@ -17,6 +18,8 @@ const ORDER_READERS: &[Role] = &[Role::Buyer, Role::Seller, Role::Service];
 /// The table. A handler's path and method stand at the handler; who may take it stands here.
 fn table(parts: Parts) -> Routes {
     Routes::new(parts, openapi::about())
+        .allow(PUBLISHERS, routes!(order_events::handle))
+        .allow(ORDER_READERS, routes!(orders::events))
         .public(routes!(health::live))
         .public(routes!(health::ready))
         .public(routes!(health::events))

@@ -1,50 +1,65 @@
-//! The API as a whole, called without a network: who may do what, and how every error looks.
+//! The API as a whole, called without a network, over both stores: a harness here, the scenarios beside it.
 
-use std::sync::Arc;
+mod floor;
+mod order_events;
+mod orders;
+
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use serde_json::Value;
 use tower::ServiceExt as _;
 
-use super::routes::{Access, Rule};
 use super::token::{Grant, issue};
 use super::*;
 use crate::clock::Clock;
 use crate::crypto::{Secret, Vault};
-use crate::store::Database;
+use crate::event::{Event, EventType, Factory, LineItem, Money, Party, TraceParent};
+use crate::order::OrderState;
+use crate::store::history::{self, NewEvent, OrderRow};
 use crate::store::testing::each_engine;
+use crate::store::{Database, personal};
 use crate::telemetry::Metrics;
 
-fn options() -> HttpOptions {
-    HttpOptions {
-        jwt_secret: Some(Secret::new("a-secret-of-more-than-thirty-two-bytes".to_owned())),
-        max_body_bytes: 64 * 1024,
-        cors_origins: vec!["https://shop.example".to_owned()],
-        ..HttpOptions::default()
+/// Takes every event, or refuses as it is told.
+#[derive(Default)]
+struct FakePublisher {
+    taken: Mutex<Vec<Event>>,
+    refuse: Mutex<Option<PublishRefused>>,
+}
+
+impl Publish for FakePublisher {
+    fn may_publish(&self, role: &str, event_type: EventType) -> bool {
+        role == "admin" || (role == "service" && event_type != EventType::UserUpdated)
+    }
+
+    fn publish(
+        &self,
+        event: Event,
+        _: Option<TraceParent>,
+    ) -> BoxFuture<'_, Result<Published, PublishRefused>> {
+        async move {
+            if let Some(refused) = self.refuse.lock().unwrap().clone() {
+                return Err(refused);
+            }
+            let event_id = event.meta().event_id.parse().unwrap();
+            let mut taken = self.taken.lock().unwrap();
+            taken.push(event);
+            let offset = i64::try_from(taken.len()).unwrap() - 1;
+            Ok(Published { event_id, topic: "orders.events".to_owned(), partition: 0, offset })
+        }
+        .boxed()
     }
 }
 
-fn parts(db: Database, options: HttpOptions) -> Parts {
-    let clock = Clock::system();
-    Parts {
-        auth: Arc::new(Auth::new(&options, clock.clone()).unwrap()),
-        options: Arc::new(options),
-        db,
-        vault: Vault::ephemeral(),
-        metrics: Metrics::new(),
-        clock,
-        readiness: Arc::new([Check { name: "database", probe: Probe::new(async || Ok(())) }]),
-        events_health: Probe::new(async || {
-            Ok(EventsHealth { active: true, subscribers: 5, ..Default::default() })
-        }),
-    }
-}
-
-fn token(parts: &Parts, roles: &[Role], tenant: &str) -> String {
-    let grant = Grant { subject: "somebody", roles, tenant, ttl: Duration::from_secs(60) };
-    format!("Bearer {}", issue(&parts.options, &parts.clock, &grant).unwrap().expose())
+/// One API over one store.
+struct Api {
+    parts: Parts,
+    published: Arc<FakePublisher>,
 }
 
 struct Answer {
@@ -61,176 +76,139 @@ impl Answer {
     fn code(&self) -> String {
         self.json()["code"].as_str().unwrap_or_default().to_owned()
     }
+
+    /// Status and code, for problems.
+    fn problem(&self) -> (u16, String) {
+        (self.status.as_u16(), self.code())
+    }
 }
 
-async fn ask(parts: &Parts, request: Request<Body>) -> Answer {
-    let response = router(parts.clone()).unwrap().oneshot(request).await.unwrap();
-    let (head, body) = response.into_parts();
-    let bytes = to_bytes(body, usize::MAX).await.unwrap();
-    Answer { status: head.status, headers: head.headers, text: String::from_utf8(bytes.to_vec()).unwrap() }
+fn options() -> HttpOptions {
+    HttpOptions {
+        jwt_secret: Some(Secret::new("a-secret-of-more-than-thirty-two-bytes".to_owned())),
+        max_body_bytes: 64 * 1024,
+        cors_origins: vec!["https://shop.example".to_owned()],
+        ..HttpOptions::default()
+    }
 }
 
 fn request(method: &str, path: &str) -> axum::http::request::Builder {
     Request::builder().method(method).uri(path)
 }
 
-async fn get(parts: &Parts, path: &str) -> Answer {
-    ask(parts, request("GET", path).body(Body::empty()).unwrap()).await
-}
+impl Api {
+    fn new(db: Database) -> Self {
+        Self::with(db, options())
+    }
 
-#[tokio::test]
-async fn every_route_lets_in_its_roles_and_nobody_else() {
-    each_engine(async |db| {
-        let parts = parts(db, options());
-        let (rules, _) = router::rules(parts.clone());
-        for Rule { method, path, access } in rules {
-            let Access::Roles(allowed) = access else { continue };
-            let path = path.replace(['{', '}'], "");
-            let ask = async |token: Option<String>| {
-                let mut request = request(method, &path).header("content-type", "application/json");
-                if let Some(token) = token {
-                    request = request.header("authorization", token);
-                }
-                ask(&parts, request.body(Body::from("{}")).unwrap()).await
-            };
-            assert_eq!(ask(None).await.code(), "token_missing", "{method} {path}");
-            assert_eq!(ask(Some("Bearer x.y.z".to_owned())).await.code(), "token_invalid", "{method} {path}");
-            assert_eq!(
-                ask(Some(token(&parts, &[], "shop"))).await.code(),
-                "role_not_allowed",
-                "{method} {path}"
-            );
-            for role in Role::ALL {
-                let answer = ask(Some(token(&parts, &[role], "shop"))).await;
-                let refused = answer.code() == "role_not_allowed";
-                assert_eq!(refused, !allowed.contains(&role), "{method} {path} as {role}: {}", answer.text);
-                assert_ne!(answer.status, StatusCode::UNAUTHORIZED, "{method} {path} as {role}");
-                assert!(answer.status.as_u16() < 500, "{method} {path} as {role}: {}", answer.text);
-            }
-        }
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn the_description_lists_every_route_with_its_roles() {
-    each_engine(async |db| {
-        let parts = parts(db, options());
-        let (rules, _) = router::rules(parts.clone());
-        let api = get(&parts, "/openapi.json").await.json();
-        let docs = get(&parts, "/docs").await.text;
-        for Rule { method, path, access } in rules {
-            let operation = &api["paths"][&path][method.to_lowercase()];
-            assert!(operation.is_object(), "{method} {path}");
-            assert!(
-                operation["summary"].is_string() || operation["description"].is_string(),
-                "{method} {path}"
-            );
-            assert!(operation["responses"]["default"].is_object(), "{method} {path}");
-            assert_eq!(operation["security"].is_array(), access != Access::Public, "{method} {path}");
-            assert!(docs.contains(&format!("<code>{path}</code>")), "{path}");
-        }
-        assert!(api["components"]["schemas"]["Problem"].is_object());
-        let errors = get(&parts, "/docs/errors").await.text;
-        assert!(Code::ALL.iter().all(|code| errors.contains(&format!("id=\"{}\"", code.as_str()))));
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn errors_have_one_form_whoever_makes_them() {
-    each_engine(async |db| {
-        let parts = parts(db, options());
-        let check = async |method: &str, path: &str, status: u16, code: &str| {
-            let answer = ask(&parts, request(method, path).body(Body::empty()).unwrap()).await;
-            let json = answer.json();
-            assert_eq!((answer.status.as_u16(), answer.code().as_str()), (status, code), "{method} {path}");
-            assert_eq!(answer.headers["content-type"], "application/problem+json", "{method} {path}");
-            assert!(answer.headers.contains_key("x-request-id"));
-            assert_eq!(json["instance"], path.split('?').next().unwrap());
-            assert_eq!(json["type"], format!("/docs/errors#{code}"));
-            assert_eq!(json["status"], status);
-            answer
+    fn with(db: Database, options: HttpOptions) -> Self {
+        let clock = Clock::system();
+        let published = Arc::new(FakePublisher::default());
+        let health = EventsHealth { active: true, subscribers: 5, ..Default::default() };
+        let parts = Parts {
+            auth: Arc::new(Auth::new(&options, clock.clone()).unwrap()),
+            options: Arc::new(options),
+            db,
+            vault: Vault::ephemeral(),
+            metrics: Metrics::new(),
+            clock,
+            publisher: Arc::clone(&published) as Arc<dyn Publish>,
+            readiness: Arc::new([Check { name: "database", probe: Probe::new(async || Ok(())) }]),
+            events_health: Probe::new(move || async move { Ok(health) }),
         };
-        check("GET", "/nope", 404, "route_not_found").await;
-        check("GET", "/%ff", 404, "route_not_found").await;
-        let allow = check("POST", "/health/live", 405, "method_not_allowed").await;
-        assert_eq!(allow.headers["allow"], "GET,HEAD");
-        let unknown = check("GET", "/health/live?verbose=1", 422, "invalid_fields").await;
-        assert_eq!(unknown.json()["errors"][0]["field"], "verbose");
-    })
-    .await;
+        Self { parts, published }
+    }
+
+    fn token(&self, subject: &str, roles: &[Role], tenant: &str) -> String {
+        let grant = Grant { subject, roles, tenant, ttl: Duration::from_secs(60) };
+        format!("Bearer {}", issue(&self.parts.options, &self.parts.clock, &grant).unwrap().expose())
+    }
+
+    async fn ask(&self, request: Request<Body>) -> Answer {
+        let response = router(self.parts.clone()).unwrap().oneshot(request).await.unwrap();
+        let (head, body) = response.into_parts();
+        let bytes = to_bytes(body, usize::MAX).await.unwrap();
+        Answer {
+            status: head.status,
+            headers: head.headers,
+            text: String::from_utf8(bytes.to_vec()).unwrap(),
+        }
+    }
+
+    async fn get(&self, path: &str) -> Answer {
+        self.ask(request("GET", path).body(Body::empty()).unwrap()).await
+    }
+
+    async fn get_as(&self, token: &str, path: &str) -> Answer {
+        self.ask(request("GET", path).header("authorization", token).body(Body::empty()).unwrap()).await
+    }
+
+    /// POSTs JSON, with an `Idempotency-Key` if one is given.
+    async fn post_as(&self, token: &str, path: &str, key: Option<&str>, body: &str) -> Answer {
+        let mut request =
+            request("POST", path).header("authorization", token).header("content-type", "application/json");
+        if let Some(key) = key {
+            request = request.header("idempotency-key", key);
+        }
+        self.ask(request.body(Body::from(body.to_owned())).unwrap()).await
+    }
+
+    /// Stores events as the history stage would.
+    async fn remember(&self, tenant: &str, order_id: &str, events: Vec<Event>) {
+        let mut state = OrderState::new(tenant, order_id);
+        let rows: Vec<NewEvent> = events.iter().map(|event| self.row(&mut state, event)).collect();
+        let mut tx = self.parts.db.begin().await.unwrap();
+        history::add(&mut tx, &rows, 1_000).await.unwrap();
+        let order = OrderRow::seal(&self.parts.vault, &state).unwrap();
+        history::save_orders(&mut tx, &[order], 1_000).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+
+    fn row(&self, state: &mut OrderState, event: &Event) -> NewEvent {
+        state.apply(event);
+        let (meta, masked) = (event.meta(), event.to_json_masked());
+        let customer = meta.customer_id.as_deref().unwrap_or("nobody");
+        NewEvent {
+            tenant: meta.tenant_id.clone(),
+            order_id: meta.order_id.clone(),
+            version: state.version,
+            event_id: meta.event_id.clone(),
+            kind: event.event_type().as_str().to_owned(),
+            schema_id: 1,
+            occurred_at: meta.occurred_at,
+            correlation_id: None,
+            causation_id: None,
+            source: meta.source.clone(),
+            coordinates: ("orders.events".to_owned(), 0, state.version),
+            payload_hash: vec![0],
+            masked: masked.to_string(),
+            personal: personal::seal(&self.parts.vault, &meta.tenant_id, &event.to_json(), &masked, customer)
+                .unwrap(),
+        }
+    }
 }
 
-#[tokio::test]
-async fn health_names_what_is_wrong() {
-    each_engine(async |db| {
-        let mut parts = parts(db, options());
-        assert_eq!(get(&parts, "/health/live").await.json()["status"], "ok");
-        assert_eq!(get(&parts, "/health/ready").await.json()["status"], "ready");
-        let events = get(&parts, "/health/events").await.json();
-        assert_eq!((&events["status"], &events["eventBus"]["subscribers"]), (&"ok".into(), &5.into()));
-
-        let broken = Probe::new(async || Err("connection refused".to_owned()));
-        let healthy = Check { name: "database", probe: Probe::new(async || Ok(())) };
-        parts.readiness = Arc::new([Check { name: "kafka", probe: broken }, healthy]);
-        parts.events_health = Probe::new(async || Ok(EventsHealth::default()));
-        let ready = get(&parts, "/health/ready").await;
-        assert_eq!(ready.status, StatusCode::SERVICE_UNAVAILABLE);
-        assert_eq!(ready.json()["checks"]["kafka"], "connection refused");
-        assert_eq!(ready.json()["checks"]["database"], "ok");
-        assert_eq!(get(&parts, "/health/events").await.status, StatusCode::SERVICE_UNAVAILABLE);
-        assert_eq!(get(&parts, "/health/live").await.status, StatusCode::OK);
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn metrics_count_requests_by_route_and_ask_for_a_token_when_told() {
-    each_engine(async |db| {
-        let open = parts(db.clone(), options());
-        get(&open, "/health/live").await;
-        get(&open, "/wp-login.php").await;
-        let text = get(&open, "/metrics").await.text;
-        for series in [
-            r#"orderflow_http_requests_total{method="GET",route="/health/live",status="200"} 1"#,
-            r#"orderflow_http_requests_total{method="GET",route="unmatched",status="404"} 1"#,
-            r#"orderflow_http_request_duration_seconds_count{method="GET",route="/health/live"} 1"#,
-        ] {
-            assert!(text.contains(series), "{series} in {text}");
-        }
-        let metrics_token = Some(Secret::new("scrape".to_owned()));
-        let closed = parts(db, HttpOptions { metrics_token, ..options() });
-        assert_eq!(get(&closed, "/metrics").await.code(), "token_missing");
-        for (sent, status) in [("Bearer scrape", 200), ("Bearer scraped", 401), ("Basic scrape", 401)] {
-            let request =
-                request("GET", "/metrics").header("authorization", sent).body(Body::empty()).unwrap();
-            assert_eq!(ask(&closed, request).await.status.as_u16(), status, "{sent}");
-        }
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn only_named_origins_may_call_and_odd_request_ids_are_replaced() {
-    each_engine(async |db| {
-        let parts = parts(db.clone(), options());
-        for (origin, allowed) in [("https://shop.example", true), ("https://evil.example", false)] {
-            let request =
-                request("GET", "/health/live").header("origin", origin).body(Body::empty()).unwrap();
-            let answer = ask(&parts, request).await;
-            assert_eq!(answer.headers.contains_key("access-control-allow-origin"), allowed, "{origin}");
-        }
-        for (id, kept) in [("abc-1", true), ("a b", false), (&*"x".repeat(65), false)] {
-            let request =
-                request("GET", "/health/live").header("x-request-id", id).body(Body::empty()).unwrap();
-            assert_eq!(ask(&parts, request).await.headers["x-request-id"] == id, kept, "{id}");
-        }
-        for origin in ["*", "shop.example", "https://shop.example/"] {
-            let bad = HttpOptions { cors_origins: vec![origin.to_owned()], ..options() };
-            let bad = self::parts(db.clone(), bad);
-            assert!(router(bad).is_err(), "{origin}");
-        }
-    })
-    .await;
+/// `order.created` and what followed: bought by `ana` from `sam`.
+fn life_of_an_order(tenant: &str, order_id: &str) -> Vec<Event> {
+    let factory = Factory::new(tenant, "shop");
+    let party = |user_id: &str| Party {
+        user_id: user_id.to_owned(),
+        email: Some(format!("{user_id}@example.com")),
+        ..Party::default()
+    };
+    let total = Money::new(1_999, "EUR");
+    let line = LineItem {
+        product_id: "p-1".to_owned(),
+        title: "Tea".to_owned(),
+        quantity: 1,
+        unit_price: total.clone(),
+        ..LineItem::default()
+    };
+    vec![
+        factory
+            .order_created(order_id, 1_000, 7, party("ana"), party("sam"), vec![line], total.clone())
+            .into(),
+        factory.order_paid(order_id, 2_000, "pay-1", "card", total).into(),
+        factory.order_shipped(order_id, 3_000, "DHL", format!("JD-{tenant}")).into(),
+    ]
 }

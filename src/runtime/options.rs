@@ -84,6 +84,8 @@ impl KafkaOptions {
             Role::Producer => {
                 config.set("linger.ms", "5");
                 config.set("compression.type", "lz4");
+                // The Java clients' partitioner: producers of both kinds put a key into the same partition.
+                config.set("partitioner", "murmur2_random");
             }
             Role::Admin => {}
         }

@@ -16,8 +16,11 @@ use crate::runtime::{Environment, RuntimeOptions, StageHandle, StageSpec, StartA
 use crate::store::Database;
 use crate::topology::{self, Topology};
 
+pub mod attempts;
+pub mod dispute;
 pub mod history;
 pub mod intake;
+pub mod notification;
 pub mod store_stage;
 pub mod webhook;
 
@@ -45,6 +48,10 @@ pub struct Parts {
 pub struct StageOptions {
     /// `[runtime]`: bounds and times of the engine.
     pub runtime: RuntimeOptions,
+    /// What messages are made from; `[notification]` may name a folder of own ones.
+    pub templates: notification::templates::Templates,
+    /// `[dispute]`: who may be given one.
+    pub dispute: dispute::DisputeOptions,
 }
 
 impl Parts {
@@ -64,7 +71,12 @@ pub struct Row {
 }
 
 /// Every stage there is.
-pub const TABLE: &[Row] = &[Row { name: history::NAME, start: history::start }];
+pub const TABLE: &[Row] = &[
+    Row { name: history::NAME, start: history::start },
+    Row { name: notification::NAME, start: notification::start },
+    Row { name: attempts::NAME, start: attempts::start },
+    Row { name: dispute::NAME, start: dispute::start },
+];
 
 /// Why a stage can't be started.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -128,7 +140,11 @@ fn spec(stage: &topology::Stage, options: &RuntimeOptions) -> StageSpec {
             topology::StartAt::Earliest => StartAt::Earliest,
             topology::StartAt::Latest => StartAt::Latest,
         },
-        options: RuntimeOptions { concurrency: stage.concurrency, ..options.clone() },
+        options: RuntimeOptions {
+            concurrency: stage.concurrency,
+            in_place_limit: stage.retry.as_ref().map_or(options.in_place_limit, |retry| retry.in_place),
+            ..options.clone()
+        },
     }
 }
 

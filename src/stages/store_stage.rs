@@ -195,30 +195,11 @@ impl<H: StoreHandler> Handled<H> {
         }
         let now_ms = self.clock.now_ms();
         for (record, failure) in dead {
-            let letter = self.dead_letter(at, record, failure, now_ms);
+            let letter = dead_letter_of(self.handler.name(), &self.dead_letters, at, record, failure, now_ms);
             outbox::append(&mut tx, &letter, now_ms).await.map_err(|error| away(&error))?;
         }
         tx.commit().await.map_err(|error| away(&error))?;
         Ok(None)
-    }
-
-    fn dead_letter(&self, at: &SourcePartition, record: &Record, failure: &Failure, now_ms: i64) -> Message {
-        let place = format!("{}/{}/{}/{}", at.cluster_id, at.topic_id, record.partition, record.offset);
-        let name = format!("dead-letter/{}/{place}", self.handler.name());
-        let headers = dead_letter::headers(record, self.handler.name(), failure, now_ms);
-        Message {
-            id: Uuid::new_v5(&Uuid::NAMESPACE_URL, name.as_bytes()),
-            tenant: String::new(),
-            topic: self.dead_letters.to_string(),
-            partition: Some(record.partition),
-            key: record.key.as_ref().map(|key| key.to_vec()),
-            kind: "dead_letter".to_owned(),
-            payload: record.payload.as_ref().map(|payload| payload.to_vec()),
-            headers: headers
-                .iter()
-                .map(|(name, value)| (name.to_owned(), value.map_or_else(Vec::new, |v| v.to_vec())))
-                .collect(),
-        }
     }
 }
 
@@ -255,6 +236,34 @@ impl<H: StoreHandler> StoreStage for Handled<H> {
     }
 }
 
-fn away(error: &impl std::fmt::Display) -> StoreFault {
+/// The dead letter of `record`, which `stage` gave up because of `failure`, on its way to `topic`. Written in the
+/// transaction that moves the position past the record.
+pub(super) fn dead_letter_of(
+    stage: &str,
+    topic: &str,
+    at: &SourcePartition,
+    record: &Record,
+    failure: &Failure,
+    now_ms: i64,
+) -> Message {
+    let place = format!("{}/{}/{}/{}", at.cluster_id, at.topic_id, record.partition, record.offset);
+    let name = format!("dead-letter/{stage}/{place}");
+    let headers = dead_letter::headers(record, stage, failure, now_ms);
+    Message {
+        id: Uuid::new_v5(&Uuid::NAMESPACE_URL, name.as_bytes()),
+        tenant: String::new(),
+        topic: topic.to_owned(),
+        partition: Some(record.partition),
+        key: record.key.as_ref().map(|key| key.to_vec()),
+        kind: "dead_letter".to_owned(),
+        payload: record.payload.as_ref().map(|payload| payload.to_vec()),
+        headers: headers
+            .iter()
+            .map(|(name, value)| (name.to_owned(), value.map_or_else(Vec::new, |v| v.to_vec())))
+            .collect(),
+    }
+}
+
+pub(super) fn away(error: &impl std::fmt::Display) -> StoreFault {
     StoreFault::Unavailable(Failure::new(ErrorClass::Unavailable, error.to_string()))
 }

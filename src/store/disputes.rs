@@ -220,6 +220,12 @@ pub async fn enlist(
     Ok(())
 }
 
+/// Whether anybody was ever put on the tenant's roster.
+pub async fn has_roster_in(tx: &mut Transaction, tenant: &str) -> Result<bool, StoreError> {
+    let row = tx.row("SELECT user_id FROM moderators WHERE tenant_id = $1 LIMIT 1", &[tenant.into()]).await?;
+    Ok(row.is_some())
+}
+
 /// The tenant's roster: those who are active, with what they have to do.
 pub async fn loads_in(tx: &mut Transaction, tenant: &str) -> Result<Vec<Load>, StoreError> {
     let rows = tx

@@ -2,7 +2,50 @@
 
 use sqlx::migrate::{MigrateError, Migrator};
 
-use super::StoreError;
+use super::{Database, Engine, StoreError};
+
+/// One step of the schema's history.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Migration {
+    /// Its number.
+    pub version: i64,
+    /// Its subject.
+    pub subject: String,
+    /// Whether the database has it.
+    pub applied: bool,
+}
+
+/// Every migration that this program knows, and which of them the database has.
+///
+/// # Errors
+/// When the database is away.
+pub async fn status(db: &Database) -> Result<Vec<Migration>, StoreError> {
+    let (known, exists) = match db.engine() {
+        Engine::Postgres => (
+            postgres(),
+            "SELECT count(*) AS tables FROM information_schema.tables \
+             WHERE table_schema = current_schema() AND table_name = '_sqlx_migrations'",
+        ),
+        Engine::Sqlite => {
+            (sqlite(), "SELECT count(*) AS tables FROM sqlite_master WHERE name = '_sqlx_migrations'")
+        }
+    };
+    let begun = match db.row(exists, &[]).await? {
+        Some(row) => row.int("tables")? > 0,
+        None => false,
+    };
+    let rows = match begun {
+        true => db.rows("SELECT version FROM _sqlx_migrations WHERE success", &[]).await?,
+        false => Vec::new(),
+    };
+    let applied = rows.iter().map(|row| row.int("version")).collect::<Result<Vec<_>, _>>()?;
+    let migration = |known: &sqlx::migrate::Migration| Migration {
+        version: known.version,
+        subject: known.description.to_string(),
+        applied: applied.contains(&known.version),
+    };
+    Ok(known.iter().map(migration).collect())
+}
 
 /// Migrations for PostgreSQL.
 pub(super) fn postgres() -> Migrator {

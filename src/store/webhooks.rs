@@ -334,7 +334,10 @@ mod tests {
         each_engine(async |db| {
             let mut ours = endpoint("shop", "wh_1", Some("partner-1"));
             assert!(added(&db, &ours, 10).await);
-            assert!(added(&db, &Endpoint { events: Subscription::All, ..endpoint("shop", "wh_2", None) }, 10).await);
+            assert!(
+                added(&db, &Endpoint { events: Subscription::All, ..endpoint("shop", "wh_2", None) }, 10)
+                    .await
+            );
             assert!(added(&db, &endpoint("other", "wh_1", None), 10).await);
             assert!(!added(&db, &endpoint("shop", "wh_3", None), 2).await, "the tenant has two");
 

@@ -55,28 +55,27 @@ pub fn explain(error: &figment::Error) -> String {
         Some(metadata) => format!(" in {}", metadata.name),
         None => String::new(),
     };
-    match &error.kind {
-        Kind::UnknownField(key, known) => {
-            let parent = error
-                .path
-                .split_last()
-                .filter(|(last, _)| *last == key)
-                .map_or(&error.path[..], |(_, up)| up);
-            let full = parent.iter().map(String::as_str).chain([key.as_str()]).collect::<Vec<_>>().join(".");
-            match nearest(key, known.iter().copied()) {
-                Some(known) => format!("unknown key `{full}`{layer}; the nearest known key is `{known}`"),
-                None => format!("unknown key `{full}`{layer}; no keys are known there"),
-            }
-        }
-        Kind::UnknownVariant(value, known) => {
-            let known = known.join("`, `");
-            format!("`{place}` can't be `{value}`{layer}; it is one of `{known}`")
-        }
-        Kind::MissingField(key) if place.is_empty() => format!("the key `{key}` is missing{layer}"),
-        Kind::MissingField(key) => format!("the key `{place}.{key}` is missing{layer}"),
-        kind if place.is_empty() => format!("{kind}{layer}"),
-        kind => format!("`{place}`: {kind}{layer}"),
+    if let Kind::UnknownField(key, known) = &error.kind {
+        let parent = match error.path.split_last() {
+            Some((last, above)) if last == key => above,
+            Some(_) | None => &error.path,
+        };
+        let full = parent.iter().map(String::as_str).chain([key.as_str()]).collect::<Vec<_>>().join(".");
+        return match nearest(key, known.iter().copied()) {
+            Some(known) => format!("unknown key `{full}`{layer}; the nearest known key is `{known}`"),
+            None => format!("unknown key `{full}`{layer}; no keys are known there"),
+        };
     }
+    if let Kind::UnknownVariant(value, known) = &error.kind {
+        return format!("`{place}` can't be `{value}`{layer}; it is one of `{}`", known.join("`, `"));
+    }
+    if let Kind::MissingField(key) = &error.kind {
+        let parent =
+            error.path.iter().map(String::as_str).chain([key.as_ref()]).collect::<Vec<_>>().join(".");
+        return format!("the key `{parent}` is missing{layer}");
+    }
+    let what = &error.kind;
+    if place.is_empty() { format!("{what}{layer}") } else { format!("`{place}`: {what}{layer}") }
 }
 
 /// The candidate most like `word`.

@@ -2,4 +2,10 @@
 
 mod harness;
 
+mod cli_events;
+mod cli_set_up;
+
+mod history;
+mod outages;
 mod runtime_store;
+mod webhook_attempts;

@@ -78,6 +78,11 @@ pub enum PublishError {
 }
 
 impl PublishError {
+    /// True when the event is larger than its topic, the producer or the broker takes.
+    pub fn is_too_large(&self) -> bool {
+        matches!(self, Self::TooLarge { .. } | Self::Produce(ProduceError::TooLarge { .. }))
+    }
+
     /// True when a service is away and the same event may be taken later; false when the event, or the set-up,
     /// has to change first.
     pub fn is_transient(&self) -> bool {

@@ -13,6 +13,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use super::plan::{Change, Observed, ObservedTopic, Plan};
 use crate::runtime::{KafkaOptions, Role};
 use crate::task;
+use crate::topology::Topology;
 
 /// How long one request may take.
 const REQUEST: Duration = Duration::from_secs(15);
@@ -96,6 +97,16 @@ impl Broker {
             }
         }
         Ok(observed)
+    }
+
+    /// The declared topics that the broker doesn't have, by their names there.
+    ///
+    /// # Errors
+    /// When the broker doesn't answer.
+    pub async fn missing(&self, topology: &Topology) -> Result<Vec<Arc<str>>, AdminError> {
+        let observed = self.partition_counts().await?;
+        let absent = topology.topics().filter(|topic| !observed.contains_key(&*topic.name));
+        Ok(absent.map(|topic| Arc::clone(&topic.name)).collect())
     }
 
     /// Makes the changes of `plan`, in order. Refusals and left-overs are passed over: tell them before.

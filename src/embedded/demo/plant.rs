@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::calm::{Calm, CalmError};
 use super::{DemoOptions, TENANT};
 use crate::admin::publish::Publisher;
+use crate::admin::schemas;
 use crate::clock::Clock;
 use crate::crypto::{CryptoError, Secret, Vault};
 use crate::embedded::broker::{Broker, BrokerError};
@@ -17,12 +18,13 @@ use crate::embedded::feed::Feed;
 use crate::embedded::mailbox::{Mailbox, PutsOff};
 use crate::embedded::partners::{Behaviour, Partner};
 use crate::embedded::registry::EmbeddedRegistry;
-use crate::event::{self, Codec, EventType, RegistryError, RegistryOptions};
+use crate::event::{Codec, EventType, RegistryError, RegistryOptions};
 use crate::http::{self, Auth, AuthSetupError, HttpOptions, ServeError};
 use crate::outbox::{Relay, RelayOptions};
 use crate::runtime::{Environment, KafkaOptions, Producer, RuntimeOptions};
+use crate::stages::dispute::DisputeOptions;
 use crate::stages::{self, StageOptions, StartError};
-use crate::store::{Database, StoreError, StoreOptions, disputes};
+use crate::store::{Database, StoreError, StoreOptions};
 use crate::task::Group;
 use crate::telemetry::Metrics;
 use crate::topology::{Topology, TopologyError};
@@ -169,6 +171,7 @@ impl Plant {
             vault: vault.clone(),
             metrics: Arc::clone(&metrics),
             clock: clock.clone(),
+            publisher: Arc::new(publisher.clone()),
             readiness: readiness(&db),
             events_health: http::Probe::new(async || {
                 Ok(http::EventsHealth { active: true, ..http::EventsHealth::default() })
@@ -265,18 +268,11 @@ async fn codec(url: &str, topology: &Topology) -> Result<Codec, DemoError> {
         auto_register: true,
         ..RegistryOptions::default()
     })?;
-    for event_type in EventType::ALL {
-        let schema = event_type.schema();
-        let subject = schema.subject(&topology.topic_of(*event_type).name);
-        codec.registry().register(&subject, schema).await?;
-    }
-    for (topic, schema) in event::internal() {
-        codec.registry().register(&schema.subject(topic), schema).await?;
-    }
+    schemas::register(codec.registry(), topology).await?;
     Ok(codec)
 }
 
-/// A migrated SQLite store with two moderators on the roster.
+/// A migrated SQLite store.
 async fn store(folder: &Folder) -> Result<Database, DemoError> {
     let url = format!("sqlite://{}", folder.0.join("orderflow.db").display());
     let db = Database::open(&StoreOptions {
@@ -285,11 +281,6 @@ async fn store(folder: &Folder) -> Result<Database, DemoError> {
         ..StoreOptions::default()
     })?;
     db.migrate().await?;
-    let mut tx = db.begin().await?;
-    for moderator in ["moderator-mia", "moderator-noah"] {
-        disputes::enlist(&mut tx, TENANT, moderator, 1_000).await?;
-    }
-    tx.commit().await?;
     Ok(db)
 }
 
@@ -341,7 +332,9 @@ fn stage_options() -> StageOptions {
         shutdown_drain: Duration::from_secs(5),
         ..RuntimeOptions::default()
     };
-    StageOptions { runtime }
+    let moderators = vec!["moderator-mia".to_owned(), "moderator-noah".to_owned()];
+    let dispute = DisputeOptions { moderators, capacity: 1_000 };
+    StageOptions { runtime, dispute, ..StageOptions::default() }
 }
 
 /// A temporary folder that goes with the demo.

@@ -98,9 +98,9 @@ fn tenants_share_order_and_user_ids_but_no_event_and_no_address() {
     let buyers = |tenant: &str| -> BTreeMap<String, (String, Option<String>)> {
         let created = events.iter().filter(|event| event.meta().tenant_id == tenant);
         created
-            .filter_map(|event| match event {
-                Event::OrderCreated(created) => Some((created.meta.order_id.clone(), created.buyer.clone())),
-                _ => None,
+            .filter_map(|event| {
+                let Event::OrderCreated(created) = event else { return None };
+                Some((created.meta.order_id.clone(), created.buyer.clone()))
             })
             .map(|(order, buyer)| (order, (buyer.user_id, buyer.email)))
             .collect()

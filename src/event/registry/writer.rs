@@ -55,7 +55,7 @@ impl WriterSchema {
             (fingerprint.chars().take(100).collect(), None)
         };
         let event_type = EventType::from_full_name(&full_name);
-        let ours = published().iter().chain(internal().map(|(_, schema)| schema));
+        let ours = published().iter().chain(internal());
         let same_as_ours = referenced.is_empty()
             && ours.into_iter().any(|s| s.full_name() == full_name && s.fingerprint() == fingerprint);
         Ok(WriterSchema { full_name, event_type, version, same_as_ours, avro, referenced })

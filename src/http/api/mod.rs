@@ -1,1 +1,4 @@
 //! The resources of the API, one file each.
+
+pub(super) mod order_events;
+pub(super) mod orders;

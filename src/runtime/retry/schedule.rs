@@ -29,7 +29,10 @@ impl Schedule {
             return self.clone();
         }
         let first = first.or(self.delays.first().copied()).unwrap_or_default();
-        Self { jitter_percent: self.jitter_percent, ..Self::doubling(attempts.unwrap_or(self.attempts), first, longest) }
+        Self {
+            jitter_percent: self.jitter_percent,
+            ..Self::doubling(attempts.unwrap_or(self.attempts), first, longest)
+        }
     }
 
     /// How long to wait after attempt number `attempt` (from 1) failed; `None` when it was the last. `seed` is

@@ -22,6 +22,7 @@ use crate::runtime::retry::Schedule;
 use crate::runtime::{
     EffectStage, ErrorClass, Failure, Intake, Outcome, Producer, Record, SkipReason, Task, TaskSpec,
 };
+use crate::stages::attempts::delivery_id;
 use crate::stages::intake::Reader;
 use crate::store::{Database, StoreError};
 use crate::telemetry::Metrics;
@@ -154,7 +155,7 @@ impl WebhookStage {
             },
             Verdict::Failed { blame, at_least, error } => (*blame, *at_least, error.clone()),
         };
-        let seed = delivery_id(&task.input, target).as_u64_pair().1;
+        let seed = delivery_id(task.input.event_id, &target.id).as_u64_pair().1;
         match target.schedule.after(task.attempt, seed, at_least) {
             Some(after) => Outcome::Retry { after, why: Failure::new(class(attempted, blame), error) },
             None => {
@@ -238,11 +239,6 @@ impl EffectStage for WebhookStage {
 
 fn unavailable<T>(error: &StoreError) -> Intake<T> {
     Intake::Unavailable(Failure::new(ErrorClass::Unavailable, error.to_string()))
-}
-
-/// Names the delivery of one event to one endpoint, the same for all its attempts.
-fn delivery_id(delivery: &Delivery, target: &Target) -> Uuid {
-    effect_id(delivery.event_id, STAGE, "deliver", &target.id)
 }
 
 fn class(attempted: &Attempted, blame: Blame) -> ErrorClass {

@@ -21,8 +21,13 @@ pub(crate) struct TestKafka {
 
 impl TestKafka {
     pub(crate) fn new(subject: &str) -> Self {
+        Self::at(subject, super::service("ORDERFLOW_TEST_KAFKA"))
+    }
+
+    /// The same on the broker at `bootstrap_servers`.
+    pub(crate) fn at(subject: &str, bootstrap_servers: String) -> Self {
         let options = KafkaOptions {
-            bootstrap_servers: super::service("ORDERFLOW_TEST_KAFKA"),
+            bootstrap_servers,
             session_timeout: Duration::from_secs(6),
             heartbeat_interval: Duration::from_millis(500),
             ..KafkaOptions::default()

@@ -1,6 +1,10 @@
 //! What the scenarios stand on: real services named by `ORDERFLOW_TEST_*`, and waiting for conditions.
 
+pub(crate) mod broker;
+pub(crate) mod cli;
 pub(crate) mod kafka;
+pub(crate) mod program;
+pub(crate) mod proxy;
 
 use std::future::Future;
 use std::time::Duration;

@@ -1,0 +1,41 @@
+//! The parts that several commands make from the configuration.
+
+use std::sync::Arc;
+
+use super::exit::Fault;
+use crate::admin::publish::Publisher;
+use crate::admin::topology::Broker;
+use crate::config::Config;
+use crate::event::Codec;
+use crate::runtime::Producer;
+use crate::store::Database;
+use crate::telemetry::Metrics;
+use crate::topology::Topology;
+
+/// The codec over the configured registry.
+pub(super) fn codec(config: &Config) -> Result<Codec, Fault> {
+    Codec::new(&config.registry).map_err(|error| Fault::configuration(format!("registry.url: {error}")))
+}
+
+/// The producer over the configured broker; it connects in the background.
+pub(super) fn producer(config: &Config) -> Result<Producer, Fault> {
+    Producer::new(&config.kafka).map_err(|error| Fault::configuration(format!("[kafka]: {error}")))
+}
+
+/// The configured database; it connects when it is first used.
+pub(super) fn database(config: &Config) -> Result<Database, Fault> {
+    Database::open(&config.store).map_err(|error| Fault::configuration(format!("store.url: {error}")))
+}
+
+/// A publisher for a command: it is known that the broker answers and has the declared topics, so that what
+/// is missing is told at once and not after the producer's patience.
+pub(super) async fn publisher(config: &Config, topology: Topology) -> Result<Publisher, Fault> {
+    let missing = Broker::new(&config.kafka)?.missing(&topology).await?;
+    if let Some(topic) = missing.first() {
+        return Err(Fault::failures(format!(
+            "topic {topic} does not exist on {}; create it with `orderflow topology apply`",
+            config.kafka.bootstrap_servers
+        )));
+    }
+    Ok(Publisher::new(codec(config)?, producer(config)?, Arc::new(topology), Metrics::new()))
+}

@@ -1,0 +1,212 @@
+//! The attempts stage: writes the receipts of webhook attempts into the log, in batches, off the delivery's path.
+//!
+//! Its source carries our own records, not events, so it is a store stage of its own rather than a handler of
+//! events. What isn't a receipt is dead-lettered like any record that can't be understood.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::Parts;
+use super::store_stage::{away, dead_letter_of};
+use crate::clock::Clock;
+use crate::crypto::{Subject, Vault};
+use crate::event::{Codec, DecodeError, WebhookAttempt, effect_id};
+use crate::runtime::{
+    ErrorClass, Failure, Record, SkipReason, SourcePartition, StageHandle, StageSpec, StoreBatch, StoreFault,
+    StoreStage, Stored, start_store_stage,
+};
+use crate::store::attempts::{self, Attempt};
+use crate::store::positions::{self, Place};
+use crate::store::{Database, outbox};
+
+/// The stage's name.
+pub const NAME: &str = "attempts";
+
+/// How often an unknown schema id is asked for before its record is dead-lettered, and how long in between.
+const SCHEMA_TRIES: u32 = 3;
+const SCHEMA_PAUSE: Duration = Duration::from_millis(200);
+
+/// Keeps receipts.
+#[derive(Debug)]
+pub struct Attempts {
+    db: Database,
+    vault: Vault,
+    codec: Codec,
+    clock: Clock,
+    dead_letters: Arc<str>,
+}
+
+/// Starts a member of the stage.
+pub(super) fn start(parts: &Parts, spec: StageSpec, stop: CancellationToken) -> StageHandle {
+    let stage = Attempts {
+        db: parts.db.clone(),
+        vault: parts.vault.clone(),
+        codec: parts.codec.clone(),
+        clock: parts.env.clock.clone(),
+        dead_letters: spec.dead_letters.as_str().into(),
+    };
+    start_store_stage(spec, Arc::new(stage), parts.env.clone(), stop)
+}
+
+/// The name of the delivery of one event to one endpoint, which all its attempts share.
+pub(super) fn delivery_id(event_id: Uuid, endpoint_id: &str) -> Uuid {
+    effect_id(event_id, super::webhook::STAGE, "deliver", endpoint_id)
+}
+
+/// A record and what becomes of it.
+enum Entry {
+    Row(Record, Attempt),
+    Skipped(SkipReason),
+    Dead(Record, Failure),
+}
+
+impl Attempts {
+    async fn read(&self, record: Record) -> Result<Entry, StoreFault> {
+        let Some(payload) = record.payload.clone() else {
+            return Ok(Entry::Skipped(SkipReason::Tombstone));
+        };
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let (class, message) = match self.codec.decode_record::<WebhookAttempt>(&payload).await {
+                Ok(receipt) => {
+                    return Ok(match self.row(receipt) {
+                        Ok(row) => Entry::Row(record, row),
+                        Err(message) => Entry::Dead(record, Failure::new(ErrorClass::Data, message)),
+                    });
+                }
+                Err(error @ DecodeError::RegistryUnavailable(_)) => return Err(away(&error)),
+                Err(DecodeError::SchemaUnknown { .. }) if tries < SCHEMA_TRIES => {
+                    self.clock.sleep(SCHEMA_PAUSE).await;
+                    continue;
+                }
+                Err(error @ DecodeError::SchemaUnknown { .. }) => (ErrorClass::SchemaUnknown, error.to_string()),
+                Err(
+                    error @ (DecodeError::NotFramed
+                    | DecodeError::Truncated
+                    | DecodeError::TrailingBytes(_)
+                    | DecodeError::Invalid(_)),
+                ) => (ErrorClass::Decode, error.to_string()),
+            };
+            return Ok(Entry::Dead(record, Failure::new(class, message)));
+        }
+    }
+
+    /// The row of a receipt, its answer sealed; in words why it can be none.
+    fn row(&self, receipt: WebhookAttempt) -> Result<Attempt, String> {
+        let event_id = Uuid::parse_str(&receipt.event_id).map_err(|_| "event_id isn't a UUID".to_owned())?;
+        let tenant = Subject::Tenant { tenant: &receipt.tenant_id };
+        let seal = |text: &String| self.vault.seal(tenant, text.as_bytes()).map_err(|error| error.to_string());
+        Ok(Attempt {
+            response: receipt.response.as_ref().map(seal).transpose()?,
+            delivery_id: delivery_id(event_id, &receipt.endpoint_id).to_string(),
+            tenant: receipt.tenant_id,
+            attempt_id: receipt.attempt_id,
+            endpoint_id: receipt.endpoint_id,
+            webhook_id: receipt.webhook_id,
+            event_id: receipt.event_id,
+            event_type: receipt.event_type,
+            order_id: receipt.order_id,
+            attempt: receipt.attempt.into(),
+            outcome: receipt.outcome,
+            status: receipt.status.map(i64::from),
+            latency_ms: receipt.latency_ms,
+            error: receipt.error,
+            attempted_at: receipt.attempted_at,
+            next_attempt_at: receipt.next_attempt_at,
+        })
+    }
+
+    fn place<'a>(at: &'a SourcePartition) -> Place<'a> {
+        Place { stage: NAME, cluster_id: &at.cluster_id, topic_id: &at.topic_id, partition: at.partition }
+    }
+
+    /// Stores everything in one transaction; gives the store's complaint when a row is at fault.
+    async fn commit(
+        &self,
+        at: &SourcePartition,
+        batch: &StoreBatch,
+        rows: &[Attempt],
+        dead: &[(Record, Failure)],
+    ) -> Result<Option<Failure>, StoreFault> {
+        let mut tx = self.db.begin().await.map_err(|error| away(&error))?;
+        let place = Self::place(at);
+        let moved = positions::advance(&mut tx, &place, batch.expected, batch.next_offset, None).await;
+        if !moved.map_err(|error| away(&error))? {
+            return Err(StoreFault::PositionMoved);
+        }
+        match attempts::add(&mut tx, rows).await {
+            Ok(()) => {}
+            Err(error) if error.is_records_fault() => {
+                return Ok(Some(Failure::new(ErrorClass::Data, error.to_string())));
+            }
+            Err(error) => return Err(away(&error)),
+        }
+        let now_ms = self.clock.now_ms();
+        for (record, failure) in dead {
+            let letter = dead_letter_of(NAME, &self.dead_letters, at, record, failure, now_ms);
+            outbox::append(&mut tx, &letter, now_ms).await.map_err(|error| away(&error))?;
+        }
+        tx.commit().await.map_err(|error| away(&error))?;
+        Ok(None)
+    }
+
+    /// Why the store refuses this row alone, if it does. Nothing is kept.
+    async fn complaint(&self, row: &Attempt) -> Result<Option<Failure>, StoreFault> {
+        let mut tx = self.db.begin().await.map_err(|error| away(&error))?;
+        match attempts::add(&mut tx, std::slice::from_ref(row)).await {
+            Ok(()) => Ok(None),
+            Err(error) if error.is_records_fault() => {
+                Ok(Some(Failure::new(ErrorClass::Data, error.to_string())))
+            }
+            Err(error) => Err(away(&error)),
+        }
+    }
+}
+
+impl StoreStage for Attempts {
+    fn name(&self) -> &str {
+        NAME
+    }
+
+    async fn position(&self, at: &SourcePartition) -> Result<Option<i64>, Failure> {
+        positions::position(&self.db, &Self::place(at))
+            .await
+            .map_err(|error| Failure::new(ErrorClass::Unavailable, error.to_string()))
+    }
+
+    async fn store(&self, at: &SourcePartition, mut batch: StoreBatch) -> Result<Stored, StoreFault> {
+        let mut stored = Stored::default();
+        let (mut records, mut rows, mut dead) = (Vec::new(), Vec::new(), Vec::new());
+        for record in std::mem::take(&mut batch.records) {
+            match self.read(record).await? {
+                Entry::Row(record, row) => {
+                    records.push(record);
+                    rows.push(row);
+                }
+                Entry::Skipped(reason) => stored.skipped.push((reason, 1)),
+                Entry::Dead(record, failure) => dead.push((record, failure)),
+            }
+        }
+        if let Some(complaint) = self.commit(at, &batch, &rows, &dead).await? {
+            // Rows don't depend on each other, so each is asked for alone.
+            let mut kept = Vec::new();
+            for (record, row) in records.into_iter().zip(rows) {
+                match self.complaint(&row).await? {
+                    Some(failure) => dead.push((record, failure)),
+                    None => kept.push(row),
+                }
+            }
+            rows = kept;
+            if self.commit(at, &batch, &rows, &dead).await?.is_some() {
+                return Err(StoreFault::Retry(complaint));
+            }
+        }
+        stored.done = rows.len() as u64;
+        stored.dead = dead.iter().map(|(_, failure)| (failure.class, 1)).collect();
+        Ok(stored)
+    }
+}

@@ -1,0 +1,348 @@
+//! The notification stage: keeps the conversation of each order and decides who is told what.
+//!
+//! ```text
+//! event ──► rules.rs (one table) ──► plan.rs (pure) ──► conversation, message, tracking record
+//!                                        │
+//!                                        └──► one decision per recipient and channel ──► notifications.outbound
+//! ```
+//!
+//! Everything happens in the transaction that moves the partition's position. A repeated event finds its
+//! decisions made and changes nothing. An event that comes before its order's creation leaves its message, and
+//! decisions that say that nobody was known; they aren't made again when the creation arrives. What must not
+//! live here: sending anything.
+
+pub mod context;
+mod embedded;
+pub mod facts;
+mod known;
+pub mod money;
+pub mod plan;
+pub mod rules;
+pub mod templates;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde::Deserialize;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use self::plan::{Plan, Telling};
+use self::rules::{Channel, Rule, rule_of};
+use self::templates::{TemplateError, Templates};
+use super::Parts;
+use super::store_stage::{Handled, HandlerError, Incoming, StoreHandler};
+use crate::clock::Clock;
+use crate::crypto::{Subject, Vault};
+use crate::event::{Codec, EncodeError, EventType, OutboundNotification, TraceParent, effect_id};
+use crate::runtime::{StageHandle, StageSpec, start_store_stage};
+use crate::store::conversations::{self, Message, OrderKey, Participant, Role};
+use crate::store::notifications::{self, Decision, Outcome};
+use crate::store::{Transaction, outbox};
+use crate::telemetry::Metrics;
+
+/// The stage's name.
+pub const NAME: &str = "notification";
+/// The topic that tells the delivery stage what to send, by its id in the topology.
+pub const OUTBOUND: &str = "notifications.outbound";
+
+/// `[notification]` in the configuration.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NotificationOptions {
+    /// A folder whose templates take the place of ours, or are added to them.
+    pub templates: Option<PathBuf>,
+}
+
+impl NotificationOptions {
+    /// The templates that these options ask for.
+    ///
+    /// # Errors
+    /// When the folder can't be read, or holds what isn't a template.
+    pub fn load(&self) -> Result<Templates, TemplateError> {
+        Templates::load(self.templates.as_deref())
+    }
+}
+
+/// Keeps conversations and decides.
+#[derive(Debug, Clone)]
+pub struct Notification {
+    vault: Vault,
+    codec: Codec,
+    templates: Templates,
+    outbound: Arc<str>,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+}
+
+impl Notification {
+    /// A notification stage that writes to the topic `outbound`.
+    pub fn new(
+        vault: Vault,
+        codec: Codec,
+        templates: Templates,
+        outbound: impl Into<Arc<str>>,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        for channel in Channel::ALL {
+            for outcome in Outcome::ALL {
+                metrics.notifications.with_label_values(&[channel.as_str(), outcome.as_str()]);
+            }
+        }
+        Self { vault, codec, templates, outbound: outbound.into(), clock, metrics }
+    }
+}
+
+impl StoreHandler for Notification {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn takes(&self, event_type: EventType) -> bool {
+        rule_of(event_type).is_some()
+    }
+
+    async fn apply(&self, tx: &mut Transaction, batch: &[Incoming]) -> Result<(), HandlerError> {
+        let mut orders: HashMap<OrderKey, known::Loaded> = HashMap::new();
+        for incoming in batch {
+            let meta = incoming.event.meta();
+            let Some(rule) = rule_of(incoming.event.event_type()) else { continue };
+            let key = OrderKey::new(&meta.tenant_id, &meta.order_id);
+            if !orders.contains_key(&key) {
+                orders.insert(key.clone(), known::load(tx, &self.vault, &key).await?);
+            }
+            let Some(loaded) = orders.get_mut(&key) else { continue };
+            if !loaded.decided.insert(incoming.event_id) {
+                continue;
+            }
+            let plan = plan::plan(&incoming.event, rule, &loaded.known);
+            loaded.known.absorb(&plan);
+            let step = Step { incoming, rule, key: &key, plan: &plan, number: loaded.known.order_number };
+            self.converse(tx, &step, &loaded.known).await?;
+            for telling in &plan.tellings {
+                self.tell(tx, &step, telling).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An event on its way through the stage.
+struct Step<'a> {
+    incoming: &'a Incoming,
+    rule: &'a Rule,
+    key: &'a OrderKey,
+    plan: &'a Plan,
+    number: Option<i64>,
+}
+
+impl Notification {
+    /// Carries out what the plan says about the conversation.
+    async fn converse(
+        &self,
+        tx: &mut Transaction,
+        step: &Step<'_>,
+        known: &plan::Known,
+    ) -> Result<(), HandlerError> {
+        let (key, plan, event) = (step.key, step.plan, &step.incoming.event);
+        let at_ms = event.meta().occurred_at;
+        conversations::change(tx, key, &plan.change, at_ms).await?;
+        for person in &plan.joins {
+            let participant = Participant {
+                role: person.role,
+                user_id: person.user_id.clone(),
+                contact: known::seal(&self.vault, key, person)?,
+                joined_at: at_ms,
+            };
+            conversations::join(tx, key, &participant).await?;
+        }
+        if let Some(shipment) = &plan.shipment {
+            conversations::track(tx, key, shipment).await?;
+        }
+        if !plan.says {
+            return Ok(());
+        }
+        let buyer = known.people.iter().find(|person| person.role == Role::Buyer);
+        let wanted = buyer.and_then(|person| person.contact.locale.as_deref());
+        let locale = self.templates.message_locale(step.rule.template, wanted);
+        let context = context::context(event, step.number, None, &locale);
+        let body =
+            self.templates.render_message(step.rule.template, &locale, &context).or_else(unrendered)?;
+        let person_id = buyer.map(|person| person.user_id.clone());
+        let subject = match &person_id {
+            Some(person) => Subject::Person { tenant: &key.tenant, person },
+            None => Subject::Tenant { tenant: &key.tenant },
+        };
+        let message = Message {
+            message_id: effect_id(step.incoming.event_id, NAME, "message", ""),
+            event_id: step.incoming.event_id,
+            event_type: plan.facts.event_type.clone(),
+            fact: plan.facts.fact.clone(),
+            status_fact: plan.facts.status.clone(),
+            body: self
+                .vault
+                .seal(subject, body.as_bytes())
+                .map_err(|error| HandlerError::Data(error.to_string()))?,
+            person_id,
+            locale,
+            occurred_at: at_ms,
+        };
+        conversations::say(tx, key, &message, self.clock.now_ms()).await?;
+        Ok(())
+    }
+
+    /// Records one decision, and puts the message on its way if the decision is to tell.
+    async fn tell(
+        &self,
+        tx: &mut Transaction,
+        step: &Step<'_>,
+        telling: &Telling,
+    ) -> Result<(), HandlerError> {
+        let event_id = step.incoming.event_id;
+        let person = telling.person.as_ref();
+        let recipient = person.map(|person| person.user_id.as_str());
+        let kind = format!("{}/{}", telling.channel.as_str(), telling.role.as_str());
+        let notification_id = effect_id(event_id, NAME, &kind, recipient.unwrap_or_default());
+        let wanted = person.and_then(|person| person.contact.locale.as_deref());
+        let locale = self.templates.locale(step.rule.template, telling.channel, wanted);
+        let mut decision = Decision {
+            notification_id,
+            key: step.key.clone(),
+            event_id,
+            event_type: step.plan.facts.event_type.clone(),
+            fact: step.plan.facts.fact.clone(),
+            status_fact: step.plan.facts.status.clone(),
+            role: telling.role,
+            recipient: recipient.map(str::to_owned),
+            channel: telling.channel.as_str().to_owned(),
+            category: step.rule.category.as_str().to_owned(),
+            template: step.rule.template.to_owned(),
+            locale,
+            outcome: Outcome::Suppressed,
+            reason: telling.suppressed.map(|reason| reason.as_str().to_owned()),
+            provider_id: None,
+            occurred_at: step.incoming.event.meta().occurred_at,
+        };
+        let message = match (telling.suppressed, person) {
+            (None, Some(person)) => match self.outbound(step, telling.channel, person, &decision) {
+                Ok(outbound) => {
+                    decision.outcome = Outcome::Queued;
+                    Some(outbound)
+                }
+                Err(error) => {
+                    tracing::error!(%error, "a notification can't be written; it is recorded as failed");
+                    (decision.outcome, decision.reason) = (Outcome::Failed, Some(error.to_string()));
+                    None
+                }
+            },
+            (_, _) => None,
+        };
+        let now_ms = self.clock.now_ms();
+        if !notifications::decide(tx, &decision, now_ms).await? {
+            return Ok(());
+        }
+        if let Some(outbound) = message {
+            let message = self.wire(step, notification_id, &outbound).await?;
+            outbox::append(tx, &message, now_ms).await?;
+        }
+        let labels = [telling.channel.as_str(), decision.outcome.as_str()];
+        self.metrics.notifications.with_label_values(&labels).inc();
+        Ok(())
+    }
+
+    fn outbound(
+        &self,
+        step: &Step<'_>,
+        channel: Channel,
+        person: &plan::Person,
+        decision: &Decision,
+    ) -> Result<OutboundNotification, TemplateError> {
+        let (event, locale) = (&step.incoming.event, decision.locale.as_str());
+        let context = context::context(event, step.number, Some((person.role, &person.contact)), locale);
+        let rendered = self.templates.render(step.rule.template, channel, locale, &context)?;
+        let meta = event.meta();
+        Ok(OutboundNotification {
+            notification_id: decision.notification_id.to_string(),
+            tenant_id: meta.tenant_id.clone(),
+            order_id: meta.order_id.clone(),
+            event_id: decision.event_id.to_string(),
+            event_type: decision.event_type.clone(),
+            user_id: person.user_id.clone(),
+            channel: decision.channel.clone(),
+            category: decision.category.clone(),
+            template: decision.template.clone(),
+            locale: decision.locale.clone(),
+            address: match channel {
+                Channel::Email => person.contact.email.clone(),
+                Channel::Live => None,
+            },
+            subject: rendered.subject,
+            text: rendered.text,
+            html: rendered.html,
+            occurred_at: meta.occurred_at,
+            correlation_id: meta.correlation_id.clone(),
+        })
+    }
+
+    async fn wire(
+        &self,
+        step: &Step<'_>,
+        id: Uuid,
+        outbound: &OutboundNotification,
+    ) -> Result<outbox::Message, HandlerError> {
+        let payload = self.codec.encode_record(&self.outbound, outbound).await.map_err(unencoded)?;
+        let mut headers = vec![("content-type".to_owned(), b"application/avro".to_vec())];
+        let trace = step.incoming.record.headers.last("traceparent");
+        if let Some(trace) = trace.and_then(|value| TraceParent::parse_header(value)) {
+            headers.push(("traceparent".to_owned(), trace.child().to_string().into_bytes()));
+        }
+        Ok(outbox::Message {
+            id,
+            tenant: outbound.tenant_id.clone(),
+            topic: self.outbound.to_string(),
+            partition: None,
+            key: Some(outbound.order_id.clone().into_bytes()),
+            kind: "notification.outbound".to_owned(),
+            payload: Some(payload),
+            headers,
+        })
+    }
+}
+
+/// A message that can't be rendered must not stop the order: the conversation says that something happened.
+fn unrendered(error: TemplateError) -> Result<String, HandlerError> {
+    tracing::error!(%error, "a conversation message can't be rendered; it is left empty");
+    Ok(String::new())
+}
+
+/// Whose fault it is that something can't be encoded.
+pub(super) fn unencoded(error: EncodeError) -> HandlerError {
+    match error {
+        EncodeError::Invalid(reason) => HandlerError::Data(reason),
+        EncodeError::NotRegistered { .. } | EncodeError::Refused(_) | EncodeError::RegistryUnavailable(_) => {
+            HandlerError::Unavailable(error.to_string())
+        }
+    }
+}
+
+/// Starts one member of the stage.
+pub fn start(parts: &Parts, spec: StageSpec, stop: CancellationToken) -> StageHandle {
+    let handler = Notification::new(
+        parts.vault.clone(),
+        parts.codec.clone(),
+        parts.options.templates.clone(),
+        parts.topology.topic(OUTBOUND).map_or_else(|| OUTBOUND.into(), |topic| Arc::clone(&topic.name)),
+        parts.env.clock.clone(),
+        Arc::clone(&parts.env.metrics),
+    );
+    let stage = Handled::new(
+        handler,
+        parts.db.clone(),
+        parts.reader(),
+        parts.env.clock.clone(),
+        spec.dead_letters.as_str(),
+    );
+    start_store_stage(spec, Arc::new(stage), parts.env.clone(), stop)
+}

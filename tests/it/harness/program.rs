@@ -1,0 +1,161 @@
+//! The program's own parts on real services, in a corner of their own: topics with a prefix that no other test uses,
+//! and a PostgreSQL schema that is dropped at the end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use orderflow::admin::topology::{Broker, plan};
+use orderflow::clock::Clock;
+use orderflow::crypto::{Secret, Vault};
+use orderflow::event::{self, Codec, Event, RegistryOptions};
+use orderflow::outbox::{Relay, RelayOptions};
+use orderflow::runtime::{Delivered, Headers, OutRecord, PartitionState, StageHandle, cluster_id};
+use orderflow::stages::{self, Parts, StageOptions};
+use orderflow::store::{Database, StoreOptions};
+use orderflow::topology::Topology;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::kafka::TestKafka;
+
+/// The program's parts, and the stages that were started.
+pub(crate) struct TestProgram {
+    pub(crate) kafka: TestKafka,
+    pub(crate) parts: Parts,
+    stop: CancellationToken,
+    stages: Vec<StageHandle>,
+    relay: Option<JoinHandle<()>>,
+    schema: String,
+}
+
+impl TestProgram {
+    /// Topics made, schemas registered on first use, database migrated; nothing started.
+    pub(crate) async fn new(subject: &str, options: StageOptions) -> Self {
+        let (registry, postgres) =
+            (super::service("ORDERFLOW_TEST_REGISTRY"), super::service("ORDERFLOW_TEST_POSTGRES"));
+        Self::at(TestKafka::new(subject), &registry, &postgres, options).await
+    }
+
+    /// The same, reaching the services at these addresses.
+    pub(crate) async fn at(kafka: TestKafka, registry: &str, postgres: &str, options: StageOptions) -> Self {
+        let overlay =
+            format!("topic_prefix: \"{}\"\ndefaults:\n  partitions: 3\n  replication: 1\n", kafka.name(""));
+        let topology = Topology::from_yaml(&[
+            ("the built-in topology", include_str!("../../../topology/orders.yaml")),
+            ("the test's overlay", &overlay),
+        ])
+        .expect("the topology is valid");
+        let broker = Broker::new(&kafka.options).expect("settings are accepted");
+        broker.apply(&plan(&topology, &Default::default(), false)).await.expect("topics are made");
+
+        let registry = RegistryOptions {
+            url: registry.to_owned(),
+            timeout: Duration::from_secs(2),
+            auto_register: true,
+            ..RegistryOptions::default()
+        };
+        let schema = format!("t_{}", uuid::Uuid::now_v7().simple());
+        let stop = CancellationToken::new();
+        let cluster_id = cluster_id(&kafka.options, Some(Duration::from_secs(20)), &Clock::system(), &stop)
+            .await
+            .expect("kafka answers")
+            .expect("nobody stopped");
+        let parts = Parts {
+            env: kafka.environment(),
+            cluster_id,
+            db: database(postgres, &schema).await,
+            vault: Vault::ephemeral(),
+            codec: Codec::new(&registry).expect("settings are accepted"),
+            topology: Arc::new(topology),
+            options: Arc::new(options),
+        };
+        Self { kafka, parts, stop, stages: Vec::new(), relay: None, schema }
+    }
+
+    /// Starts one member of each stage, and the outbox relay.
+    pub(crate) fn start(&mut self, names: &[&str]) {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let rows = stages::select(&names).expect("the stages exist");
+        self.stages.extend(stages::start(&self.parts, &rows, &self.stop).expect("they are declared"));
+        let env = &self.parts.env;
+        let relay = Relay::new(
+            self.parts.db.clone(),
+            env.producer.clone(),
+            Arc::clone(&env.metrics),
+            env.clock.clone(),
+            RelayOptions::default(),
+        );
+        self.relay = Some(orderflow::task::spawn("relay", relay.run(self.stop.clone())));
+    }
+
+    /// Whether a partition of this stage says that it waits for something that is away.
+    pub(crate) fn is_waiting(&self, stage: &str) -> bool {
+        let stages = self.stages.iter().filter(|handle| handle.stage == stage);
+        stages.into_iter().any(|handle| {
+            let progress = handle.progress.borrow();
+            progress
+                .partitions
+                .values()
+                .any(|partition| matches!(partition.state, PartitionState::Waiting(_)))
+        })
+    }
+
+    /// The broker's name of a topic.
+    pub(crate) fn topic(&self, id: &str) -> String {
+        self.parts.topology.topic(id).unwrap_or_else(|| panic!("no topic {id}")).name.to_string()
+    }
+
+    /// Publishes an event as our own producers do.
+    pub(crate) async fn publish(&self, event: &Event) -> Delivered {
+        let topic = self.topic("orders.events");
+        let payload = self.parts.codec.encode(&topic, event).await.expect("it fits its schema");
+        let mut record = OutRecord::keyed(topic, event.meta().order_id.as_bytes().to_vec(), payload);
+        record.headers = Headers::from(event::headers(event, None));
+        self.parts.env.producer.send(record).await.expect("acknowledged")
+    }
+
+    /// Sends bytes as they are.
+    pub(crate) async fn send_raw(&self, key: Option<&[u8]>, payload: Option<&[u8]>) -> Delivered {
+        let mut record = OutRecord::keyed(self.topic("orders.events"), Vec::new(), Vec::new());
+        record.key = key.map(|key| key.to_vec().into());
+        record.payload = payload.map(|payload| payload.to_vec().into());
+        self.parts.env.producer.send(record).await.expect("acknowledged")
+    }
+
+    /// Drains, and fails the test if a stage didn't end well or left work behind.
+    pub(crate) async fn end(self) {
+        self.stop.cancel();
+        for stage in self.stages {
+            let ended = stage.join.await.expect("no panic").expect("no error");
+            assert!(ended.drained, "{} left work undone", stage.stage);
+        }
+        if let Some(relay) = self.relay {
+            relay.await.expect("no panic");
+        }
+        self.parts.db.close().await;
+        let admin = sqlx::PgPool::connect(&super::service("ORDERFLOW_TEST_POSTGRES"))
+            .await
+            .expect("postgres answers");
+        let drop = format!("DROP SCHEMA {} CASCADE", self.schema);
+        sqlx::query(sqlx::AssertSqlSafe(drop)).execute(&admin).await.expect("the schema is dropped");
+    }
+}
+
+/// A database in the fresh schema `schema`, migrated, and reached by `url`.
+async fn database(url: &str, schema: &str) -> Database {
+    let direct = super::service("ORDERFLOW_TEST_POSTGRES");
+    let admin = sqlx::PgPool::connect(&direct).await.expect("postgres answers");
+    let create = format!("CREATE SCHEMA {schema}");
+    sqlx::query(sqlx::AssertSqlSafe(create)).execute(&admin).await.expect("the schema is made");
+    open(&direct, schema).migrate().await.expect("it migrates");
+    open(url, schema)
+}
+
+fn open(url: &str, schema: &str) -> Database {
+    let options = StoreOptions {
+        url: Secret::new(format!("{url}?options=-c%20search_path%3D{schema}")),
+        acquire_timeout: Duration::from_secs(2),
+        ..StoreOptions::default()
+    };
+    Database::open(&options).expect("a valid URL")
+}

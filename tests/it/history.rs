@@ -1,0 +1,94 @@
+//! The history on real services: what is kept, what is refused, and that the rest goes on.
+
+use std::time::Duration;
+
+use orderflow::event::{Event, Factory, Money};
+use orderflow::runtime::Record;
+use orderflow::stages::StageOptions;
+use orderflow::store::history::{self, Filter};
+
+use crate::harness::eventually;
+use crate::harness::program::TestProgram;
+
+const SOON: Duration = Duration::from_secs(30);
+const NOW: i64 = 1_760_000_000_000;
+
+fn paid(tenant: &str, order: &str) -> Event {
+    Factory::new(tenant, "it").order_paid(order, NOW, "pay-1", "card", Money::new(1999, "EUR")).into()
+}
+
+async fn kept(program: &TestProgram, tenant: &str, order: &str) -> i64 {
+    history::count(&program.parts.db, tenant, order, &Filter::default()).await.expect("the store answers")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_are_kept_once_and_tenants_apart() {
+    let mut program = TestProgram::new("history", StageOptions::default()).await;
+    program.start(&["history"]);
+    let repeated = paid("shop", "o-1");
+    for event in [&repeated, &repeated, &paid("shop", "o-1"), &paid("market", "o-1")] {
+        program.publish(event).await;
+    }
+    eventually("both orders are kept", SOON, || async {
+        kept(&program, "shop", "o-1").await == 2 && kept(&program, "market", "o-1").await == 1
+    })
+    .await;
+    program.end().await;
+}
+
+/// What a dead letter says: class, source offset, and the bytes as they were.
+fn told(letter: &Record) -> (String, String, Option<Vec<u8>>) {
+    let header = |name| letter.headers.text(name).unwrap_or_default().to_owned();
+    (
+        header("of-error-class"),
+        header("of-source-offset"),
+        letter.payload.as_ref().map(|bytes| bytes.to_vec()),
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_records_get_what_the_contract_says_and_the_rest_goes_on() {
+    let mut program = TestProgram::new("bad", StageOptions::default()).await;
+    let topic = program.topic("orders.events");
+    let event = paid("shop", "o-1");
+    let good = program.parts.codec.encode(&topic, &event).await.expect("it fits");
+    let cut = &good[..good.len() - 3];
+    let trailing = [good.as_slice(), b"xx"].concat();
+    let unknown_id = [[0, 0x7f, 0xff, 0xff, 0xff].as_slice(), &good[5..]].concat();
+    let mut conflicting = event.clone();
+    conflicting.meta_mut().occurred_at += 1;
+    let conflicting = program.parts.codec.encode(&topic, &conflicting).await.expect("it fits");
+
+    let key: Option<&[u8]> = Some(b"o-1");
+    let mut expected = Vec::new();
+    for (class, key, payload) in [
+        ("decode", key, Some(b"\x01junk".as_slice())),
+        ("decode", key, Some(cut)),
+        ("decode", key, Some(&trailing)),
+        ("schema_unknown", key, Some(&unknown_id)),
+        ("key", None, Some(&good)),
+        ("key", Some(b"\xff\xfe".as_slice()), Some(&good)),
+        ("key", Some(b"o-2".as_slice()), Some(&good)),
+    ] {
+        let sent = program.send_raw(key, payload).await;
+        expected.push((class.to_owned(), sent.offset.to_string(), payload.map(<[u8]>::to_vec)));
+    }
+    program.send_raw(key, None).await;
+    program.publish(&event).await;
+    let conflict = program.send_raw(key, Some(&conflicting)).await;
+    expected.push(("conflict".to_owned(), conflict.offset.to_string(), Some(conflicting)));
+    program.publish(&paid("shop", "o-1")).await;
+
+    program.start(&["history"]);
+    eventually("good events are kept", SOON, || async { kept(&program, "shop", "o-1").await == 2 }).await;
+    let letters_topic = program.topic("orders.events.history.dlq");
+    eventually("every bad record is a dead letter", SOON, || async {
+        program.kafka.all(&letters_topic).await.len() == expected.len()
+    })
+    .await;
+    let mut letters: Vec<_> = program.kafka.all(&letters_topic).await.iter().map(told).collect();
+    letters.sort();
+    expected.sort();
+    assert_eq!(letters, expected);
+    program.end().await;
+}
