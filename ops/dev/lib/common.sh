@@ -92,7 +92,16 @@ start_process() {
 process_alive() {
   local pid
   pid=$(cat "$STATE_DIR/$1/pid" 2>/dev/null) || return 1
-  case $(ps -ww -p "$pid" -o args= 2>/dev/null) in *"$STATE_DIR/$1"*) return 0 ;; *) return 1 ;; esac
+  case $(command_line "$pid") in *"$STATE_DIR/$1"*) return 0 ;; *) return 1 ;; esac
+}
+
+# command_line PID: small systems have no ps, and others no /proc.
+command_line() {
+  if [ -r "/proc/$1/cmdline" ]; then
+    tr '\0' ' ' <"/proc/$1/cmdline"
+  else
+    ps -ww -p "$1" -o args= 2>/dev/null || true
+  fi
 }
 
 process_gone() { ! process_alive "$1"; }
