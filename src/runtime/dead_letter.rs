@@ -3,47 +3,29 @@
 //! The headers are a promise to whoever looks into a dead-letter topic or redrives from it. A record that was parked
 //! before keeps the coordinates of its source.
 
-use bytes::Bytes;
-
 use super::outcome::Failure;
 use super::record::{Headers, Record};
-
-/// `of-error` is cut to this many bytes.
-const MOST_ERROR_BYTES: usize = 1024;
+use super::retry::Mark;
 
 /// The headers of the dead letter of `record`, which `stage` gave up at `now_ms` because of `failure`: all that it
 /// had, and ours.
 pub fn headers(record: &Record, stage: &str, failure: &Failure, now_ms: i64) -> Headers {
-    let mut headers = record.headers.clone();
-    let mut set_once = |name: &str, value: String| {
-        if headers.last(name).is_none() {
-            headers.push(name, value);
-        }
-    };
-    set_once("of-source-topic", record.topic.to_string());
-    set_once("of-source-partition", record.partition.to_string());
-    set_once("of-source-offset", record.offset.to_string());
-    if let Some(timestamp) = record.timestamp_ms {
-        set_once("of-source-timestamp", timestamp.to_string());
-    }
-    set_once("of-first-failed-at", now_ms.to_string());
-    headers.retain(|name| !matches!(name, "of-stage" | "of-error-class" | "of-error"));
-    headers.push("of-stage", stage.to_owned());
-    headers.push("of-error-class", failure.class.as_str());
-    headers.push("of-error", cut(&failure.message));
-    headers
-}
-
-/// The beginning of `message`, at most [`MOST_ERROR_BYTES`] long, cut between characters.
-pub(super) fn cut(message: &str) -> Bytes {
-    let end = message.floor_char_boundary(MOST_ERROR_BYTES);
-    Bytes::copy_from_slice(&message.as_bytes()[..end])
+    let mut mark = Mark::read(&record.headers).unwrap_or_else(|_| Mark::of(record, &stage.into(), ""));
+    mark.stage = stage.into();
+    mark.first_failed_at_ms.get_or_insert(now_ms);
+    mark.not_before_ms = None;
+    mark.error = Some(failure.clone());
+    mark.write(&record.headers)
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
     use crate::runtime::ErrorClass;
+
+    const MOST_ERROR_BYTES: usize = 1024;
 
     fn record(headers: Headers) -> Record {
         Record {
@@ -72,10 +54,17 @@ mod tests {
 
     #[test]
     fn a_record_that_was_parked_keeps_the_coordinates_of_its_source() {
-        let parked = record(Headers::from(vec![
-            ("of-source-offset".to_owned(), b"7".to_vec()),
-            ("of-error".to_owned(), b"earlier".to_vec()),
-        ]));
+        let parked = record(Headers::from(
+            [
+                ("of-source-topic", "orders.events"),
+                ("of-source-partition", "3"),
+                ("of-source-offset", "7"),
+                ("of-stage", "webhook"),
+                ("of-error", "earlier"),
+            ]
+            .map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec()))
+            .to_vec(),
+        ));
         let headers = headers(&parked, "webhook", &Failure::new(ErrorClass::Exhausted, "later"), 7);
         assert_eq!(headers.text("of-source-offset"), Some("7"));
         assert_eq!(headers.iter().filter(|(name, _)| *name == "of-error").count(), 1);

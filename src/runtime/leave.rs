@@ -32,3 +32,17 @@ pub(crate) async fn leave(
         }
     }
 }
+
+/// Why the poll thread ended though nobody asked for it.
+pub(crate) fn orphaned(
+    stage: &str,
+    ended: Result<Result<(), RunError>, oneshot::error::RecvError>,
+) -> RunError {
+    match ended {
+        Ok(Err(error)) => error,
+        Ok(Ok(())) | Err(_) => RunError::Internal {
+            stage: stage.to_owned(),
+            what: "the poll thread ended before it was asked to".to_owned(),
+        },
+    }
+}

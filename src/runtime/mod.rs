@@ -13,7 +13,9 @@ mod backoff;
 mod cluster;
 mod consumer;
 pub mod dead_letter;
+mod effect;
 mod error;
+mod lanes;
 mod leave;
 mod offsets;
 mod options;
@@ -29,6 +31,7 @@ mod start;
 mod store;
 
 pub use cluster::cluster_id;
+pub use effect::run_effect_stage;
 pub use error::{Ended, PartitionFault, RunError};
 pub use options::{KafkaOptions, Role, RuntimeOptions, StageSpec, StartAt};
 pub use outcome::{CursorId, ErrorClass, Failure, Intake, Outcome, SkipReason};
@@ -37,5 +40,5 @@ pub use progress::{Balance, PartitionProgress, PartitionState, Progress, StageHa
 pub use reader::{ReadError, ReadFrom, TopicReader};
 pub use record::{Headers, Record, SourcePartition};
 pub use stage::{EffectStage, StoreBatch, StoreFault, StoreStage, Stored, Task, TaskSpec};
-pub use start::{Environment, start_store_stage};
+pub use start::{Environment, start_effect_stage, start_store_stage};
 pub use store::run_store_stage;

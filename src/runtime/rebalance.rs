@@ -44,11 +44,6 @@ impl Draining {
         self.busy.is_empty() || now >= self.deadline
     }
 
-    /// When it is over at the latest.
-    pub(crate) fn deadline(&self) -> Instant {
-        self.deadline
-    }
-
     /// Lets go: the poll thread commits `positions` and hands the partitions over.
     pub(crate) fn revoke(self, positions: Vec<Position>) {
         // The poll thread may have stopped waiting; then the next owner repeats what wasn't committed.

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::effect::run_effect_stage;
 use super::options::{KafkaOptions, StageSpec};
 use super::producer::Producer;
 use super::progress::{Progress, StageHandle};
-use super::stage::StoreStage;
+use super::stage::{EffectStage, StoreStage};
 use super::store::run_store_stage;
 use crate::clock::Clock;
 use crate::task;
@@ -37,5 +38,18 @@ pub fn start_store_stage<S: StoreStage>(
     let (sender, progress) = watch::channel(Progress::default());
     let name = spec.stage.clone();
     let join = task::spawn("store stage", run_store_stage(spec, stage, env, stop, sender));
+    StageHandle { stage: name, join, progress }
+}
+
+/// Starts an effect stage as a task of its own; it ends after `stop`, or early with an error.
+pub fn start_effect_stage<S: EffectStage>(
+    spec: StageSpec,
+    stage: Arc<S>,
+    env: Environment,
+    stop: CancellationToken,
+) -> StageHandle {
+    let (sender, progress) = watch::channel(Progress::default());
+    let name = spec.stage.clone();
+    let join = task::spawn("effect stage", run_effect_stage(spec, stage, env, stop, sender));
     StageHandle { stage: name, join, progress }
 }

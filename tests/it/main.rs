@@ -7,5 +7,6 @@ mod cli_set_up;
 
 mod history;
 mod outages;
+mod runtime_effect;
 mod runtime_store;
 mod webhook_attempts;

@@ -16,10 +16,13 @@ use crate::harness::kafka::{TestKafka, text};
 
 const SOON: Duration = Duration::from_secs(40);
 
+/// A partition's position and what was stored of it, in order.
+type Stock = (Option<i64>, Vec<String>);
+
 /// A store that several members share: per partition a position and what was stored, in order.
 #[derive(Default)]
 struct Shelf {
-    partitions: Mutex<BTreeMap<i32, (Option<i64>, Vec<String>)>>,
+    partitions: Mutex<BTreeMap<i32, Stock>>,
     away: AtomicBool,
 }
 

@@ -33,6 +33,9 @@ pub(super) struct Poller {
     links: Links,
 }
 
+/// A subscribed client, and the cluster's id.
+type Connected = (BaseConsumer<Membership>, Arc<str>);
+
 /// Why a client is given up.
 enum End {
     /// The engine asked for it, or is gone.
@@ -92,7 +95,7 @@ impl Poller {
     }
 
     /// A subscribed client, or `None` when the engine went away while Kafka did not answer.
-    fn connect(&self, first: bool) -> Result<Option<(BaseConsumer<Membership>, Arc<str>)>, RunError> {
+    fn connect(&self, first: bool) -> Result<Option<Connected>, RunError> {
         let role = Role::Member { group: &self.spec.group, stage: &self.spec.stage };
         let mut config = self.kafka.client_config(role);
         config.set("statistics.interval.ms", "1000");

@@ -24,7 +24,7 @@ use self::worker::{Report, What, Worker};
 use super::Environment;
 use super::consumer::{self, Assigned, Desk, Event, Gauge, Position, Side, Start};
 use super::error::{Ended, RunError};
-use super::leave::leave;
+use super::leave::{leave, orphaned};
 use super::options::StageSpec;
 use super::progress::{Balance, PartitionProgress, PartitionState, Progress};
 use super::rebalance::Draining;
@@ -71,7 +71,7 @@ pub async fn run_store_stage<S: StoreStage>(
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
-            ended = &mut left => return Err(engine.orphaned(ended)),
+            ended = &mut left => return Err(orphaned(&engine.spec.stage, ended)),
             Some(event) = events.recv() => engine.on_event(event),
             Some(report) = reports.recv() => engine.on_report(report),
             _ = tick.tick() => engine.on_tick(),
@@ -362,19 +362,6 @@ impl<S: StoreStage> Engine<S> {
 
     fn count(&self, outcome: &str, tasks: u64) {
         self.env.metrics.tasks.with_label_values(&[self.stage.name(), outcome]).inc_by(tasks);
-    }
-
-    fn orphaned(
-        &self,
-        ended: Result<Result<(), RunError>, tokio::sync::oneshot::error::RecvError>,
-    ) -> RunError {
-        match ended {
-            Ok(Err(error)) => error,
-            Ok(Ok(())) | Err(_) => RunError::Internal {
-                stage: self.spec.stage.clone(),
-                what: "the poll thread ended before it was asked to".to_owned(),
-            },
-        }
     }
 }
 

@@ -1,0 +1,358 @@
+//! The single owner of an effect stage's state: takes events and reports, decides, starts jobs.
+//!
+//! Nothing here awaits. Decisions about order are in `lanes`, about completion in `offsets`; this file carries
+//! them out.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, watch};
+
+use super::attempt::{self, Job, Payload};
+use super::intake;
+use super::partition::Partition;
+use super::readback::Readback;
+use super::report::{Report, What};
+use crate::runtime::Environment;
+use crate::runtime::consumer::{Assigned, Desk, Event, Position, Side, Start};
+use crate::runtime::error::PartitionFault;
+use crate::runtime::lanes::{History, Identity, Indexed, Lanes, Place, TaskNo};
+use crate::runtime::options::StageSpec;
+use crate::runtime::progress::{Balance, PartitionState, Progress};
+use crate::runtime::rebalance::Draining;
+use crate::runtime::record::Record;
+use crate::runtime::retry::Mark;
+use crate::runtime::stage::EffectStage;
+use crate::task;
+
+/// A target's share of a partition's waiting work: one of so many parts.
+const SHARES: usize = 4;
+
+/// See the module.
+pub(super) struct Engine<S: EffectStage> {
+    pub(super) spec: StageSpec,
+    pub(super) stage: Arc<S>,
+    pub(super) env: Environment,
+    pub(super) name: Arc<str>,
+    pub(super) retry_topic: Arc<str>,
+    pub(super) dead_letters: Arc<str>,
+    pub(super) incarnation: i64,
+    pub(super) desk: Arc<Desk>,
+    pub(super) readback: Arc<Readback>,
+    pub(super) reports: mpsc::Sender<Report<S::Input>>,
+    pub(super) lanes: Lanes,
+    pub(super) payloads: HashMap<TaskNo, Payload<S::Input>>,
+    pub(super) parked_bytes: usize,
+    pub(super) partitions: BTreeMap<i32, Partition>,
+    pub(super) faulted: BTreeMap<i32, PartitionFault>,
+    pub(super) draining: Vec<Draining>,
+    pub(super) balance: Balance,
+    pub(super) jobs: u64,
+    pub(super) progress: watch::Sender<Progress>,
+}
+
+impl<S: EffectStage> Engine<S> {
+    pub(super) fn on_event(&mut self, event: Event) {
+        match event {
+            Event::Assigned(assigned) => self.assign(&assigned),
+            Event::Records { side, partition, generation, records } => {
+                let current = self.partitions.get(&partition).map(|owned| owned.generation);
+                if current == Some(generation) {
+                    match side {
+                        Side::Source => self.take_in(partition, records),
+                        Side::Retry => records.into_iter().for_each(|record| self.index(partition, record)),
+                    }
+                }
+            }
+            Event::RetryRead { partition, generation } => {
+                if self.partitions.get(&partition).is_some_and(|owned| owned.generation == generation) {
+                    self.open(partition);
+                }
+            }
+            Event::Revoked { partitions, deadline, reply } => self.revoke(partitions, deadline, reply),
+            Event::Faulted { partition, fault } => {
+                self.faulted.insert(partition, fault);
+            }
+        }
+    }
+
+    fn assign(&mut self, assigned: &Assigned) {
+        let number = assigned.partition;
+        self.let_go(number);
+        self.faulted.remove(&number);
+        self.partitions.insert(number, Partition::new(assigned));
+        self.desk.start(Start { partition: number, generation: assigned.generation, from: None });
+        let read = assigned.retry.is_none_or(|retry| retry.position >= retry.high);
+        if read {
+            self.open(number);
+        }
+    }
+
+    /// The retry partition was read back: its lanes may start, and the source flows.
+    fn open(&mut self, partition: i32) {
+        let now = self.env.clock.now_ms();
+        if let Some(owned) = self.partitions.get_mut(&partition).filter(|owned| !owned.closed) {
+            owned.state = PartitionState::Flowing;
+            self.lanes.open(partition, now);
+            tracing::info!(stage = %self.name, partition, parked = self.lanes.census(partition).parked,
+                "parked work was read back; the source flows");
+        }
+    }
+
+    fn take_in(&mut self, partition: i32, records: Vec<Record>) {
+        let Some(owned) = self.partitions.get_mut(&partition) else { return };
+        self.env.metrics.records_in.with_label_values(&[&*self.name]).inc_by(records.len() as u64);
+        for record in records {
+            if owned.closed || !owned.source.deliver(record.offset) {
+                owned.gauge.release(1, record.bytes());
+            } else {
+                owned.queue.push_back(record);
+            }
+        }
+    }
+
+    /// Rule 4: the open part of the retry partition, by lane and source offset.
+    fn index(&mut self, partition: i32, record: Record) {
+        let Some(owned) = self.partitions.get_mut(&partition) else { return };
+        if owned.closed || !owned.retry.deliver(record.offset) {
+            return;
+        }
+        let mark = Mark::read(&record.headers).ok().filter(|mark| mark.source.partition == partition);
+        let Some((mark, of)) = mark.and_then(|mark| mark.task.clone().map(|of| (mark, of))) else {
+            self.put_foreign(partition, &record);
+            return;
+        };
+        let identity = Identity {
+            partition,
+            lane: of.lane,
+            target: of.target,
+            offset: mark.source.offset,
+            priority: of.priority,
+        };
+        // A held lane waits until somebody decides.
+        let due_ms = if mark.held { i64::MAX } else { mark.not_before_ms.unwrap_or(0) };
+        let place = Place { offset: record.offset, due_ms };
+        let history = History { attempt: mark.attempt, first_failed_at_ms: mark.first_failed_at_ms };
+        match self.lanes.index(identity, place, history, self.env.clock.now_ms()) {
+            Indexed::New(no) => {
+                self.balance.opened += 1;
+                self.count("opened", 1);
+                self.keep(no, Arc::new(mark.original(&record)));
+            }
+            Indexed::Replaced { task: no, older } => {
+                owned.retry.complete(older);
+                self.forget(no);
+                self.keep(no, Arc::new(mark.original(&record)));
+            }
+            Indexed::Older => owned.retry.complete(record.offset),
+            Indexed::Known => {}
+        }
+    }
+
+    /// Keeps a parked task's record while the bound on their bytes allows.
+    pub(super) fn keep(&mut self, no: TaskNo, record: Arc<Record>) {
+        let bytes = record.bytes();
+        let fits = self.parked_bytes + bytes <= self.spec.options.max_parked_bytes;
+        if fits {
+            self.parked_bytes += bytes;
+        }
+        self.payloads.insert(no, Payload { record: fits.then_some(record), input: None });
+    }
+
+    /// Drops what is in memory of a task. A parked one's record counts against the bound until then.
+    pub(super) fn forget(&mut self, no: TaskNo) {
+        let Some(payload) = self.payloads.remove(&no) else { return };
+        if let (Some(record), true) = (payload.record, self.lanes.place(no).is_some()) {
+            self.parked_bytes = self.parked_bytes.saturating_sub(record.bytes());
+        }
+    }
+
+    /// Starts whatever may start: rounds of intake, attempts.
+    pub(super) fn pump(&mut self) {
+        let now = self.env.clock.now_ms();
+        self.lanes.wake(now);
+        if !self.is_current(now) {
+            return;
+        }
+        let numbers: Vec<i32> = self.partitions.keys().copied().collect();
+        for number in numbers {
+            self.start_intake(number, now);
+        }
+        let concurrency = self.spec.options.concurrency;
+        loop {
+            let stage = &self.stage;
+            let limit = |target: &str| stage.target_concurrency(target);
+            let Some(no) = self.lanes.next(concurrency, &limit, now) else { break };
+            self.start_attempt(no);
+        }
+    }
+
+    /// Invariant 5 (ownership): work starts only while the poll thread went round within half the session.
+    fn is_current(&self, now_ms: i64) -> bool {
+        let half = self.env.kafka.session_timeout.as_millis() as i64 / 2;
+        now_ms - self.desk.ticked_ms() <= half
+    }
+
+    fn start_intake(&mut self, number: i32, now_ms: i64) {
+        let bound = self.bound();
+        let Some(owned) = self.partitions.get_mut(&number) else { return };
+        let idle = owned.intake.is_none() && !owned.closed && !owned.queue.is_empty();
+        if !idle || now_ms < owned.intake_at_ms || self.lanes.census(number).in_memory >= bound as u64 {
+            return;
+        }
+        let round = owned.queue.len().min(intake::ROUND);
+        let records: Vec<Record> = owned.queue.drain(..round).collect();
+        let (stage, clock) = (Arc::clone(&self.stage), self.env.clock.clone());
+        let (reports, generation) = (self.reports.clone(), owned.generation);
+        let job = task::spawn("intake", async move {
+            let round = Box::pin(intake::open_round(&*stage, &clock, records)).await;
+            let report = Report { partition: number, generation, job: None, what: What::Opened(round) };
+            let _ = reports.send(report).await;
+        });
+        owned.intake = Some(job.abort_handle());
+    }
+
+    /// Tasks of one partition that may wait in memory.
+    pub(super) fn bound(&self) -> usize {
+        (self.spec.options.max_buffered_records / self.partitions.len().max(1)).max(SHARES)
+    }
+
+    /// Fresh tasks of one target that may wait in memory on one partition; more are parked.
+    pub(super) fn share(&self) -> usize {
+        (self.bound() / SHARES).max(1)
+    }
+
+    fn start_attempt(&mut self, no: TaskNo) {
+        let Some(identity) = self.lanes.identity(no).cloned() else { return };
+        let history = self.lanes.history(no).unwrap_or_default();
+        let payload = self.payloads.get(&no).cloned().unwrap_or(Payload { record: None, input: None });
+        let job = Job {
+            payload,
+            lane: identity.lane,
+            target: identity.target,
+            attempt: history.attempt,
+            first_failed_at_ms: history.first_failed_at_ms,
+            parked_at: self.lanes.place(no).map(|place| (identity.partition, place.offset)),
+        };
+        let (stage, clock) = (Arc::clone(&self.stage), self.env.clock.clone());
+        let readback = Arc::clone(&self.readback);
+        self.spawn(identity.partition, async move {
+            let began = Instant::now();
+            let (payload, ending) = attempt::attempt(&*stage, &readback, &clock, job).await;
+            What::Attempted { task: no, took: began.elapsed(), payload, ending }
+        });
+    }
+
+    /// Runs `work` as a job of a partition; its end comes back as a report.
+    pub(super) fn spawn(
+        &mut self,
+        partition: i32,
+        work: impl Future<Output = What<S::Input>> + Send + 'static,
+    ) {
+        let Some(owned) = self.partitions.get_mut(&partition) else { return };
+        self.jobs += 1;
+        let (job, generation, reports) = (self.jobs, owned.generation, self.reports.clone());
+        let running = task::spawn("effect job", async move {
+            let what = work.await;
+            let _ = reports.send(Report { partition, generation, job: Some(job), what }).await;
+        });
+        owned.jobs.insert(job, running.abort_handle());
+    }
+
+    /// Stops a partition by name; the others go on, and what runs may end.
+    pub(super) fn stop(&mut self, partition: i32, fault: PartitionFault) {
+        let Some(owned) = self.partitions.get_mut(&partition) else { return };
+        tracing::error!(stage = %self.name, partition, %fault, "a partition stopped");
+        owned.close();
+        owned.state = PartitionState::Stopped(fault);
+        self.lanes.freeze(partition);
+        self.desk.stop(partition);
+    }
+
+    fn revoke(&mut self, revoked: Vec<(i32, u64)>, deadline: Instant, reply: SyncSender<Vec<Position>>) {
+        let mut busy = BTreeSet::new();
+        for &(number, generation) in &revoked {
+            let Some(owned) = self.partitions.get_mut(&number) else { continue };
+            if owned.generation == generation {
+                owned.close();
+                self.lanes.freeze(number);
+                if !owned.jobs.is_empty() {
+                    busy.insert(number);
+                }
+            }
+        }
+        let partitions = revoked.into_iter().map(|(number, _)| number).collect();
+        self.draining.push(Draining::new(partitions, busy, deadline, reply));
+    }
+
+    /// Answers the drains that are over; what still runs then is cut off and left to the next owner.
+    pub(super) fn finish_drains(&mut self) {
+        let now = Instant::now();
+        while let Some(at) = self.draining.iter().position(|drain| drain.is_over(now)) {
+            let drain = self.draining.swap_remove(at);
+            let mut positions = Vec::new();
+            for &number in drain.partitions() {
+                if let Some(owned) = self.partitions.get(&number) {
+                    positions.extend(owned.positions(number));
+                }
+                self.let_go(number);
+                self.faulted.remove(&number);
+            }
+            drain.revoke(positions);
+        }
+    }
+
+    /// Forgets a partition and cuts off what runs of it.
+    pub(super) fn let_go(&mut self, number: i32) {
+        let Some(mut owned) = self.partitions.remove(&number) else { return };
+        owned.abort();
+        let census = self.lanes.census(number);
+        let given_up = census.parked + census.in_memory + owned.records_moving;
+        self.balance.given_up += given_up;
+        self.count("given_up", given_up);
+        for no in self.lanes.tasks_of(number) {
+            self.forget(no);
+        }
+        self.lanes.remove(number);
+    }
+
+    /// Starts nothing more anywhere.
+    pub(super) fn close_all(&mut self) {
+        for (&number, owned) in &mut self.partitions {
+            owned.close();
+            self.lanes.freeze(number);
+        }
+    }
+
+    pub(super) fn is_busy(&self) -> bool {
+        self.partitions.values().any(|owned| !owned.jobs.is_empty())
+    }
+
+    /// Hands the positions of all partitions to the poll thread.
+    pub(super) fn commit(&self) {
+        let positions: Vec<_> =
+            self.partitions.iter().flat_map(|(&number, owned)| owned.positions(number)).collect();
+        self.desk.commit(&positions);
+    }
+
+    pub(super) fn count(&self, outcome: &str, tasks: u64) {
+        self.env.metrics.tasks.with_label_values(&[&*self.name, outcome]).inc_by(tasks);
+    }
+
+    /// When a timer of a lane fires next.
+    pub(super) fn next_due(&self) -> Option<Duration> {
+        let due = self.lanes.next_due_ms()?.saturating_sub(self.env.clock.now_ms());
+        Some(Duration::from_millis(u64::try_from(due).unwrap_or(0)))
+    }
+}
+
+impl<S: EffectStage> Drop for Engine<S> {
+    /// Dropped without a drain (the process is on its way out, or a test cuts it off): nothing may go on.
+    fn drop(&mut self) {
+        for owned in self.partitions.values_mut() {
+            owned.abort();
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! Reads records of one partition in source order and asks which tasks they open, a few at a time.
+
+use std::sync::Arc;
+
+use super::attempt::settle;
+use crate::clock::Clock;
+use crate::runtime::outcome::{Failure, Intake, SkipReason};
+use crate::runtime::record::Record;
+use crate::runtime::stage::{EffectStage, TaskSpec};
+
+/// Records per round.
+pub(super) const ROUND: usize = 64;
+
+/// What a record came to.
+#[derive(Debug)]
+pub(super) struct Opened<I> {
+    pub(super) record: Arc<Record>,
+    pub(super) what: What<I>,
+}
+
+/// See [`Opened`].
+#[derive(Debug)]
+pub(super) enum What<I> {
+    Tasks(Arc<I>, Vec<TaskSpec>),
+    Skipped(SkipReason),
+    Dead(Failure),
+}
+
+/// What a round gave: the records opened, in order; those not reached because something is away.
+#[derive(Debug)]
+pub(super) struct Round<I> {
+    pub(super) opened: Vec<Opened<I>>,
+    pub(super) rest: Vec<Record>,
+    pub(super) away: Option<Failure>,
+}
+
+/// Opens `records` in order until something that they need is away.
+pub(super) async fn open_round<S: EffectStage>(
+    stage: &S,
+    clock: &Clock,
+    records: Vec<Record>,
+) -> Round<S::Input> {
+    let mut opened = Vec::with_capacity(records.len());
+    let mut records = records.into_iter();
+    while let Some(record) = records.next() {
+        match open(stage, clock, &record).await {
+            Ok(what) => opened.push(Opened { record: Arc::new(record), what }),
+            Err(why) => {
+                let rest = std::iter::once(record).chain(records).collect();
+                return Round { opened, rest, away: Some(why) };
+            }
+        }
+    }
+    Round { opened, rest: Vec::new(), away: None }
+}
+
+async fn open<S: EffectStage>(stage: &S, clock: &Clock, record: &Record) -> Result<What<S::Input>, Failure> {
+    let input = match settle(clock, || stage.decode(record)).await {
+        Intake::Ready(input) => input,
+        Intake::Skipped(reason) => return Ok(What::Skipped(reason)),
+        Intake::Dead(why) | Intake::Retry(why) => return Ok(What::Dead(why)),
+        Intake::Unavailable(why) => return Err(why),
+    };
+    match settle(clock, || stage.open(record, &input)).await {
+        Intake::Ready(tasks) if tasks.is_empty() => Ok(What::Skipped(SkipReason::Filtered)),
+        Intake::Ready(tasks) => Ok(What::Tasks(Arc::new(input), tasks)),
+        Intake::Skipped(reason) => Ok(What::Skipped(reason)),
+        Intake::Dead(why) | Intake::Retry(why) => Ok(What::Dead(why)),
+        Intake::Unavailable(why) => Err(why),
+    }
+}

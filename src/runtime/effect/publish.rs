@@ -1,0 +1,42 @@
+//! What the outside sees of an effect stage: progress and metrics, a few times a second.
+
+use std::collections::BTreeMap;
+
+use super::engine::Engine;
+use crate::runtime::progress::{Balance, PartitionProgress, PartitionState, Progress};
+use crate::runtime::stage::EffectStage;
+
+impl<S: EffectStage> Engine<S> {
+    pub(super) fn publish(&self, joined: bool) {
+        let mut partitions = BTreeMap::new();
+        let mut balance = Balance { parked: 0, in_flight: 0, ..self.balance };
+        for (&number, owned) in &self.partitions {
+            let census = self.lanes.census(number);
+            balance.parked += census.parked;
+            balance.in_flight += census.in_memory + owned.records_moving;
+            let position = owned.source.committable();
+            let end = owned.gauge.end().max(position);
+            let labels = [&self.spec.group, &self.spec.source, &number.to_string()];
+            self.env.metrics.consumer_lag.with_label_values(&labels).set(end - position);
+            let state = owned.state.clone();
+            partitions.insert(number, PartitionProgress { position, end, parked: census.parked, state });
+        }
+        for (&number, fault) in &self.faulted {
+            let state = PartitionState::Stopped(fault.clone());
+            partitions.insert(number, PartitionProgress { position: 0, end: 0, parked: 0, state });
+        }
+        let (lanes, parked_lanes) = self.lanes.count();
+        let (metrics, name) = (&self.env.metrics, [&*self.name]);
+        let running: usize = self.partitions.values().map(|owned| owned.jobs.len()).sum();
+        metrics.tasks_in_flight.with_label_values(&name).set(running as i64);
+        metrics.lanes_active.with_label_values(&name).set((lanes - parked_lanes) as i64);
+        metrics.lanes_parked.with_label_values(&name).set(parked_lanes as i64);
+        metrics.retry_depth.with_label_values(&name).set(balance.parked as i64);
+        let now = Progress { joined, partitions, balance };
+        self.progress.send_if_modified(|before| {
+            let changed = *before != now;
+            *before = now;
+            changed
+        });
+    }
+}

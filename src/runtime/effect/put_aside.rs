@@ -1,0 +1,149 @@
+//! Appends a task or record to the retry or dead-letter topic, same partition number, and waits for the
+//! acknowledgement: only then is it complete where it came from.
+
+use std::sync::Arc;
+
+use super::engine::Engine;
+use super::report::{Aside, What};
+use crate::clock::Clock;
+use crate::runtime::backoff::Backoff;
+use crate::runtime::error::PartitionFault;
+use crate::runtime::lanes::TaskNo;
+use crate::runtime::outcome::{ErrorClass, Failure};
+use crate::runtime::producer::{Delivered, OutRecord, ProduceError, Producer};
+use crate::runtime::record::Record;
+use crate::runtime::retry::{Mark, TaskOf};
+use crate::runtime::stage::EffectStage;
+
+/// Tries, each of which the client itself pursues for two minutes, before the partition stops by name.
+const TRIES: u32 = 5;
+
+impl<S: EffectStage> Engine<S> {
+    /// A mark for a task, as far as it came.
+    fn mark(&self, no: TaskNo, record: &Record) -> Option<Mark> {
+        let identity = self.lanes.identity(no)?;
+        let history = self.lanes.history(no)?;
+        let epoch = self.epoch(identity.partition);
+        Some(Mark {
+            task: Some(TaskOf {
+                lane: Arc::clone(&identity.lane),
+                target: Arc::clone(&identity.target),
+                priority: identity.priority,
+            }),
+            attempt: history.attempt,
+            first_failed_at_ms: history.first_failed_at_ms,
+            ..Mark::of(record, &self.name, &epoch)
+        })
+    }
+
+    fn epoch(&self, partition: i32) -> String {
+        let generation = self.partitions.get(&partition).map_or(0, |owned| owned.generation);
+        format!("{}.{generation}", self.incarnation)
+    }
+
+    /// Rule 2: appends a task to the retry topic.
+    pub(super) fn put_parked(&mut self, no: TaskNo, due_ms: i64, why: Option<Failure>) {
+        let Some(record) = self.record_of(no) else { return };
+        let Some(mut mark) = self.mark(no, &record) else { return };
+        mark.not_before_ms = Some(due_ms);
+        mark.error = why;
+        let out = marked(&record, &mark, &self.retry_topic);
+        self.put(record.partition, record.offset, Aside::Parked { task: no, due_ms }, out);
+    }
+
+    /// Dead-letters a task.
+    pub(super) fn put_dead(&mut self, no: TaskNo, why: &Failure) {
+        let Some(record) = self.record_of(no) else { return };
+        let Some(mark) = self.mark(no, &record) else { return };
+        let out = marked(&record, &dead(mark, why), &self.dead_letters);
+        self.put(record.partition, record.offset, Aside::DeadTask { task: no, class: why.class }, out);
+    }
+
+    /// Dead-letters a record that opened no task.
+    pub(super) fn put_dead_record(&mut self, record: &Record, why: &Failure) {
+        let mark = dead(Mark::of(record, &self.name, &self.epoch(record.partition)), why);
+        let out = marked(record, &mark, &self.dead_letters);
+        let aside = Aside::DeadRecord { bytes: record.bytes(), class: why.class };
+        if let Some(owned) = self.partitions.get_mut(&record.partition) {
+            owned.records_moving += 1;
+        }
+        self.put(record.partition, record.offset, aside, out);
+    }
+
+    /// Dead-letters a record of the retry topic that can't be understood.
+    pub(super) fn put_foreign(&mut self, partition: i32, record: &Record) {
+        tracing::warn!(stage = %self.name, partition, offset = record.offset,
+            "a record of the retry topic is not ours; dead-lettering it");
+        let why = Failure::new(ErrorClass::Decode, "a record of the retry topic without its headers");
+        let mark = dead(Mark::of(record, &self.name, &self.epoch(partition)), &why);
+        let out = marked(record, &mark, &self.dead_letters);
+        if let Some(owned) = self.partitions.get_mut(&partition) {
+            owned.records_moving += 1;
+        }
+        self.balance.opened += 1;
+        self.count("opened", 1);
+        self.put(partition, record.offset, Aside::Foreign { place: record.offset }, out);
+    }
+
+    fn put(&mut self, partition: i32, offset: i64, what: Aside, out: OutRecord) {
+        let (producer, clock) = (self.env.producer.clone(), self.env.clock.clone());
+        self.spawn(partition, async move {
+            let result = send(&producer, &clock, out).await;
+            What::PutAside { what, offset, result }
+        });
+    }
+
+    /// The record of a task that is to be put aside: it ran or waited in memory, so it is there.
+    fn record_of(&mut self, no: TaskNo) -> Option<Arc<Record>> {
+        let record = self.payloads.get(&no).and_then(|payload| payload.record.clone());
+        if record.is_none()
+            && let Some(identity) = self.lanes.identity(no).cloned()
+        {
+            let why = "a task that is put aside is not in memory".to_owned();
+            self.stop(
+                identity.partition,
+                PartitionFault::CannotPutAside {
+                    topic: self.spec.source.clone(),
+                    partition: identity.partition,
+                    offset: identity.offset,
+                    why,
+                },
+            );
+        }
+        record
+    }
+}
+
+/// `record` with `mark`, for `topic`: key, payload and original headers byte for byte.
+fn marked(record: &Record, mark: &Mark, topic: &Arc<str>) -> OutRecord {
+    OutRecord {
+        topic: Arc::clone(topic),
+        partition: Some(record.partition),
+        key: record.key.clone(),
+        payload: record.payload.clone(),
+        headers: mark.write(&record.headers),
+        timestamp_ms: None,
+    }
+}
+
+/// Sends `record` until it is acknowledged, or can't be.
+async fn send(producer: &Producer, clock: &Clock, record: OutRecord) -> Result<Delivered, ProduceError> {
+    let mut backoff = Backoff::default();
+    loop {
+        match producer.send(record.clone()).await {
+            Ok(delivered) => return Ok(delivered),
+            Err(error) if error.is_transient() && backoff.tries() + 1 < TRIES => {
+                tracing::warn!(topic = %record.topic, %error, "putting a record aside fails; trying again");
+                clock.sleep(backoff.next_pause()).await;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Puts why something was dead-lettered into its mark.
+fn dead(mut mark: Mark, why: &Failure) -> Mark {
+    mark.not_before_ms = None;
+    mark.error = Some(why.clone());
+    mark
+}

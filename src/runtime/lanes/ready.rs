@@ -1,0 +1,188 @@
+//! Lanes that could start, and the slots that they compete for. Pure.
+//!
+//! Queues stand by class (fresh or retry), priority and target: a target without room is stepped over without
+//! looking at its lanes, and targets of one priority take turns. The best priority goes first, but every
+//! [`FAIR_EVERY`]th start is the turn of the priority that was passed over the longest.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+
+use super::task::{Identity, Standing};
+
+/// Every so many starts the longest-waiting priority gets one, so the lowest gets at least 5 % of starts
+/// against up to two others.
+const FAIR_EVERY: u64 = 10;
+
+/// Which share of the slots a start counts against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Class {
+    /// Its first attempt, straight from the source.
+    Fresh,
+    /// A later attempt, or back from the retry topic.
+    Retry,
+}
+
+type Level = (Class, u16);
+
+#[derive(Debug, Default)]
+struct Target {
+    running: usize,
+    lanes: BTreeMap<Level, VecDeque<u64>>,
+    /// Levels in whose turn list it stands.
+    listed: BTreeSet<Level>,
+    /// Fresh tasks that wait, by partition.
+    waiting: HashMap<i32, usize>,
+}
+
+impl Target {
+    fn is_idle(&self) -> bool {
+        self.running == 0 && self.lanes.is_empty() && self.listed.is_empty() && self.waiting.is_empty()
+    }
+}
+
+#[derive(Debug, Default)]
+struct Turns {
+    targets: VecDeque<Arc<str>>,
+    /// The start at which this level was last served, or first stood here.
+    served: u64,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Ready {
+    targets: HashMap<Arc<str>, Target>,
+    levels: BTreeMap<Level, Turns>,
+    running: usize,
+    running_retries: usize,
+    starts: u64,
+}
+
+impl Ready {
+    /// Adds a lane whose first task goes to `target`.
+    pub(super) fn push(&mut self, lane: u64, target: &Arc<str>, class: Class, priority: u16) {
+        let level = (class, priority);
+        let known = self.targets.entry(Arc::clone(target)).or_default();
+        known.lanes.entry(level).or_default().push_back(lane);
+        self.list(target, level);
+    }
+
+    /// The next lane to start and the class under which it stood, if slots allow.
+    pub(super) fn pop(&mut self, concurrency: usize, limit: &dyn Fn(&str) -> usize) -> Option<(u64, Class)> {
+        if self.running >= concurrency.max(1) {
+            return None;
+        }
+        loop {
+            let level = self.choose(concurrency)?;
+            let name = self.levels.get_mut(&level)?.targets.pop_front()?;
+            let lane = self.take_turn(&name, level, limit);
+            if self.targets.get(&name).is_some_and(Target::is_idle) {
+                self.targets.remove(&name);
+            }
+            if let Some(lane) = lane {
+                self.starts += 1;
+                if let Some(turns) = self.levels.get_mut(&level) {
+                    turns.served = self.starts;
+                }
+                return Some((lane, level.0));
+            }
+        }
+    }
+
+    /// A lane of `name`, unless it has no room: then it is listed again when one of its tasks ends.
+    fn take_turn(&mut self, name: &Arc<str>, level: Level, limit: &dyn Fn(&str) -> usize) -> Option<u64> {
+        let target = self.targets.get_mut(name)?;
+        target.listed.remove(&level);
+        if target.running >= limit(name).max(1) {
+            return None;
+        }
+        let lanes = target.lanes.get_mut(&level)?;
+        let lane = lanes.pop_front();
+        if lanes.is_empty() {
+            target.lanes.remove(&level);
+        } else {
+            self.list(name, level);
+        }
+        lane
+    }
+
+    /// True when `target` may run one more.
+    pub(super) fn has_room(&self, target: &str, limit: &dyn Fn(&str) -> usize) -> bool {
+        self.targets.get(target).is_none_or(|known| known.running < limit(target).max(1))
+    }
+
+    /// Fresh tasks of `target` that wait on `partition`.
+    pub(super) fn waiting(&self, partition: i32, target: &str) -> usize {
+        self.targets.get(target).and_then(|known| known.waiting.get(&partition)).copied().unwrap_or(0)
+    }
+
+    /// Follows a task from one standing to another.
+    pub(super) fn shift(&mut self, identity: &Identity, before: Standing, after: Standing) {
+        if before == after {
+            return;
+        }
+        let target = self.targets.entry(Arc::clone(&identity.target)).or_default();
+        if before.fresh != after.fresh {
+            let waiting = target.waiting.entry(identity.partition).or_default();
+            if after.fresh {
+                *waiting += 1;
+            } else {
+                *waiting -= 1;
+            }
+            if *waiting == 0 {
+                target.waiting.remove(&identity.partition);
+            }
+        }
+        if let (None, Some(class)) = (before.runs, after.runs) {
+            target.running += 1;
+            self.running += 1;
+            self.running_retries += usize::from(class == Class::Retry);
+        }
+        if let (Some(class), None) = (before.runs, after.runs) {
+            target.running -= 1;
+            self.running -= 1;
+            self.running_retries -= usize::from(class == Class::Retry);
+            let unlisted: Vec<Level> =
+                target.lanes.keys().filter(|level| !target.listed.contains(level)).copied().collect();
+            for level in unlisted {
+                self.list(&identity.target, level);
+            }
+        }
+        if self.targets.get(&identity.target).is_some_and(Target::is_idle) {
+            self.targets.remove(&identity.target);
+        }
+    }
+
+    /// Which level is served next: the best one, or now and then the one that waited longest. Retries take at
+    /// most half the slots while fresh work is ready.
+    fn choose(&self, concurrency: usize) -> Option<Level> {
+        let fresh_waits =
+            self.levels.iter().any(|((class, _), turns)| *class == Class::Fresh && !turns.targets.is_empty());
+        let retries_full = fresh_waits && self.running_retries >= (concurrency / 2).max(1);
+        let may_go = |class: Class| !(retries_full && class == Class::Retry);
+        let open =
+            self.levels.iter().filter(|((class, _), turns)| may_go(*class) && !turns.targets.is_empty());
+        if (self.starts + 1).is_multiple_of(FAIR_EVERY) {
+            return open.min_by_key(|(level, turns)| (turns.served, level.1)).map(|(level, _)| *level);
+        }
+        // Among equals the older work goes first.
+        open.map(|(level, _)| *level).min_by_key(|(class, priority)| (*priority, *class == Class::Fresh))
+    }
+
+    fn list(&mut self, target: &Arc<str>, level: Level) {
+        let Some(known) = self.targets.get_mut(target) else { return };
+        if known.listed.insert(level) {
+            let starts = self.starts;
+            let turns =
+                self.levels.entry(level).or_insert_with(|| Turns { served: starts, ..Turns::default() });
+            turns.targets.push_back(Arc::clone(target));
+        }
+    }
+}
+
+#[cfg(test)]
+impl Ready {
+    /// True when nothing is remembered that belongs to a target.
+    pub(super) fn is_empty(&self) -> bool {
+        self.running == 0 && self.running_retries == 0 && self.targets.values().all(Target::is_idle)
+    }
+}

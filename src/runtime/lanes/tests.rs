@@ -1,0 +1,281 @@
+//! The lanes against a model that remembers everything, under arbitrary interleavings.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use proptest::prelude::*;
+
+use super::*;
+
+const MANY: usize = 1_000;
+
+fn identity(lane: &str, target: &str, offset: i64, priority: u16) -> Identity {
+    Identity { partition: 0, lane: lane.into(), target: target.into(), offset, priority }
+}
+
+fn open_lanes() -> Lanes {
+    let mut lanes = Lanes::default();
+    lanes.open(0, 0);
+    lanes
+}
+
+fn queued(admitted: Admitted) -> TaskNo {
+    match admitted {
+        Admitted::Queued(no) => no,
+        Admitted::Park(_) | Admitted::AlreadyParked => panic!("not queued: {admitted:?}"),
+    }
+}
+
+fn to_park(admitted: Admitted) -> TaskNo {
+    match admitted {
+        Admitted::Park(no) => no,
+        Admitted::Queued(_) | Admitted::AlreadyParked => panic!("not to be parked: {admitted:?}"),
+    }
+}
+
+fn start(lanes: &mut Lanes, now_ms: i64) -> Option<TaskNo> {
+    lanes.next(MANY, &|_| MANY, now_ms)
+}
+
+#[test]
+fn behind_a_parked_task_fresh_ones_are_parked_and_then_run_in_source_order() {
+    let mut lanes = open_lanes();
+    let first = queued(lanes.fresh(identity("a", "t", 1, 100), MANY, 0));
+    let second = queued(lanes.fresh(identity("a", "t", 2, 100), MANY, 0));
+    assert_eq!(start(&mut lanes, 0), Some(first));
+    assert_eq!(start(&mut lanes, 0), None, "one at a time");
+    assert_eq!(lanes.park(first, 0), vec![second]);
+    let third = to_park(lanes.fresh(identity("a", "t", 3, 100), MANY, 0));
+    // Acknowledged in any order.
+    assert!(lanes.parked(third, Place { offset: 10, due_ms: 0 }, 0).source);
+    assert!(lanes.parked(first, Place { offset: 11, due_ms: 50 }, 0).source);
+    assert_eq!(start(&mut lanes, 0), None, "the first is not due");
+    assert_eq!(lanes.next_due_ms(), Some(50));
+    lanes.wake(50);
+    assert_eq!(start(&mut lanes, 50), Some(first));
+    assert_eq!(lanes.complete(first, 50), Vacated { places: vec![11], source: false });
+    assert_eq!(start(&mut lanes, 50), None, "the second is still on its way");
+    lanes.parked(second, Place { offset: 12, due_ms: i64::MAX }, 50);
+    lanes.wake(60);
+    let next = start(&mut lanes, 60);
+    assert_eq!(next, None, "its own due time holds when it was not head while it was parked");
+    lanes.wake(i64::MAX);
+    assert_eq!(start(&mut lanes, i64::MAX), Some(second));
+    lanes.complete(second, 70);
+    assert_eq!(start(&mut lanes, 70), Some(third), "due at once when the one before it ended");
+}
+
+#[test]
+fn a_redelivered_record_whose_task_is_parked_needs_nothing_and_a_lower_one_runs_first() {
+    let mut lanes = Lanes::default();
+    let place = Place { offset: 4, due_ms: 0 };
+    let Indexed::New(parked) = lanes.index(identity("a", "t", 7, 100), place, History::default(), 0) else {
+        panic!("it is new")
+    };
+    assert_eq!(start(&mut lanes, 0), None, "nothing starts before the partition was read back");
+    lanes.open(0, 0);
+    let lower = queued(lanes.fresh(identity("a", "t", 5, 100), MANY, 0));
+    assert_eq!(lanes.fresh(identity("a", "t", 7, 100), MANY, 0), Admitted::AlreadyParked);
+    assert_eq!(start(&mut lanes, 0), Some(lower));
+    lanes.complete(lower, 0);
+    assert_eq!(start(&mut lanes, 0), Some(parked));
+}
+
+#[test]
+fn of_several_copies_the_latest_counts() {
+    let mut lanes = Lanes::default();
+    let at = |offset| Place { offset, due_ms: 0 };
+    let attempt = |attempt| History { attempt, first_failed_at_ms: Some(1) };
+    let Indexed::New(task) = lanes.index(identity("a", "t", 7, 100), at(4), attempt(1), 0) else {
+        panic!("it is new")
+    };
+    let again = lanes.index(identity("a", "t", 7, 100), at(9), attempt(2), 0);
+    assert_eq!(again, Indexed::Replaced { task, older: 4 });
+    assert_eq!(lanes.index(identity("a", "t", 7, 100), at(9), attempt(2), 0), Indexed::Known);
+    assert_eq!(lanes.index(identity("a", "t", 7, 100), at(6), attempt(1), 0), Indexed::Older);
+    assert_eq!(lanes.history(task), Some(attempt(2)));
+}
+
+#[test]
+fn a_target_that_hangs_takes_neither_all_slots_nor_all_waiting_room() {
+    let mut lanes = open_lanes();
+    let limit = |target: &str| if target == "slow" { 2 } else { MANY };
+    for offset in 0..10 {
+        let admitted = lanes.fresh(identity(&format!("s{offset}"), "slow", offset, 100), 5, 0);
+        assert_eq!(matches!(admitted, Admitted::Park(_)), offset >= 5, "{offset}: {admitted:?}");
+    }
+    let healthy = queued(lanes.fresh(identity("h", "healthy", 11, 100), 5, 0));
+    let started: Vec<TaskNo> = std::iter::from_fn(|| lanes.next(10, &limit, 0)).collect();
+    assert_eq!(started.len(), 3);
+    assert!(started.contains(&healthy));
+}
+
+#[test]
+fn the_urgent_go_first_but_the_lowest_priority_is_not_starved() {
+    let mut lanes = open_lanes();
+    for offset in 0..2_000 {
+        let priority = if offset % 2 == 0 { 10 } else { 200 };
+        queued(lanes.fresh(identity(&format!("l{offset}"), "t", offset, priority), MANY * 10, 0));
+    }
+    let mut low = 0;
+    for _ in 0..1_000 {
+        let no = lanes.next(1, &|_| MANY, 0).expect("work waits");
+        low += usize::from(lanes.identity(no).expect("open").priority == 200);
+        lanes.complete(no, 0);
+    }
+    assert!((50..=150).contains(&low), "{low} of 1000 starts");
+}
+
+#[test]
+fn retries_take_at_most_half_the_slots_while_fresh_work_waits() {
+    let mut lanes = Lanes::default();
+    for offset in 0..100 {
+        let place = Place { offset, due_ms: 0 };
+        lanes.index(identity(&format!("r{offset}"), "t", offset, 1), place, History::default(), 0);
+    }
+    lanes.open(0, 0);
+    for offset in 100..200 {
+        queued(lanes.fresh(identity(&format!("f{offset}"), "t", offset, 100), MANY, 0));
+    }
+    let started: Vec<TaskNo> = std::iter::from_fn(|| lanes.next(20, &|_| MANY, 0)).collect();
+    let retries = started.iter().filter(|no| lanes.place(**no).is_some()).count();
+    assert_eq!((started.len(), retries), (20, 10));
+}
+
+/// What the model knows of the world outside: the two partitions.
+#[derive(Default)]
+struct World {
+    now_ms: i64,
+    next_source: i64,
+    next_place: i64,
+    running: Vec<TaskNo>,
+    moving: Vec<TaskNo>,
+    owed_source: BTreeSet<i64>,
+    open_places: BTreeSet<i64>,
+    lane_of: HashMap<i64, String>,
+    done: BTreeMap<String, Vec<i64>>,
+}
+
+impl World {
+    fn vacate(&mut self, offset: i64, vacated: Vacated) {
+        if vacated.source {
+            assert!(self.owed_source.remove(&offset), "source {offset} completed twice");
+        }
+        for place in vacated.places {
+            assert!(self.open_places.remove(&place), "place {place} completed twice");
+        }
+    }
+
+    fn deliver(&mut self, lanes: &mut Lanes, lane: u8, target: u8, share: usize) {
+        let offset = self.next_source;
+        self.next_source += 1;
+        let lane = format!("lane {lane}");
+        let admitted =
+            lanes.fresh(identity(&lane, &format!("target {target}"), offset, 100), share, self.now_ms);
+        self.owed_source.insert(offset);
+        self.lane_of.insert(offset, lane);
+        match admitted {
+            Admitted::Queued(_) => {}
+            Admitted::Park(no) => self.moving.push(no),
+            Admitted::AlreadyParked => panic!("never seen before"),
+        }
+    }
+
+    fn start(&mut self, lanes: &mut Lanes, slots: usize) -> bool {
+        let Some(no) = lanes.next(slots, &|_| 2, self.now_ms) else { return false };
+        let identity = lanes.identity(no).expect("open").clone();
+        for &other in &self.running {
+            let other = lanes.identity(other).expect("open");
+            assert_ne!(other.lane, identity.lane, "two of a lane at once");
+        }
+        self.running.push(no);
+        assert!(self.running.len() <= slots);
+        true
+    }
+
+    fn finish(&mut self, lanes: &mut Lanes, which: usize, how: u8) {
+        if self.running.is_empty() {
+            return;
+        }
+        let no = self.running.swap_remove(which % self.running.len());
+        let offset = lanes.identity(no).expect("open").offset;
+        match how {
+            0 => lanes.rest(no, self.now_ms + 3, Attempt::Failed, self.now_ms),
+            1 => {
+                let behind = lanes.park(no, self.now_ms);
+                self.moving.push(no);
+                self.moving.extend(behind);
+            }
+            _ => {
+                let vacated = lanes.complete(no, self.now_ms);
+                self.vacate(offset, vacated);
+                self.done.entry(self.lane_of[&offset].clone()).or_default().push(offset);
+            }
+        }
+    }
+
+    fn acknowledge(&mut self, lanes: &mut Lanes, which: usize, delay: i64) {
+        if self.moving.is_empty() {
+            return;
+        }
+        let no = self.moving.swap_remove(which % self.moving.len());
+        let offset = lanes.identity(no).expect("open").offset;
+        let place = Place { offset: self.next_place, due_ms: self.now_ms + delay };
+        self.next_place += 1;
+        self.open_places.insert(place.offset);
+        let vacated = lanes.parked(no, place, self.now_ms);
+        self.vacate(offset, vacated);
+    }
+
+    fn pass(&mut self, lanes: &mut Lanes, by_ms: i64) {
+        self.now_ms += by_ms;
+        lanes.wake(self.now_ms);
+    }
+}
+
+proptest! {
+    /// Invariants 1, 2, 3 and 7: whatever happens in whatever order, tasks of a lane take effect once and in
+    /// source order, one at a time, and every offset is given back exactly once.
+    #[test]
+    fn lanes_keep_order_and_lose_nothing(
+        steps in prop::collection::vec((0u8..12, any::<u8>(), 0u8..5, 0u8..3), 1..300),
+        share in 1usize..8,
+        slots in 1usize..6,
+    ) {
+        let mut lanes = open_lanes();
+        let mut world = World::default();
+        for (step, which, lane, target) in steps {
+            match step {
+                0..=3 => world.deliver(&mut lanes, lane, target, share),
+                4..=6 => { world.start(&mut lanes, slots); }
+                7..=8 => world.finish(&mut lanes, which.into(), which % 4),
+                9..=10 => world.acknowledge(&mut lanes, which.into(), i64::from(which % 7)),
+                _ => world.pass(&mut lanes, i64::from(which % 5)),
+            }
+            let census = lanes.census(0);
+            prop_assert_eq!(
+                census.parked + census.in_memory,
+                world.owed_source.len() as u64 + world.open_places.len() as u64
+            );
+        }
+        // From now on everything succeeds: nothing may be stuck.
+        for _ in 0..10_000 {
+            while !world.moving.is_empty() {
+                world.acknowledge(&mut lanes, 0, 0);
+            }
+            while world.start(&mut lanes, slots) {}
+            world.finish(&mut lanes, 0, 2);
+            world.pass(&mut lanes, 1);
+            if world.owed_source.is_empty() && world.open_places.is_empty() {
+                break;
+            }
+        }
+        let done: usize = world.done.values().map(Vec::len).sum();
+        prop_assert_eq!(done as i64, world.next_source, "stuck: {:?}", lanes);
+        for offsets in world.done.values() {
+            prop_assert!(offsets.is_sorted(), "{:?}", offsets);
+        }
+        prop_assert_eq!(lanes.count(), (0, 0));
+        prop_assert_eq!(lanes.census(0), Census::default());
+        prop_assert!(lanes.ready.is_empty(), "{:?}", lanes.ready);
+    }
+}
