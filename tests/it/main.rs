@@ -7,6 +7,7 @@ mod cli_set_up;
 
 mod history;
 mod outages;
+mod python_producer;
 mod runtime_effect;
 mod runtime_store;
 mod webhook_attempts;
