@@ -15,7 +15,7 @@ use schema_registry_converter::async_impl::schema_registry::{
 };
 use schema_registry_converter::error::SRCError;
 use schema_registry_converter::schema_registry_common::{
-    RawError, RawRegisteredSchema, RegisteredReference, RegisteredSchema, SchemaType, SrCall,
+    RawError, RawRegisteredSchema, RegisteredReference, RegisteredSchema, SrCall,
 };
 use serde::Deserialize;
 
@@ -32,7 +32,7 @@ pub(super) mod writer;
 pub struct RegistryOptions {
     /// Where it is; for Apicurio this ends in `/apis/ccompat/v7`.
     pub url: String,
-    /// The user, or API key, if it asks for one.
+    /// The user, or API key, if it asks for one; empty is none.
     pub username: Option<String>,
     /// The password, or API secret. Never printed.
     pub password: Option<String>,
@@ -128,8 +128,9 @@ impl Registry {
         let url = url::Url::parse(&options.url).map_err(|error| unusable(error.to_string()))?;
         let mut builder = SrSettings::new_builder(options.url.trim_end_matches('/').to_owned());
         builder.set_timeout(options.timeout);
-        if let Some(username) = &options.username {
-            builder.set_basic_authorization(username, options.password.as_deref());
+        if let Some(username) = options.username.as_deref().filter(|username| !username.is_empty()) {
+            let password = options.password.as_deref().filter(|password| !password.is_empty());
+            builder.set_basic_authorization(username, password);
         }
         if matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]")) {
             builder.no_proxy();
@@ -157,7 +158,8 @@ impl Registry {
                     let what = format!("schema id {id}");
                     let registered = get_schema_by_id(id, &settings).await.map_err(|e| fault(&what, &e))?;
                     let referenced = references(&settings, &what, &registered).await?;
-                    WriterSchema::parse(&what, &registered, &referenced).map(Arc::new)
+                    WriterSchema::parse(&what, &registered.schema_type, &registered.schema, &referenced)
+                        .map(Arc::new)
                 }
                 .boxed()
             })
@@ -292,9 +294,4 @@ fn text_of(error: &SRCError) -> String {
         Some(cause) => format!("{}: {cause}", error.error),
         None => error.error.clone(),
     }
-}
-
-/// Whether a registered schema is Avro.
-fn is_avro(schema: &RegisteredSchema) -> bool {
-    schema.schema_type == SchemaType::Avro
 }

@@ -1,9 +1,9 @@
 //! The schema that a record was written with, and what it means to us.
 
 use apache_avro::Schema;
-use schema_registry_converter::schema_registry_common::RegisteredSchema;
+use schema_registry_converter::schema_registry_common::SchemaType;
 
-use super::{RegistryError, is_avro};
+use super::RegistryError;
 use crate::event::EventType;
 use crate::event::schema::{internal, published};
 
@@ -27,14 +27,21 @@ pub(in crate::event) struct WriterSchema {
 impl WriterSchema {
     pub(super) fn parse(
         what: &str,
-        registered: &RegisteredSchema,
+        kind: &SchemaType,
+        text: &str,
         referenced: &[String],
     ) -> Result<WriterSchema, RegistryError> {
         let unusable = |why: String| RegistryError::Unusable { what: what.to_owned(), why };
-        if !is_avro(registered) {
-            return Err(unusable(format!("its type is {:?}, not Avro", registered.schema_type)));
+        if *kind != SchemaType::Avro {
+            return Err(unusable(format!("its type is {:?}, not Avro", kind)));
         }
-        WriterSchema::of(&registered.schema, referenced).map_err(|error| unusable(error.to_string()))
+        let writer = WriterSchema::of(text, referenced).map_err(|error| unusable(error.to_string()))?;
+        if writer.referenced.iter().chain([&writer.avro]).any(|schema| is_recursive(schema, &mut Vec::new()))
+        {
+            // Each level of its data would take a level of our stack, and the data says how many there are.
+            return Err(unusable("it contains itself".to_owned()));
+        }
+        Ok(writer)
     }
 
     /// What a schema's text says.
@@ -59,5 +66,53 @@ impl WriterSchema {
         let same_as_ours = referenced.is_empty()
             && ours.into_iter().any(|s| s.full_name() == full_name && s.fingerprint() == fingerprint);
         Ok(WriterSchema { full_name, event_type, version, same_as_ours, avro, referenced })
+    }
+}
+
+/// Whether a schema contains itself; `open` are the records around it.
+#[expect(clippy::wildcard_enum_match_arm, reason = "all other kinds contain nothing")]
+fn is_recursive(schema: &Schema, open: &mut Vec<String>) -> bool {
+    match schema {
+        Schema::Ref { name } => open.contains(&name.fullname(None)),
+        Schema::Record(record) => {
+            open.push(record.name.fullname(None));
+            let found = record.fields.iter().any(|field| is_recursive(&field.schema, open));
+            open.pop();
+            found
+        }
+        Schema::Array(array) => is_recursive(&array.items, open),
+        Schema::Map(map) => is_recursive(&map.types, open),
+        Schema::Union(union) => union.variants().iter().any(|variant| is_recursive(variant, open)),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::event::published;
+
+    #[test]
+    fn our_own_schemas_are_of_use() {
+        for schema in published() {
+            let writer = WriterSchema::parse("it", &SchemaType::Avro, schema.text(), &[]).expect("of use");
+            assert!(writer.same_as_ours && writer.full_name == schema.full_name());
+        }
+    }
+
+    #[test]
+    fn what_is_not_avro_or_contains_itself_is_of_no_use() {
+        let tree = json!({"type": "record", "name": "T", "namespace": "n", "fields": [
+            {"name": "children", "type": {"type": "array", "items": "T"}},
+        ]})
+        .to_string();
+        for (kind, text) in
+            [(SchemaType::Protobuf, "\"string\""), (SchemaType::Avro, "{"), (SchemaType::Avro, tree.as_str())]
+        {
+            let outcome = WriterSchema::parse("it", &kind, text, &[]);
+            assert!(matches!(outcome, Err(RegistryError::Unusable { .. })), "{text}");
+        }
     }
 }
