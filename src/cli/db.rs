@@ -17,7 +17,9 @@ pub(super) struct Args {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// Bring the schema up to date; safe to run from several places at once
-    #[command(after_help = "Example:\n  ORDERFLOW_STORE__URL=postgres://me@db/orderflow orderflow db migrate")]
+    #[command(
+        after_help = "Example:\n  ORDERFLOW_STORE__URL=postgres://me@db/orderflow orderflow db migrate"
+    )]
     Migrate,
     /// Print which migrations the database has; exit with 1 when some are missing
     #[command(after_help = "Example:\n  orderflow db status --json")]

@@ -131,9 +131,11 @@ fn note(expectation: &mut Option<&mut Expectation>, event: &Event) {
 }
 
 fn write(path: &PathBuf, expectation: &Expectation) -> Result<(), Fault> {
-    let text = serde_json::to_vec(expectation).map_err(|error| Fault::internal(format!("no JSON: {error}")))?;
-    std::fs::write(path, text)
-        .map_err(|error| Fault::failures(format!("the expectation can't be written to {}: {error}", path.display())))
+    let text =
+        serde_json::to_vec(expectation).map_err(|error| Fault::internal(format!("no JSON: {error}")))?;
+    std::fs::write(path, text).map_err(|error| {
+        Fault::failures(format!("the expectation can't be written to {}: {error}", path.display()))
+    })
 }
 
 /// On a terminal only; elsewhere nothing is drawn.

@@ -30,7 +30,8 @@ impl Lines {
             return Ok(Self::of(tokio::io::stdin()));
         }
         let file = tokio::fs::File::open(path).await;
-        let file = file.map_err(|error| Fault::usage(format!("{} can't be read: {error}", path.display())))?;
+        let file =
+            file.map_err(|error| Fault::usage(format!("{} can't be read: {error}", path.display())))?;
         Ok(Self::of(file))
     }
 
@@ -43,7 +44,8 @@ impl Lines {
         let (mut line, mut too_long, mut any) = (Vec::new(), false, false);
         loop {
             let chunk = self.input.fill_buf().await;
-            let chunk = chunk.map_err(|error| Fault::failures(format!("the input can't be read on: {error}")))?;
+            let chunk =
+                chunk.map_err(|error| Fault::failures(format!("the input can't be read on: {error}")))?;
             if chunk.is_empty() {
                 break;
             }
@@ -94,7 +96,10 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_no_text_is_told_and_the_rest_goes_on() {
-        assert_eq!(lines(b"\xff\xfe\nb\n").await, [Line::Unusable("the line is not UTF-8"), Line::Text("b".to_owned())]);
+        assert_eq!(
+            lines(b"\xff\xfe\nb\n").await,
+            [Line::Unusable("the line is not UTF-8"), Line::Text("b".to_owned())]
+        );
         static LONG: [u8; LONGEST + 3] = {
             let mut bytes = [b'x'; LONGEST + 3];
             bytes[LONGEST + 1] = b'\n';

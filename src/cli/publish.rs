@@ -13,8 +13,10 @@ use crate::clock::Clock;
 use crate::event::{Defaults, Event};
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  echo '{\"type\":\"order.completed\",\"orderId\":\"o-1\",\"tenantId\":\"shop-1\",\"data\":{}}' | orderflow publish\n\n\
-                  A line that can't be published is reported with its number and the rest goes on; the exit code is 1 then.")]
+#[command(
+    after_help = "Example:\n  echo '{\"type\":\"order.completed\",\"orderId\":\"o-1\",\"tenantId\":\"shop-1\",\"data\":{}}' | orderflow publish\n\n\
+                  A line that can't be published is reported with its number and the rest goes on; the exit code is 1 then."
+)]
 pub(super) struct Args {
     /// The file to read, one event a line; `-` is standard input
     #[arg(default_value = "-")]
@@ -120,12 +122,15 @@ impl Report {
 
     fn verdict(&self, lines: u64) -> Result<Exit, Fault> {
         if let Some(why) = &self.unavailable {
-            let sentence = format!("stopped at line {lines} after {} events were published: {why}", self.published);
+            let sentence =
+                format!("stopped at line {lines} after {} events were published: {why}", self.published);
             return Err(Fault::unavailable(sentence));
         }
         if self.failed > 0 {
             let (failed, published) = (self.failed, self.published);
-            return Err(Fault::failures(format!("{published} events are published, {failed} lines are not; mend those and publish them again")));
+            return Err(Fault::failures(format!(
+                "{published} events are published, {failed} lines are not; mend those and publish them again"
+            )));
         }
         if !self.json {
             output::line(&format!("{} events are published", self.published))?;

@@ -9,7 +9,9 @@ use crate::event::{Codec, DecodeError, Decoded, Event, EventType, Peeked, rfc333
 use crate::runtime::{ReadError, ReadFrom, Record, TopicReader};
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  orderflow tail --type order.shipped\n  orderflow tail --order o-1 --from-beginning --no-follow --json")]
+#[command(
+    after_help = "Examples:\n  orderflow tail --type order.shipped\n  orderflow tail --order o-1 --from-beginning --no-follow --json"
+)]
 pub(super) struct Args {
     /// Only events of this order
     #[arg(long, value_name = "ID")]
@@ -38,8 +40,13 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<Exit, Fault> {
     let config = context.start()?.config;
     let topology = config.topology.load()?;
     let Some(topic) = topology.topic(&args.topic).filter(|topic| !topic.events.is_empty()) else {
-        let known: Vec<_> = topology.topics().filter(|topic| !topic.events.is_empty()).map(|topic| &*topic.id).collect();
-        return Err(Fault::usage(format!("{} is no topic of events; there are {}", args.topic, known.join(", "))));
+        let known: Vec<_> =
+            topology.topics().filter(|topic| !topic.events.is_empty()).map(|topic| &*topic.id).collect();
+        return Err(Fault::usage(format!(
+            "{} is no topic of events; there are {}",
+            args.topic,
+            known.join(", ")
+        )));
     };
     let codec = parts::codec(&config)?;
     let from = if args.from_beginning { ReadFrom::Earliest } else { ReadFrom::Latest };
@@ -49,7 +56,11 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<Exit, Fault> {
         let Some(record) = record else { break };
         show(&args, &codec, &record).await?;
     }
-    if args.no_follow { Ok(Exit::Fine) } else { Err(Fault::unavailable("kafka ended the reading; start again")) }
+    if args.no_follow {
+        Ok(Exit::Fine)
+    } else {
+        Err(Fault::unavailable("kafka ended the reading; start again"))
+    }
 }
 
 fn unreadable(error: ReadError) -> Fault {

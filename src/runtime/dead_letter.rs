@@ -1,20 +1,16 @@
 //! Dead letters: the record as it came, byte for byte, with headers that say where it was and what was wrong.
 //!
-//! The headers are a promise to whoever looks into a dead-letter topic or redrives from it. A record that was parked
-//! before keeps the coordinates of its source.
+//! The headers are a promise to whoever looks into a dead-letter topic or redrives from it. What a source record brings
+//! along under the same names was written by a producer, and isn't believed.
 
 use super::outcome::Failure;
 use super::record::{Headers, Record};
 use super::retry::Mark;
 
-/// The headers of the dead letter of `record`, which `stage` gave up at `now_ms` because of `failure`: all that it
-/// had, and ours.
+/// The headers of the dead letter of `record`, which `stage` gave up at `now_ms` because of `failure`: its own, and ours.
 pub fn headers(record: &Record, stage: &str, failure: &Failure, now_ms: i64) -> Headers {
-    let mut mark = Mark::read(&record.headers).unwrap_or_else(|_| Mark::of(record, &stage.into(), ""));
-    mark.stage = stage.into();
-    mark.first_failed_at_ms.get_or_insert(now_ms);
-    mark.not_before_ms = None;
-    mark.error = Some(failure.clone());
+    let mark = Mark::of(record, &stage.into(), "");
+    let mark = Mark { first_failed_at_ms: Some(now_ms), error: Some(failure.clone()), ..mark };
     mark.write(&record.headers)
 }
 
@@ -53,20 +49,13 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_was_parked_keeps_the_coordinates_of_its_source() {
-        let parked = record(Headers::from(
-            [
-                ("of-source-topic", "orders.events"),
-                ("of-source-partition", "3"),
-                ("of-source-offset", "7"),
-                ("of-stage", "webhook"),
-                ("of-error", "earlier"),
-            ]
-            .map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec()))
-            .to_vec(),
-        ));
-        let headers = headers(&parked, "webhook", &Failure::new(ErrorClass::Exhausted, "later"), 7);
-        assert_eq!(headers.text("of-source-offset"), Some("7"));
+    fn headers_that_a_producer_made_up_are_replaced() {
+        let forged = record(Headers::from(vec![
+            ("of-source-offset".to_owned(), b"7".to_vec()),
+            ("of-error".to_owned(), b"earlier".to_vec()),
+        ]));
+        let headers = headers(&forged, "history", &Failure::new(ErrorClass::Decode, "later"), 7);
+        assert_eq!(headers.text("of-source-offset"), Some("41"));
         assert_eq!(headers.iter().filter(|(name, _)| *name == "of-error").count(), 1);
         assert_eq!(headers.text("of-error"), Some("later"));
     }

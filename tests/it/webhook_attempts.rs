@@ -61,7 +61,8 @@ async fn receipts_are_kept_once_and_what_is_none_is_put_aside() {
     assert_eq!(log("market").await.len(), 1);
 
     let letters = program.topic("webhooks.attempts.attempts.dlq");
-    eventually("both bad ones are dead letters", SOON, async || program.kafka.all(&letters).await.len() == 2).await;
+    eventually("both bad ones are dead letters", SOON, async || program.kafka.all(&letters).await.len() == 2)
+        .await;
     let letters = program.kafka.all(&letters).await;
     let cause = |letter: &Record| letter.headers.text("of-error-class").unwrap_or_default().to_owned();
     let mut causes: Vec<_> = letters.iter().map(cause).collect();

@@ -83,7 +83,9 @@ impl Attempts {
                     self.clock.sleep(SCHEMA_PAUSE).await;
                     continue;
                 }
-                Err(error @ DecodeError::SchemaUnknown { .. }) => (ErrorClass::SchemaUnknown, error.to_string()),
+                Err(error @ DecodeError::SchemaUnknown { .. }) => {
+                    (ErrorClass::SchemaUnknown, error.to_string())
+                }
                 Err(
                     error @ (DecodeError::NotFramed
                     | DecodeError::Truncated
@@ -99,7 +101,8 @@ impl Attempts {
     fn row(&self, receipt: WebhookAttempt) -> Result<Attempt, String> {
         let event_id = Uuid::parse_str(&receipt.event_id).map_err(|_| "event_id isn't a UUID".to_owned())?;
         let tenant = Subject::Tenant { tenant: &receipt.tenant_id };
-        let seal = |text: &String| self.vault.seal(tenant, text.as_bytes()).map_err(|error| error.to_string());
+        let seal =
+            |text: &String| self.vault.seal(tenant, text.as_bytes()).map_err(|error| error.to_string());
         Ok(Attempt {
             response: receipt.response.as_ref().map(seal).transpose()?,
             delivery_id: delivery_id(event_id, &receipt.endpoint_id).to_string(),

@@ -186,14 +186,15 @@ fn decimal(money: &Money) -> Box<RawValue> {
     let digits = format!("{:0>width$}", money.amount_minor.unsigned_abs(), width = places + 1);
     let (whole, fraction) = digits.split_at(digits.len() - places);
     let point = if places == 0 { "" } else { "." };
-    RawValue::from_string(format!("{sign}{whole}{point}{fraction}")).expect("digits with a point are a JSON number")
+    RawValue::from_string(format!("{sign}{whole}{point}{fraction}"))
+        .expect("digits with a point are a JSON number")
 }
 
 /// Decimal places of a currency (ISO 4217); two, where nothing else is known.
 fn decimals(currency: &str) -> usize {
     match currency {
-        "BIF" | "CLP" | "DJF" | "GNF" | "ISK" | "JPY" | "KMF" | "KRW" | "PYG" | "RWF" | "UGX" | "UYI" | "VND"
-        | "VUV" | "XAF" | "XOF" | "XPF" => 0,
+        "BIF" | "CLP" | "DJF" | "GNF" | "ISK" | "JPY" | "KMF" | "KRW" | "PYG" | "RWF" | "UGX" | "UYI"
+        | "VND" | "VUV" | "XAF" | "XOF" | "XPF" => 0,
         "BHD" | "IQD" | "JOD" | "KWD" | "LYD" | "OMR" | "TND" => 3,
         "CLF" | "UYW" => 4,
         _ => 2,
@@ -275,7 +276,8 @@ mod tests {
             ..Party::default()
         };
         let factory = Factory::new("shop", "test");
-        let mut created = factory.order_created("o-1", AT, 7, party(), party(), Vec::new(), Money::new(5, "EUR"));
+        let mut created =
+            factory.order_created("o-1", AT, 7, party(), party(), Vec::new(), Money::new(5, "EUR"));
         created.shipping_address =
             Some(Address { recipient: mark(), line1: "PERSONAL".to_owned(), ..Address::default() });
         let mut delivered = factory.order_delivered("o-1", AT, AT);

@@ -54,8 +54,10 @@ impl<'a> Facts<'a> {
     /// The facts of `event`.
     pub(super) fn of(event: &'a Event) -> Self {
         match event {
-            Event::CheckoutInitiated(e) => Self { total: Some(&e.total), items: Some(&e.lines), ..Self::default() }
-                .with("cartId", &e.cart_id),
+            Event::CheckoutInitiated(e) => {
+                Self { total: Some(&e.total), items: Some(&e.lines), ..Self::default() }
+                    .with("cartId", &e.cart_id)
+            }
             Event::OrderCreated(e) => Self {
                 order_number: Some(e.order_number),
                 customer_id: Some(&e.buyer.user_id),
@@ -72,10 +74,13 @@ impl<'a> Facts<'a> {
             }
             Event::PaymentProcessing(e) => Self::paying(&e.payment_id, &e.method, &e.amount, None),
             Event::PaymentProcessed(e) => Self::paying(&e.payment_id, &e.method, &e.amount, None),
-            Event::PaymentFailed(e) => Self::paying(&e.payment_id, &e.method, &e.amount, e.failure_code.as_deref()),
-            Event::OrderPaid(e) => {
-                Self { status: Some(OrderStatus::Paid), ..Self::paying(&e.payment_id, &e.method, &e.amount, None) }
+            Event::PaymentFailed(e) => {
+                Self::paying(&e.payment_id, &e.method, &e.amount, e.failure_code.as_deref())
             }
+            Event::OrderPaid(e) => Self {
+                status: Some(OrderStatus::Paid),
+                ..Self::paying(&e.payment_id, &e.method, &e.amount, None)
+            },
             Event::InventoryUpdated(e) => Self::default()
                 .with("productId", &e.product_id)
                 .with("delta", e.delta)
@@ -143,7 +148,9 @@ impl<'a> Facts<'a> {
                 status: Some(OrderStatus::Refunded),
                 ..Self::refunding(&e.refund_id, &e.method, &e.amount, None)
             },
-            Event::RefundFailed(e) => Self::refunding(&e.refund_id, &e.method, &e.amount, e.failure_code.as_deref()),
+            Event::RefundFailed(e) => {
+                Self::refunding(&e.refund_id, &e.method, &e.amount, e.failure_code.as_deref())
+            }
             Event::DisputeInitiated(e) => Self::status(OrderStatus::Disputed)
                 .with("disputeId", &e.dispute_id)
                 .with("openedBy", &e.opened_by)
@@ -162,10 +169,16 @@ impl<'a> Facts<'a> {
             Event::DisputeResolved(e) => Self::dispute(&e.dispute_id).with("outcome", e.outcome),
             Event::DisputeClosed(e) => Self::dispute(&e.dispute_id),
             Event::UserUpdated(e) => Self::default().with("userId", &e.user_id),
-            Event::EmailSent(e) => Self::default().with("template", &e.template).with("messageId", &e.message_id),
+            Event::EmailSent(e) => {
+                Self::default().with("template", &e.template).with("messageId", &e.message_id)
+            }
             Event::JobEnqueued(e) => Self::job(&e.job_id, &e.job_type, &e.queue),
-            Event::JobStarted(e) => Self::job(&e.job_id, &e.job_type, &e.queue).with("workerId", &e.worker_id),
-            Event::JobCompleted(e) => Self::job(&e.job_id, &e.job_type, &e.queue).with("workerId", &e.worker_id),
+            Event::JobStarted(e) => {
+                Self::job(&e.job_id, &e.job_type, &e.queue).with("workerId", &e.worker_id)
+            }
+            Event::JobCompleted(e) => {
+                Self::job(&e.job_id, &e.job_type, &e.queue).with("workerId", &e.worker_id)
+            }
             Event::JobFailed(e) => {
                 Self::job(&e.job_id, &e.job_type, &e.queue).maybe("workerId", e.worker_id.as_ref())
             }

@@ -27,6 +27,5 @@ mod stage;
 mod target;
 mod verdict;
 
-
 pub use options::WebhookOptions;
 pub use stage::{STAGE, WebhookParts, WebhookStage};

@@ -33,7 +33,11 @@ impl Receipts {
     pub(super) async fn acknowledged(&self, attempt: &WebhookAttempt) {
         let mut pause = FIRST_PAUSE;
         while let Err(why) = self.write(attempt).await {
-            tracing::warn!(endpoint = attempt.endpoint_id, why, "a webhook receipt can't be written; trying again");
+            tracing::warn!(
+                endpoint = attempt.endpoint_id,
+                why,
+                "a webhook receipt can't be written; trying again"
+            );
             self.clock.sleep(pause).await;
             pause = (pause * 2).min(LAST_PAUSE);
         }

@@ -33,14 +33,21 @@ impl View {
     }
 
     /// The enabled endpoints of `tenant` that are told of `event_type`.
-    pub(super) fn subscribed(&self, tenant: &str, event_type: EventType) -> impl Iterator<Item = &Arc<Target>> {
+    pub(super) fn subscribed(
+        &self,
+        tenant: &str,
+        event_type: EventType,
+    ) -> impl Iterator<Item = &Arc<Target>> {
         let of_tenant = self.tenants.get(tenant).into_iter().flat_map(HashMap::values);
         of_tenant.filter(move |target| target.enabled && target.takes(event_type))
     }
 
     /// Whether anybody at all is told of `event_type`.
     pub(super) fn anyone_takes(&self, event_type: EventType) -> bool {
-        self.tenants.values().flat_map(HashMap::values).any(|target| target.enabled && target.takes(event_type))
+        self.tenants
+            .values()
+            .flat_map(HashMap::values)
+            .any(|target| target.enabled && target.takes(event_type))
     }
 }
 
@@ -137,7 +144,12 @@ impl Registry {
         for endpoint in webhooks::all(&self.db).await? {
             let target = Target::of(&endpoint, &self.vault, &self.policy, now_ms);
             if let Err(why) = &target.ready {
-                tracing::error!(tenant = endpoint.tenant, endpoint = endpoint.id, why, "an endpoint can't be delivered to");
+                tracing::error!(
+                    tenant = endpoint.tenant,
+                    endpoint = endpoint.id,
+                    why,
+                    "an endpoint can't be delivered to"
+                );
             }
             *(if target.enabled { &mut enabled } else { &mut disabled }) += 1;
             let of_tenant = tenants.entry(Arc::clone(&target.tenant)).or_default();

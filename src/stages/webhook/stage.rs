@@ -102,8 +102,11 @@ impl WebhookStage {
         }
         let concurrency = options.concurrency_per_endpoint.max(1);
         let guard = Guard { allow_private_networks: options.allow_private_networks };
-        let limits =
-            PoolLimits { per_endpoint: concurrency, total: options.idle_connections, idle: options.idle_timeout };
+        let limits = PoolLimits {
+            per_endpoint: concurrency,
+            total: options.idle_connections,
+            idle: options.idle_timeout,
+        };
         Self {
             reader: parts.reader,
             registry: Registry::new(
@@ -148,10 +151,16 @@ impl WebhookStage {
             Verdict::Delivered => return Outcome::Done,
             Verdict::Gone => match self.registry.disable(target, "the endpoint answered 410 Gone").await {
                 Ok(()) => {
-                    tracing::info!(tenant = &*target.tenant, endpoint = &*target.id, "disabled: it answered 410 Gone");
+                    tracing::info!(
+                        tenant = &*target.tenant,
+                        endpoint = &*target.id,
+                        "disabled: it answered 410 Gone"
+                    );
                     return Outcome::Skipped(SkipReason::TargetGone);
                 }
-                Err(error) => (Blame::Endpoint, None, format!("it answered 410 but can't be disabled: {error}")),
+                Err(error) => {
+                    (Blame::Endpoint, None, format!("it answered 410 but can't be disabled: {error}"))
+                }
             },
             Verdict::Failed { blame, at_least, error } => (*blame, *at_least, error.clone()),
         };
@@ -164,7 +173,10 @@ impl WebhookStage {
                     Blame::Event => ErrorClass::Rejected,
                 };
                 let tries = task.attempt;
-                Outcome::Dead(Failure::new(class, format!("endpoint {}, attempt {tries}, the last: {error}", target.id)))
+                Outcome::Dead(Failure::new(
+                    class,
+                    format!("endpoint {}, attempt {tries}, the last: {error}", target.id),
+                ))
             }
         }
     }
@@ -223,7 +235,8 @@ impl EffectStage for WebhookStage {
                 return Outcome::Retry { after: STORE_PAUSE, why };
             }
         };
-        let Some(target) = view.target(&task.input.tenant, &task.target).filter(|target| target.enabled) else {
+        let Some(target) = view.target(&task.input.tenant, &task.target).filter(|target| target.enabled)
+        else {
             return Outcome::Skipped(SkipReason::TargetGone);
         };
         let attempted = self.attempt(target, &task).await;
@@ -249,7 +262,12 @@ fn class(attempted: &Attempted, blame: Blame) -> ErrorClass {
     }
 }
 
-fn receipt(target: &Target, task: &Task<Delivery>, attempted: &Attempted, outcome: &Outcome) -> WebhookAttempt {
+fn receipt(
+    target: &Target,
+    task: &Task<Delivery>,
+    attempted: &Attempted,
+    outcome: &Outcome,
+) -> WebhookAttempt {
     let delivery = &task.input;
     let millis = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
     let attempt = format!("attempt {} at {}", task.attempt, attempted.at_ms);
@@ -258,7 +276,9 @@ fn receipt(target: &Target, task: &Task<Delivery>, attempted: &Attempted, outcom
         Outcome::Retry { after, .. } => {
             Some(attempted.at_ms.saturating_add(millis(attempted.took)).saturating_add(millis(*after)))
         }
-        Outcome::Done | Outcome::Skipped(_) | Outcome::Dead(_) | Outcome::Handed(_) | Outcome::Fatal(_) => None,
+        Outcome::Done | Outcome::Skipped(_) | Outcome::Dead(_) | Outcome::Handed(_) | Outcome::Fatal(_) => {
+            None
+        }
     };
     WebhookAttempt {
         attempt_id: effect_id(delivery.event_id, STAGE, &attempt, &target.id).to_string(),

@@ -150,9 +150,15 @@ mod tests {
 
         let address = Address::of("http://[::1]:8080").unwrap();
         assert_eq!(address.host, Host::Literal("::1".parse().unwrap()));
-        assert_eq!((address.host_header.to_str().unwrap(), address.path.to_string()), ("[::1]:8080", "/".to_owned()));
+        assert_eq!(
+            (address.host_header.to_str().unwrap(), address.path.to_string()),
+            ("[::1]:8080", "/".to_owned())
+        );
         // The URL standard reads these as the address that they are.
-        assert_eq!(Address::of("http://2130706433/").unwrap().host, Host::Literal("127.0.0.1".parse().unwrap()));
+        assert_eq!(
+            Address::of("http://2130706433/").unwrap().host,
+            Host::Literal("127.0.0.1".parse().unwrap())
+        );
 
         for bad in ["ftp://example.com", "not a url", "http://"] {
             assert!(Address::of(bad).is_err(), "{bad}");

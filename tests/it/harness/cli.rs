@@ -73,6 +73,24 @@ impl Cli {
         self.command(arguments).spawn().expect("the program starts")
     }
 
+    /// Starts a command that goes on until it is told to stop, with what it prints going to the file `log`.
+    pub(crate) fn start_logged(&self, arguments: &[&str], log: &str) -> Child {
+        let open =
+            || std::fs::OpenOptions::new().create(true).append(true).open(self.folder.path().join(log));
+        let (out, err) = (open().expect("a log"), open().expect("a log"));
+        self.command(arguments)
+            .stdin(Stdio::null())
+            .stdout(out)
+            .stderr(err)
+            .spawn()
+            .expect("the program starts")
+    }
+
+    /// What a started command has printed so far.
+    pub(crate) fn log(&self, log: &str) -> String {
+        std::fs::read_to_string(self.folder.path().join(log)).unwrap_or_default()
+    }
+
     /// Runs a command to its end.
     pub(crate) async fn run(&self, arguments: &[&str]) -> Ran {
         self.run_with(arguments, "").await

@@ -6,17 +6,17 @@ use std::time::Duration;
 
 use orderflow::admin::topology::{Broker, plan};
 use orderflow::clock::Clock;
-use orderflow::crypto::{Secret, Vault};
+use orderflow::crypto::Vault;
 use orderflow::event::{self, Codec, Event, RegistryOptions};
 use orderflow::outbox::{Relay, RelayOptions};
 use orderflow::runtime::{Delivered, Headers, OutRecord, PartitionState, StageHandle, cluster_id};
 use orderflow::stages::{self, Parts, StageOptions};
-use orderflow::store::{Database, StoreOptions};
 use orderflow::topology::Topology;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::kafka::TestKafka;
+use super::schema::TestSchema;
 
 /// The program's parts, and the stages that were started.
 pub(crate) struct TestProgram {
@@ -25,7 +25,7 @@ pub(crate) struct TestProgram {
     stop: CancellationToken,
     stages: Vec<StageHandle>,
     relay: Option<JoinHandle<()>>,
-    schema: String,
+    schema: TestSchema,
 }
 
 impl TestProgram {
@@ -54,7 +54,10 @@ impl TestProgram {
             auto_register: true,
             ..RegistryOptions::default()
         };
-        let schema = format!("t_{}", uuid::Uuid::now_v7().simple());
+        let schema = TestSchema::create().await;
+        let migrated = schema.database(&super::service("ORDERFLOW_TEST_POSTGRES"));
+        migrated.migrate().await.expect("it migrates");
+        migrated.close().await;
         let stop = CancellationToken::new();
         let cluster_id = cluster_id(&kafka.options, Some(Duration::from_secs(20)), &Clock::system(), &stop)
             .await
@@ -63,7 +66,7 @@ impl TestProgram {
         let parts = Parts {
             env: kafka.environment(),
             cluster_id,
-            db: database(postgres, &schema).await,
+            db: schema.database(postgres),
             vault: Vault::ephemeral(),
             codec: Codec::new(&registry).expect("settings are accepted"),
             topology: Arc::new(topology),
@@ -133,29 +136,6 @@ impl TestProgram {
             relay.await.expect("no panic");
         }
         self.parts.db.close().await;
-        let admin = sqlx::PgPool::connect(&super::service("ORDERFLOW_TEST_POSTGRES"))
-            .await
-            .expect("postgres answers");
-        let drop = format!("DROP SCHEMA {} CASCADE", self.schema);
-        sqlx::query(sqlx::AssertSqlSafe(drop)).execute(&admin).await.expect("the schema is dropped");
+        self.schema.drop().await;
     }
-}
-
-/// A database in the fresh schema `schema`, migrated, and reached by `url`.
-async fn database(url: &str, schema: &str) -> Database {
-    let direct = super::service("ORDERFLOW_TEST_POSTGRES");
-    let admin = sqlx::PgPool::connect(&direct).await.expect("postgres answers");
-    let create = format!("CREATE SCHEMA {schema}");
-    sqlx::query(sqlx::AssertSqlSafe(create)).execute(&admin).await.expect("the schema is made");
-    open(&direct, schema).migrate().await.expect("it migrates");
-    open(url, schema)
-}
-
-fn open(url: &str, schema: &str) -> Database {
-    let options = StoreOptions {
-        url: Secret::new(format!("{url}?options=-c%20search_path%3D{schema}")),
-        acquire_timeout: Duration::from_secs(2),
-        ..StoreOptions::default()
-    };
-    Database::open(&options).expect("a valid URL")
 }

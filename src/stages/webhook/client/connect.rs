@@ -12,9 +12,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+use super::AttemptError;
 use super::guard::Guard;
 use super::pool::Connection;
-use super::AttemptError;
 use crate::stages::webhook::target::{Address, Host};
 
 /// How many addresses of a name are tried.
@@ -64,7 +64,9 @@ impl Connector {
             return handshake(stream).await;
         }
         let name = match &address.host {
-            Host::Name(name) => ServerName::try_from(name.clone()).map_err(|e| AttemptError::Tls(e.to_string()))?,
+            Host::Name(name) => {
+                ServerName::try_from(name.clone()).map_err(|e| AttemptError::Tls(e.to_string()))?
+            }
             Host::Literal(ip) => ServerName::from(*ip),
         };
         let stream =

@@ -17,8 +17,8 @@ use hyper::header::{CONTENT_LENGTH, HOST, HeaderMap, HeaderValue, RETRY_AFTER};
 use hyper::{Method, Request, Response};
 
 use self::connect::Connector;
-use self::pool::{Connection, Pool};
 pub(super) use self::pool::PoolLimits;
+use self::pool::{Connection, Pool};
 use super::target::Address;
 
 /// How much of an answer's body is read.
@@ -127,7 +127,11 @@ impl Client {
         let (head, mut incoming) = response.into_parts();
         let mut answer = Answer {
             status: head.status.as_u16(),
-            retry_after: head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned),
+            retry_after: head
+                .headers
+                .get(RETRY_AFTER)
+                .and_then(|value| value.to_str().ok())
+                .map(str::to_owned),
             body: Vec::new(),
         };
         let mut read = 0;

@@ -265,8 +265,7 @@ async fn a_redirect_is_not_followed() {
 async fn gone_and_busy_are_told_apart() {
     let gone = Receiver::answering("HTTP/1.1 410 Gone\r\nContent-Length: 0\r\n\r\n").await;
     assert_eq!(judge(&once(&gone.address()).await, 0), Verdict::Gone);
-    let busy =
-        Receiver::answering("HTTP/1.1 503 Busy\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n").await;
+    let busy = Receiver::answering("HTTP/1.1 503 Busy\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n").await;
     let verdict = judge(&once(&busy.address()).await, 0);
     assert!(
         matches!(verdict, Verdict::Failed { at_least: Some(wait), .. } if wait == Duration::from_secs(7)),
