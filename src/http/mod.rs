@@ -15,6 +15,7 @@ mod extract;
 mod health;
 mod idempotency;
 mod layers;
+pub mod live;
 mod openapi;
 mod options;
 pub mod page;

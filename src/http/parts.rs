@@ -7,6 +7,7 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
+use super::live::Hub;
 use super::{Auth, HttpOptions, Publish};
 use crate::clock::Clock;
 use crate::crypto::Vault;
@@ -30,6 +31,8 @@ pub struct Parts {
     pub clock: Clock,
     /// Puts events on their topics.
     pub publisher: Arc<dyn Publish>,
+    /// The rooms of the live socket.
+    pub hub: Hub,
     /// What must answer for `/health/ready`: database, Kafka, registry.
     pub readiness: Arc<[Check]>,
     /// What `/health/events` tells.

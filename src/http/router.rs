@@ -7,6 +7,7 @@ use utoipa::openapi::OpenApi;
 use utoipa_axum::routes;
 
 use super::api::{order_events, orders};
+use super::live::socket;
 use super::routes::Routes;
 #[cfg(test)]
 use super::routes::Rule;
@@ -20,6 +21,7 @@ fn table(parts: Parts) -> Routes {
     Routes::new(parts, openapi::about())
         .allow(PUBLISHERS, routes!(order_events::handle))
         .allow(ORDER_READERS, routes!(orders::events))
+        .public(routes!(socket::socket))
         .public(routes!(health::live))
         .public(routes!(health::ready))
         .public(routes!(health::events))

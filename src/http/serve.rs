@@ -69,9 +69,12 @@ impl Bound {
         let Self { listener, router, parts, address } = self;
         tracing::info!(%address, "the HTTP API listens");
         let upkeep = task::spawn("http upkeep", upkeep(parts.clone(), shutdown.clone()));
-        let stop = shutdown.clone();
+        let (stop, hub) = (shutdown.clone(), parts.hub.clone());
         let serving = axum::serve(listener, router)
-            .with_graceful_shutdown(async move { stop.cancelled().await })
+            .with_graceful_shutdown(async move {
+                stop.cancelled().await;
+                hub.close();
+            })
             .into_future();
         let deadline = async {
             shutdown.cancelled().await;

@@ -105,12 +105,14 @@ impl Api {
         let clock = Clock::system();
         let published = Arc::new(FakePublisher::default());
         let health = EventsHealth { active: true, subscribers: 5, ..Default::default() };
+        let metrics = Metrics::new();
         let parts = Parts {
+            hub: live::Hub::new(live::LiveOptions::default(), Arc::clone(&metrics), clock.clone()),
             auth: Arc::new(Auth::new(&options, clock.clone()).unwrap()),
             options: Arc::new(options),
             db,
             vault: Vault::ephemeral(),
-            metrics: Metrics::new(),
+            metrics,
             clock,
             publisher: Arc::clone(&published) as Arc<dyn Publish>,
             readiness: Arc::new([Check { name: "database", probe: Probe::new(async || Ok(())) }]),

@@ -20,6 +20,7 @@ pub mod attempts;
 pub mod dispute;
 pub mod history;
 pub mod intake;
+pub mod live_feed;
 pub mod notification;
 pub mod store_stage;
 pub mod webhook;

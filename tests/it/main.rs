@@ -6,6 +6,7 @@ mod cli_events;
 mod cli_set_up;
 
 mod history;
+mod http;
 mod outages;
 mod python_producer;
 mod runtime_effect;

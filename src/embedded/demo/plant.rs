@@ -18,11 +18,13 @@ use crate::embedded::feed::Feed;
 use crate::embedded::mailbox::{Mailbox, PutsOff};
 use crate::embedded::partners::{Behaviour, Partner};
 use crate::embedded::registry::EmbeddedRegistry;
-use crate::event::{Codec, EventType, RegistryError, RegistryOptions};
+use crate::event::{Codec, EventType, LiveNotification, RegistryError, RegistryOptions};
+use crate::http::live::{Hub, LiveOptions};
 use crate::http::{self, Auth, AuthSetupError, HttpOptions, ServeError};
 use crate::outbox::{Relay, RelayOptions};
 use crate::runtime::{Environment, KafkaOptions, Producer, RuntimeOptions};
 use crate::stages::dispute::DisputeOptions;
+use crate::stages::live_feed::LiveFeed;
 use crate::stages::{self, StageOptions, StartError};
 use crate::store::{Database, StoreError, StoreOptions};
 use crate::task::Group;
@@ -164,7 +166,9 @@ impl Plant {
             ..HttpOptions::default()
         });
         let token = token(&http_options, &clock)?;
+        let hub = Hub::new(LiveOptions::default(), Arc::clone(&metrics), clock.clone());
         let api = http::Parts {
+            hub: hub.clone(),
             auth: Arc::new(Auth::new(&http_options, clock.clone())?),
             options: http_options,
             db: db.clone(),
@@ -180,6 +184,20 @@ impl Plant {
         let bound = http::Bound::new(api).await?;
         let http = bound.address();
         group.spawn("http", bound.serve(stop.clone()));
+        if let Some(topic) = topology.topic("notifications.live") {
+            let live = LiveFeed {
+                kafka: kafka.clone(),
+                topic: topic.name.to_string(),
+                codec: codec.clone(),
+                clock: clock.clone(),
+            };
+            let show = move |notification: LiveNotification, at| hub.show(&notification, at);
+            let live_stop = stop.clone();
+            group.spawn("live feed", async move {
+                live.follow(live_stop, show).await;
+                Ok::<(), String>(())
+            });
+        }
 
         let parts = stages::Parts {
             env: Environment {
