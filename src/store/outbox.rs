@@ -138,9 +138,12 @@ impl Claim {
                 tx.execute("DELETE FROM outbox WHERE sequence = ANY($1::BIGINT[])", &[sequences]).await?;
             }
             Engine::Sqlite => {
-                for sequence in published {
-                    tx.execute("DELETE FROM outbox WHERE sequence = $1", &[(*sequence).into()]).await?;
-                }
+                let sequences = serde_json::json!(published).to_string();
+                tx.execute(
+                    "DELETE FROM outbox WHERE sequence IN (SELECT value FROM json_each($1))",
+                    &[sequences.into()],
+                )
+                .await?;
             }
         }
         tx.commit().await

@@ -1,6 +1,7 @@
 //! The terminal of `demo`: a line at the bottom that counts, above it what happens. Without a terminal, plain
 //! lines; with `--json` nothing but the ledger.
 
+use std::fmt::Write as _;
 use std::io::IsTerminal as _;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -99,7 +100,7 @@ impl Screen {
 }
 
 fn sums(progress: &Progress) -> String {
-    format!(
+    let mut sums = format!(
         "{} orders · {} events → {} in the history · {} messages · {} mails · {} webhooks ({} retried) · {} disputes",
         progress.orders,
         progress.events,
@@ -109,5 +110,14 @@ fn sums(progress: &Progress) -> String {
         progress.webhooks,
         progress.retried,
         progress.disputes,
-    )
+    );
+    if let Some(remaining) = progress.remaining.filter(|remaining| !remaining.is_none()) {
+        // Writing into a string doesn't fail.
+        let _ = write!(
+            sums,
+            " · settling: {} to handle, {} parked, {} in the outbox, {} to send",
+            remaining.records, remaining.parked, remaining.outbox, remaining.queued
+        );
+    }
+    sums
 }

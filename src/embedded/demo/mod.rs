@@ -16,6 +16,7 @@ pub mod story;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
@@ -64,6 +65,7 @@ pub struct Demo {
     sample: Option<Sample>,
     published: AtomicU64,
     orders: AtomicU64,
+    remaining: Mutex<Option<Remaining>>,
     began: Instant,
 }
 
@@ -103,6 +105,8 @@ pub struct Progress {
     pub retried: u64,
     /// Disputes opened.
     pub disputes: u64,
+    /// What is still to be done, once everything is published.
+    pub remaining: Option<Remaining>,
 }
 
 /// Why a run broke off.
@@ -138,6 +142,7 @@ impl Demo {
             sample,
             published: AtomicU64::new(0),
             orders: AtomicU64::new(0),
+            remaining: Mutex::default(),
             began: Instant::now(),
         })
     }
@@ -223,6 +228,7 @@ impl Demo {
         let (mut before, mut changed) = (Remaining::default(), Instant::now());
         loop {
             let remaining = self.calm.remaining().await?;
+            *self.remaining.lock().unwrap_or_else(PoisonError::into_inner) = Some(remaining);
             if remaining.is_none() {
                 return Ok(remaining);
             }
@@ -268,6 +274,7 @@ impl Demo {
             webhooks,
             retried,
             disputes: stored.disputes,
+            remaining: *self.remaining.lock().unwrap_or_else(PoisonError::into_inner),
         }
     }
 
