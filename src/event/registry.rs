@@ -295,3 +295,6 @@ fn text_of(error: &SRCError) -> String {
         None => error.error.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests;
