@@ -10,5 +10,6 @@ mod http;
 mod outages;
 mod python_producer;
 mod runtime_effect;
+mod people_told;
 mod runtime_store;
 mod webhook_attempts;
