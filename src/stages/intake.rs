@@ -91,7 +91,7 @@ impl Reader {
 }
 
 /// What a decoding error means for the record.
-fn refused<T>(error: &DecodeError) -> Intake<T> {
+pub(super) fn refused<T>(error: &DecodeError) -> Intake<T> {
     let message = error.to_string();
     match error {
         DecodeError::SchemaUnknown { .. } => Intake::Retry(Failure::new(ErrorClass::SchemaUnknown, message)),

@@ -17,6 +17,7 @@ use crate::store::Database;
 use crate::topology::{self, Topology};
 
 pub mod attempts;
+pub mod delivery;
 pub mod dispute;
 pub mod history;
 pub mod intake;
@@ -53,6 +54,8 @@ pub struct StageOptions {
     pub templates: notification::templates::Templates,
     /// `[dispute]`: who may be given one.
     pub dispute: dispute::DisputeOptions,
+    /// `[smtp]`: the mail server.
+    pub mail: delivery::email::MailServer,
 }
 
 impl Parts {
@@ -77,6 +80,7 @@ pub const TABLE: &[Row] = &[
     Row { name: notification::NAME, start: notification::start },
     Row { name: attempts::NAME, start: attempts::start },
     Row { name: dispute::NAME, start: dispute::start },
+    Row { name: delivery::NAME, start: delivery::start },
 ];
 
 /// Why a stage can't be started.

@@ -110,7 +110,8 @@ pub async fn decide(tx: &mut Transaction, decision: &Decision, now_ms: i64) -> R
     Ok(added == 1)
 }
 
-/// Marks a queued message as accepted by its provider; false when it wasn't queued (any more).
+/// Marks a message as accepted by its provider; false when it was before. One that was given up and then sent
+/// after all (a redrive) is sent.
 pub async fn mark_sent(
     tx: &mut Transaction,
     tenant: &str,
@@ -120,8 +121,8 @@ pub async fn mark_sent(
 ) -> Result<bool, StoreError> {
     let touched = tx
         .execute(
-            "UPDATE notifications SET outcome = 'sent', provider_id = $3, updated_at = $4
-             WHERE tenant_id = $1 AND notification_id = $2 AND outcome = 'queued'",
+            "UPDATE notifications SET outcome = 'sent', reason = NULL, provider_id = $3, updated_at = $4
+             WHERE tenant_id = $1 AND notification_id = $2 AND outcome IN ('queued', 'failed')",
             &[tenant.into(), notification_id.into(), provider_id.into(), now_ms.into()],
         )
         .await?;
