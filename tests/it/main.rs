@@ -4,12 +4,12 @@ mod harness;
 
 mod cli_events;
 mod cli_set_up;
-
 mod history;
 mod http;
 mod outages;
+mod people_delivered;
+mod people_told;
 mod python_producer;
 mod runtime_effect;
-mod people_told;
 mod runtime_store;
 mod webhook_attempts;

@@ -29,7 +29,9 @@ pub struct Accepted {
 /// The other side didn't.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
-    /// Perhaps later.
+    /// Something of our own (Kafka, the registry) is away: the message waits as long as that takes.
+    Away(Failure),
+    /// Perhaps later, as often as the stage's policy allows.
     NotNow(Failure),
     /// Never, as far as this message goes.
     Never(Failure),

@@ -41,7 +41,7 @@ impl Carrier for Live {
         let record = OutRecord::keyed(Arc::clone(&self.topic), key, payload);
         let delivered = self.producer.send(record).await.map_err(|error| {
             let failure = Failure::new(ErrorClass::Unavailable, error.to_string());
-            if error.is_transient() { Refusal::NotNow(failure) } else { Refusal::Never(failure) }
+            if error.is_transient() { Refusal::Away(failure) } else { Refusal::Never(failure) }
         })?;
         Ok(Accepted { provider_id: format!("{}/{}@{}", self.topic, delivered.partition, delivered.offset) })
     }
@@ -56,7 +56,7 @@ fn unencoded(error: EncodeError) -> Refusal {
     match error {
         EncodeError::Invalid(_) => Refusal::Never(Failure::new(ErrorClass::Data, message)),
         EncodeError::NotRegistered { .. } | EncodeError::Refused(_) | EncodeError::RegistryUnavailable(_) => {
-            Refusal::NotNow(Failure::new(ErrorClass::Unavailable, message))
+            Refusal::Away(Failure::new(ErrorClass::Unavailable, message))
         }
     }
 }

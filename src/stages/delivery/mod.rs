@@ -43,7 +43,7 @@ pub const NAME: &str = "delivery";
 /// The topic that the live socket's gateways read, by its id in the topology.
 pub const LIVE: &str = "notifications.live";
 
-/// Pauses while the store is away.
+/// Pauses while the store, Kafka or the registry is away.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
@@ -102,7 +102,7 @@ impl EffectStage for Delivery {
     async fn run(&self, task: Task<Outgoing>) -> Outcome {
         let outgoing = task.input.as_ref();
         let (tenant, id) = (&outgoing.message.tenant_id, &outgoing.message.notification_id);
-        let sent = self.patiently(async || notifications::outcome(&self.db, tenant, id).await).await;
+        let sent = self.patiently(|| notifications::outcome(&self.db, tenant, id)).await;
         if sent == Some(notifications::Outcome::Sent) {
             return Outcome::Skipped(SkipReason::Duplicate);
         }
@@ -113,6 +113,7 @@ impl EffectStage for Delivery {
         match carried {
             Ok(accepted) => self.accepted(outgoing, &accepted).await,
             Err(Refusal::Never(why)) => self.given_up(outgoing, why).await,
+            Err(Refusal::Away(why)) => Outcome::Retry { after: LONGEST_PAUSE, why },
             Err(Refusal::NotNow(why)) => {
                 match self.schedule.after(task.attempt, seed(outgoing.notification_id), None) {
                     Some(after) => Outcome::Retry { after, why },
@@ -137,12 +138,10 @@ impl Delivery {
     /// Records that the other side took the message, and what follows from that, in one transaction.
     async fn accepted(&self, outgoing: &Outgoing, accepted: &Accepted) -> Outcome {
         let now_ms = self.clock.now_ms();
-        let follows = self
-            .patiently(async || receipt::events(&self.codec, &self.events, outgoing, accepted, now_ms).await)
-            .await;
-        let marked = self
-            .patiently(async || receipt::mark_sent(&self.db, outgoing, accepted, &follows, now_ms).await)
-            .await;
+        let follows =
+            self.patiently(|| receipt::events(&self.codec, &self.events, outgoing, accepted, now_ms)).await;
+        let marked =
+            self.patiently(|| receipt::mark_sent(&self.db, outgoing, accepted, &follows, now_ms)).await;
         if marked {
             self.count(outgoing, notifications::Outcome::Sent);
         }
@@ -152,9 +151,7 @@ impl Delivery {
     /// Records that the message is given up; its record goes to the dead letters.
     async fn given_up(&self, outgoing: &Outgoing, why: Failure) -> Outcome {
         let now_ms = self.clock.now_ms();
-        let marked = self
-            .patiently(async || receipt::mark_failed(&self.db, outgoing, &why.message, now_ms).await)
-            .await;
+        let marked = self.patiently(|| receipt::mark_failed(&self.db, outgoing, &why.message, now_ms)).await;
         if marked {
             self.count(outgoing, notifications::Outcome::Failed);
         }
@@ -169,7 +166,11 @@ impl Delivery {
     /// Does `work` until it succeeds: what the store (or the registry) can't do now doesn't count against the
     /// message. The engine drops the future when the partition is taken away; then the work is done again by
     /// whoever has it next.
-    async fn patiently<T, E: Display>(&self, mut work: impl AsyncFnMut() -> Result<T, E>) -> T {
+    async fn patiently<T, E, F>(&self, mut work: impl FnMut() -> F + Send) -> T
+    where
+        E: Display,
+        F: Future<Output = Result<T, E>> + Send,
+    {
         let mut pause = FIRST_PAUSE;
         loop {
             match work().await {
