@@ -203,25 +203,38 @@ async fn send_lanes(kafka: &TestKafka, spec: &StageSpec, lanes: u64, from: u64, 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lanes_keep_their_order_while_handlers_fail_and_members_come_go_and_die() {
-    let kafka = TestKafka::new("effect-order");
+    members_come_go_and_die(&TestKafka::new("effect-order"), seed()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lanes_keep_their_order_on_the_broker_inside_the_process_as_well() {
+    members_come_go_and_die(&TestKafka::embedded("effect-order"), seed()).await;
+}
+
+/// Another seed can be named to look for a fault.
+fn seed() -> u64 {
+    std::env::var("ORDERFLOW_TEST_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(7)
+}
+
+async fn members_come_go_and_die(kafka: &TestKafka, seed: u64) {
     let mut spec = kafka.stage("courier", 3, true).await;
     spec.options.in_place_limit = Duration::from_millis(20);
     let outside = Arc::new(Outside::default());
-    let plan = unreliable(7);
-    let first = Member::start(&kafka, &spec, &outside, &plan);
-    send_lanes(&kafka, &spec, 30, 0, 10).await;
+    let plan = unreliable(seed);
+    let first = Member::start(kafka, &spec, &outside, &plan);
+    send_lanes(kafka, &spec, 30, 0, 10).await;
     eventually("some took effect", SOON, async || outside.distinct() > 60).await;
-    let second = Member::start(&kafka, &spec, &outside, &plan);
-    send_lanes(&kafka, &spec, 30, 10, 10).await;
+    let second = Member::start(kafka, &spec, &outside, &plan);
+    send_lanes(kafka, &spec, 30, 10, 10).await;
     eventually("shared", SOON, async || !second.handle.progress.borrow().partitions.is_empty()).await;
     first.leave_early().await;
-    send_lanes(&kafka, &spec, 30, 20, 5).await;
+    send_lanes(kafka, &spec, 30, 20, 5).await;
     eventually("most took effect", SOON, async || outside.distinct() > 400).await;
     // The second dies without a word; whatever it had begun is repeated by the third.
     second.handle.join.abort();
     outside.running.lock().expect("no panic").clear();
-    let third = Member::start(&kafka, &spec, &outside, &plan);
-    send_lanes(&kafka, &spec, 30, 25, 5).await;
+    let third = Member::start(kafka, &spec, &outside, &plan);
+    send_lanes(kafka, &spec, 30, 25, 5).await;
     eventually("all took effect", SOON, async || outside.distinct() == 900).await;
     third.settled().await;
     third.leave().await;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use orderflow::clock::Clock;
+use orderflow::embedded::broker::Broker;
 use orderflow::runtime::{
     Environment, KafkaOptions, OutRecord, Producer, ReadFrom, Record, Role, RuntimeOptions, StageSpec,
     StartAt, TopicReader,
@@ -17,6 +18,8 @@ pub(crate) struct TestKafka {
     pub(crate) options: KafkaOptions,
     pub(crate) producer: Producer,
     tag: String,
+    /// The in-process broker, when it is that.
+    broker: Option<Broker>,
 }
 
 impl TestKafka {
@@ -32,9 +35,19 @@ impl TestKafka {
             heartbeat_interval: Duration::from_millis(500),
             ..KafkaOptions::default()
         };
+        Self::with(subject, options, None)
+    }
+
+    /// The same on a broker inside this process.
+    pub(crate) fn embedded(subject: &str) -> Self {
+        let broker = Broker::start().expect("it starts");
+        Self::with(subject, broker.client_options(), Some(broker))
+    }
+
+    fn with(subject: &str, options: KafkaOptions, broker: Option<Broker>) -> Self {
         let producer = Producer::new(&options).expect("settings are accepted");
         let tag = format!("t.{subject}.{}", uuid::Uuid::now_v7().simple());
-        Self { options, producer, tag }
+        Self { options, producer, tag, broker }
     }
 
     pub(crate) fn name(&self, part: &str) -> String {
@@ -42,6 +55,12 @@ impl TestKafka {
     }
 
     pub(crate) async fn create(&self, topics: &[String], partitions: i32) {
+        if let Some(broker) = &self.broker {
+            for topic in topics {
+                broker.create_topic(topic, partitions).expect("created");
+            }
+            return;
+        }
         let admin: AdminClient<DefaultClientContext> =
             self.options.client_config(Role::Admin).create().expect("settings are accepted");
         let new: Vec<_> =
