@@ -5,13 +5,14 @@
 //! own properties, and can't be overridden by them.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use serde::Deserialize;
 
 /// How to reach Kafka (`[kafka]`).
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct KafkaOptions {
     /// `host:port`, comma-separated.
@@ -33,6 +34,18 @@ pub struct KafkaOptions {
     pub group_instance_id: Option<String>,
     /// The largest message that the producer sends, in bytes before compression.
     pub max_message_bytes: usize,
+}
+
+impl fmt::Debug for KafkaOptions {
+    /// Names of properties only: their values may be secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KafkaOptions")
+            .field("bootstrap_servers", &self.bootstrap_servers)
+            .field("properties", &self.properties.keys())
+            .field("session_timeout", &self.session_timeout)
+            .field("group_instance_id", &self.group_instance_id)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Default for KafkaOptions {

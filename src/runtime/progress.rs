@@ -42,6 +42,13 @@ pub struct PartitionProgress {
     pub state: PartitionState,
 }
 
+impl PartitionProgress {
+    /// A partition that stopped by name before anything was known of it.
+    pub(crate) fn stopped(fault: &PartitionFault) -> Self {
+        Self { position: 0, end: 0, parked: 0, state: PartitionState::Stopped(fault.clone()) }
+    }
+}
+
 /// What a partition is doing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PartitionState {

@@ -409,3 +409,45 @@ async fn topics_that_do_not_fit_together_are_named() {
         "{error}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_handler_that_panics_costs_its_own_task_and_nothing_else() {
+    let kafka = TestKafka::new("effect-panic");
+    let spec = kafka.stage("courier", 1, true).await;
+    let outside = Arc::new(Outside::default());
+    let plan: Arc<Plan> = Arc::new(|lane: &str, number, _| {
+        assert!(lane != "all.a" || number != 0, "a bug in a handler");
+        Outcome::Done
+    });
+    let values = ["all.a 0", "all.b 0", "all.a 1"].map(str::to_owned);
+    kafka.send(&spec.source, 0, "k", &values).await;
+    let member = Member::start(&kafka, &spec, &outside, &plan);
+    eventually("the others go on", SOON, async || outside.of("all.a") == [1] && outside.of("all.b") == [0])
+        .await;
+    member.settled().await;
+    assert_eq!(outside.attempts_of("all.a", 0), 3);
+    let dead = kafka.all(&spec.dead_letters).await;
+    assert_eq!(dead.len(), 1);
+    assert_eq!(dead[0].headers.text("of-error-class"), Some("internal"));
+    member.leave().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shutdown_that_cannot_drain_says_so_and_the_work_is_repeated() {
+    let kafka = TestKafka::new("effect-deadline");
+    let mut spec = kafka.stage("courier", 1, true).await;
+    spec.options.shutdown_drain = Duration::from_millis(300);
+    let outside = Arc::new(Outside::default());
+    kafka.send(&spec.source, 0, "k", &["slow.a 0".to_owned(), "all.b 0".to_owned()]).await;
+    let (_gate, shut) = watch::channel(false);
+    let stuck = Member::start_with(&kafka, &spec, &outside, &always_done(), shut);
+    eventually("it hangs", SOON, async || outside.attempts_of("slow.a", 0) == 1).await;
+    eventually("the other is done", SOON, async || outside.of("all.b") == [0]).await;
+    stuck.stop.cancel();
+    assert!(!stuck.handle.join.await.expect("no panic").expect("no error").drained);
+    assert_eq!(stuck.handle.progress.borrow().balance.given_up, 1);
+    let next = Member::start(&kafka, &spec, &outside, &always_done());
+    eventually("it is repeated", SOON, async || outside.of("slow.a") == [0]).await;
+    next.settled().await;
+    next.leave().await;
+}

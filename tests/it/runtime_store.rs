@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use orderflow::runtime::{
-    ErrorClass, Failure, PartitionState, RunError, SourcePartition, StoreBatch, StoreFault, StoreStage,
-    Stored, start_store_stage,
+    ErrorClass, Failure, PartitionFault, PartitionState, RunError, SourcePartition, StoreBatch, StoreFault,
+    StoreStage, Stored, start_store_stage,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -184,4 +184,42 @@ async fn a_missing_topic_is_named() {
     let error = handle.join.await.expect("no panic").expect_err("refused");
     assert!(matches!(&error, RunError::TopicMissing { topic, .. } if *topic == spec.source), "{error}");
     assert!(error.to_string().contains("topology apply"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_position_outside_the_log_stops_its_partition_by_name_and_no_other() {
+    let kafka = TestKafka::new("store-outside");
+    let spec = kafka.stage("keeper", 2, false).await;
+    for round in 0..2 {
+        for partition in 0..2 {
+            kafka.send(&spec.source, partition, "k", &values(round * 50, 50)).await;
+        }
+        if round == 1 {
+            kafka.delete_records(&spec.source, 0, 80).await;
+        }
+        let shelf = Arc::new(Shelf::default());
+        let stop = CancellationToken::new();
+        let stage = Arc::new(Keeper(Arc::clone(&shelf)));
+        let handle = start_store_stage(spec.clone(), stage, kafka.environment(), stop.clone());
+        let expected = if round == 0 { 100 } else { 50 };
+        eventually("the readable is stored", SOON, async || shelf.stored() >= expected).await;
+        eventually("the other is named", SOON, async || {
+            handle.progress.borrow().faults().len() == round && handle.progress.borrow().partitions.len() == 2
+        })
+        .await;
+        if round == 1 {
+            let progress = handle.progress.borrow();
+            let outside = PartitionFault::PositionOutsideLog {
+                topic: spec.source.clone(),
+                partition: 0,
+                committed: 50,
+                low: 80,
+                high: 100,
+            };
+            assert_eq!(progress.faults(), [&outside]);
+            assert!(!progress.is_caught_up());
+        }
+        stop.cancel();
+        assert!(handle.join.await.expect("no panic").expect("no error").drained);
+    }
 }

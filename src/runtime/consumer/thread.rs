@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use super::context::Membership;
 use super::desk::Side;
 use super::{Assigned, Event, Links, positions, to_record};
-use crate::runtime::error::RunError;
+use crate::runtime::error::{PartitionFault, RunError};
 use crate::runtime::options::{KafkaOptions, Role, StageSpec};
 use crate::runtime::record::Record;
 
@@ -49,6 +49,8 @@ struct Round {
     next_commit: Instant,
     next_renewal: Instant,
     complained: Option<RDKafkaErrorCode>,
+    /// A read position left the log: find out which.
+    recheck: bool,
 }
 
 impl Poller {
@@ -168,6 +170,7 @@ impl Poller {
             next_commit: now + self.spec.options.commit_interval,
             next_renewal: now + self.spec.options.recommit_interval,
             complained: None,
+            recheck: false,
         };
         loop {
             if self.links.desk.is_closing() || self.links.events.is_closed() {
@@ -186,6 +189,9 @@ impl Poller {
             Err(why) => return ControlFlow::Break(End::Rebuild(why)),
         };
         self.introduce(consumer)?;
+        if std::mem::take(&mut round.recheck) {
+            self.name_lost_positions(consumer)?;
+        }
         for batch in batches {
             self.pass_on(consumer, batch)?;
         }
@@ -216,6 +222,7 @@ impl Poller {
                     if matches!(error, KafkaError::MessageConsumptionFatal(_)) {
                         return Err(error.to_string());
                     }
+                    round.recheck |= error.rdkafka_error_code() == Some(RDKafkaErrorCode::AutoOffsetReset);
                     self.complain(&error, round);
                     continue;
                 }
@@ -245,12 +252,7 @@ impl Poller {
             return;
         }
         round.complained = code;
-        if code == Some(RDKafkaErrorCode::AutoOffsetReset) {
-            tracing::error!(stage = %self.spec.stage, %error,
-                "a position left the log (records were deleted before they were handled); the partition stands still");
-        } else {
-            tracing::warn!(stage = %self.spec.stage, %error, "reading from kafka fails; going on");
-        }
+        tracing::warn!(stage = %self.spec.stage, %error, "reading from kafka fails; going on");
     }
 
     /// Looks up the positions of newly assigned partitions and tells the engine. Tried again next round when
@@ -289,6 +291,26 @@ impl Poller {
                 }
             };
             self.tell(event)?;
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Invariant 8: a read position that left the log (its records were deleted before they were handled) is a
+    /// fault with a name; that partition stands still.
+    fn name_lost_positions(&self, consumer: &BaseConsumer<Membership>) -> ControlFlow<End> {
+        let Ok(positions) = consumer.position() else { return ControlFlow::Continue(()) };
+        for element in positions.elements() {
+            let Offset::Offset(committed) = element.offset() else { continue };
+            let (topic, partition) = (element.topic().to_owned(), element.partition());
+            let ends = consumer.fetch_watermarks(&topic, partition, positions::ANSWER_WITHIN);
+            if let Ok((low, high)) = ends
+                && (committed < low || committed > high)
+            {
+                let fault = PartitionFault::PositionOutsideLog { topic, partition, committed, low, high };
+                tracing::error!(stage = %self.spec.stage, partition, %fault, "a partition is not read any more");
+                self.links.desk.stop(partition);
+                self.tell(Event::Faulted { partition, fault })?;
+            }
         }
         ControlFlow::Continue(())
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::engine::Engine;
-use crate::runtime::progress::{Balance, PartitionProgress, PartitionState, Progress};
+use crate::runtime::progress::{Balance, PartitionProgress, Progress};
 use crate::runtime::stage::EffectStage;
 
 impl<S: EffectStage> Engine<S> {
@@ -22,8 +22,7 @@ impl<S: EffectStage> Engine<S> {
             partitions.insert(number, PartitionProgress { position, end, parked: census.parked, state });
         }
         for (&number, fault) in &self.faulted {
-            let state = PartitionState::Stopped(fault.clone());
-            partitions.insert(number, PartitionProgress { position: 0, end: 0, parked: 0, state });
+            partitions.insert(number, PartitionProgress::stopped(fault));
         }
         let (lanes, parked_lanes) = self.lanes.count();
         let (metrics, name) = (&self.env.metrics, [&*self.name]);

@@ -23,7 +23,7 @@ use self::inbox::Inbox;
 use self::worker::{Report, What, Worker};
 use super::Environment;
 use super::consumer::{self, Assigned, Desk, Event, Gauge, Position, Side, Start};
-use super::error::{Ended, RunError};
+use super::error::{Ended, PartitionFault, RunError};
 use super::leave::{leave, orphaned};
 use super::options::StageSpec;
 use super::progress::{Balance, PartitionProgress, PartitionState, Progress};
@@ -63,6 +63,7 @@ pub async fn run_store_stage<S: StoreStage>(
         desk: Arc::clone(&desk),
         reports: reports_in,
         partitions: BTreeMap::new(),
+        faulted: BTreeMap::new(),
         draining: Vec::new(),
         balance: Balance::default(),
         progress,
@@ -121,6 +122,7 @@ struct Engine<S> {
     desk: Arc<Desk>,
     reports: mpsc::Sender<Report>,
     partitions: BTreeMap<i32, Partition>,
+    faulted: BTreeMap<i32, PartitionFault>,
     draining: Vec<Draining>,
     balance: Balance,
     progress: watch::Sender<Progress>,
@@ -145,15 +147,7 @@ impl<S: StoreStage> Engine<S> {
             Event::RetryRead { .. } => {}
             Event::Revoked { partitions, deadline, reply } => self.revoke(partitions, deadline, reply),
             Event::Faulted { partition, fault } => {
-                let stopped = PartitionProgress {
-                    position: 0,
-                    end: 0,
-                    parked: 0,
-                    state: PartitionState::Stopped(fault),
-                };
-                self.progress.send_modify(|progress| {
-                    progress.partitions.insert(partition, stopped);
-                });
+                self.faulted.insert(partition, fault);
             }
         }
     }
@@ -167,6 +161,7 @@ impl<S: StoreStage> Engine<S> {
     }
 
     fn assign(&mut self, assigned: Assigned) {
+        self.faulted.remove(&assigned.partition);
         let inbox = Arc::new(Inbox::default());
         let stop = CancellationToken::new();
         let worker = Worker {
@@ -287,6 +282,7 @@ impl<S: StoreStage> Engine<S> {
             let drain = self.draining.swap_remove(at);
             let mut positions = Vec::new();
             for number in drain.partitions() {
+                self.faulted.remove(number);
                 if let Some(owned) = self.partitions.remove(number) {
                     positions.extend(position_of(*number, &owned));
                     self.give_up(owned);
@@ -329,12 +325,10 @@ impl<S: StoreStage> Engine<S> {
             now.partitions
                 .insert(number, PartitionProgress { position: owned.position, end, parked: 0, state });
         }
+        for (&number, fault) in &self.faulted {
+            now.partitions.insert(number, PartitionProgress::stopped(fault));
+        }
         self.progress.send_if_modified(|progress| {
-            for (&number, known) in &progress.partitions {
-                if matches!(known.state, PartitionState::Stopped(_)) && known.end == 0 {
-                    now.partitions.entry(number).or_insert_with(|| known.clone());
-                }
-            }
             let changed = *progress != now;
             *progress = now;
             changed

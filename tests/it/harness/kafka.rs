@@ -12,6 +12,7 @@ use orderflow::runtime::{
 use orderflow::telemetry::Metrics;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 /// A corner of the real Kafka with names that no other test uses.
 pub(crate) struct TestKafka {
@@ -67,6 +68,15 @@ impl TestKafka {
             topics.iter().map(|name| NewTopic::new(name, partitions, TopicReplication::Fixed(1))).collect();
         let made = admin.create_topics(&new, &AdminOptions::new()).await.expect("kafka answers");
         assert!(made.iter().all(Result::is_ok), "{made:?}");
+    }
+
+    /// Deletes the records of a partition below `before`, as retention would.
+    pub(crate) async fn delete_records(&self, topic: &str, partition: i32, before: i64) {
+        let admin: AdminClient<DefaultClientContext> =
+            self.options.client_config(Role::Admin).create().expect("settings are accepted");
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(topic, partition, Offset::Offset(before)).expect("an offset");
+        admin.delete_records(&list, &AdminOptions::new()).await.expect("deleted");
     }
 
     /// A stage with source, retry and dead-letter topics of its own; creates them.
