@@ -99,19 +99,6 @@ codes! {
     TimedOut = "timed_out", SERVICE_UNAVAILABLE, "The answer took too long";
 }
 
-/// The page of every code in Markdown: what `ops/runbooks/errors.md` holds.
-pub(super) fn pages() -> String {
-    let mut text = String::from(
-        "# Errors of the HTTP API\n\nEvery error is `application/problem+json` (RFC 9457) with one of these codes. \
-         `x-request-id` in the answer finds the request in the logs.\n",
-    );
-    for code in Code::ALL {
-        let (name, status) = (code.as_str(), code.status().as_u16());
-        text.push_str(&format!("\n## {name}\n\n{status}: {}.\n\n{}\n", code.title(), code.page()));
-    }
-    text
-}
-
 /// One field that isn't right.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct FieldError {
@@ -266,6 +253,19 @@ mod tests {
 
     /// Set to write the page anew after a code was added.
     const BLESS: &str = "ORDERFLOW_TEST_BLESS";
+
+    /// The page of every code in Markdown: what `ops/runbooks/errors.md` holds.
+    fn pages() -> String {
+        let mut text = String::from(
+            "# Errors of the HTTP API\n\nEvery error is `application/problem+json` (RFC 9457) with one of these codes. \
+             `x-request-id` in the answer finds the request in the logs.\n",
+        );
+        for code in Code::ALL {
+            let (name, status) = (code.as_str(), code.status().as_u16());
+            text.push_str(&format!("\n## {name}\n\n{status}: {}.\n\n{}\n", code.title(), code.page()));
+        }
+        text
+    }
 
     #[test]
     fn the_runbook_holds_the_page_of_every_code() {

@@ -57,12 +57,10 @@ fn is_json(headers: &HeaderMap) -> bool {
 }
 
 fn unreadable(rejection: BytesRejection) -> Problem {
-    match rejection {
-        BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_)) => {
-            Problem::new(Code::TooLarge, "the body is larger than http.max_body_bytes")
-        }
-        other => Problem::new(Code::BadRequest, format!("the body could not be read: {other}")),
+    if let BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_)) = rejection {
+        return Problem::new(Code::TooLarge, "the body is larger than http.max_body_bytes");
     }
+    Problem::new(Code::BadRequest, format!("the body could not be read: {rejection}"))
 }
 
 /// The parameters behind `?`. Types that read them deny unknown fields.

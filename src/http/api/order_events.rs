@@ -81,7 +81,7 @@ pub(in crate::http) async fn handle(
     let asked = Asked { caller: &caller, order_id, event_type, event_id: event_id.to_string(), now_ms };
     let event = match request.event_data {
         Some(data) => asked.with_data(data, state)?,
-        None => asked.from_state(state)?,
+        None => asked.by_state(state)?,
     };
     let trace = headers.get("traceparent").and_then(|value| TraceParent::parse_header(value.as_bytes()));
     let published = publish(&parts, event, trace).await?;
@@ -113,7 +113,7 @@ impl Asked<'_> {
     }
 
     /// The event with the data that the stored order holds.
-    fn from_state(&self, state: Option<OrderState>) -> Result<Event, Problem> {
+    fn by_state(&self, state: Option<OrderState>) -> Result<Event, Problem> {
         let Some(state) = state else {
             // Types that say nothing beside their order need none stored.
             return self.read(json!({})).map_err(|_| {

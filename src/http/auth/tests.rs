@@ -160,6 +160,44 @@ async fn a_public_key_checks_its_own_algorithm_and_is_no_secret() {
     assert!(check(&auth, &unknown).await.is_ok(), "the set is read again for a key it didn't hold");
 }
 
+#[tokio::test]
+async fn rsa_and_elliptic_curve_keys_check_what_they_signed_and_nothing_else() {
+    use aws_lc_rs::encoding::AsDer as _;
+    use aws_lc_rs::rand::SystemRandom;
+    use aws_lc_rs::rsa::{KeyPair, KeySize};
+    use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
+
+    let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new()).unwrap();
+    let curve = EncodingKey::from_ec_der(pkcs8.as_ref());
+    let pair = KeyPair::generate(KeySize::Rsa2048).unwrap();
+    let pkcs8: aws_lc_rs::encoding::Pkcs8V1Der<'_> = pair.as_der().unwrap();
+    // PKCS#1, what the library signs with, is the tail of PKCS#8 (RFC 5208) behind 26 bytes of header.
+    let rsa = EncodingKey::from_rsa_der(&pkcs8.as_ref()[26..]);
+    let mut keys = Vec::new();
+    for (key, algorithm, id) in [(&curve, Algorithm::ES256, "ec"), (&rsa, Algorithm::RS256, "rsa")] {
+        let mut jwk = Jwk::from_encoding_key(key, algorithm).unwrap();
+        jwk.common.key_id = Some(id.to_owned());
+        keys.push(serde_json::to_value(jwk).unwrap());
+    }
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), json!({"keys": keys}).to_string()).unwrap();
+    let options = HttpOptions { jwks_file: Some(file.path().to_owned()), ..HttpOptions::default() };
+    let auth = Auth::new(&options, Clock::manual(NOW_MS)).unwrap();
+
+    for (algorithm, id, key, good) in [
+        (Algorithm::ES256, "ec", &curve, true),
+        (Algorithm::RS256, "rsa", &rsa, true),
+        (Algorithm::RS256, "ec", &rsa, false),
+        (Algorithm::RS512, "rsa", &rsa, false),
+        (Algorithm::PS256, "rsa", &rsa, false),
+    ] {
+        let mut header = Header::new(algorithm);
+        header.kid = Some(id.to_owned());
+        let token = jsonwebtoken::encode(&header, &claims(), key).unwrap();
+        assert_eq!(check(&auth, &token).await.is_ok(), good, "{algorithm:?} by {id}");
+    }
+}
+
 /// The raw bytes of a public key, as an attacker has them.
 struct DecodingKeyBytes;
 

@@ -38,6 +38,62 @@ async fn every_route_lets_in_its_roles_and_nobody_else() {
 }
 
 #[tokio::test]
+async fn to_another_tenant_everything_is_as_if_it_were_not_there() {
+    each_engine(async |db| {
+        let api = Api::new(db);
+        api.remember("shop", "o-1", life_of_an_order("shop", "o-1")).await;
+        let (rules, _) = router::rules(api.parts.clone());
+        for Rule { method, path, access } in rules {
+            let Access::Roles(allowed) = access else { continue };
+            for role in allowed {
+                let ask = async |subject: &str, tenant: &str, id: &str| {
+                    let request = request(method, &path.replace("{id}", id))
+                        .header("authorization", api.token(subject, &[*role], tenant))
+                        .header("content-type", "application/json");
+                    let answer = api.ask(request.body(Body::from("{}")).unwrap()).await;
+                    (answer.status, answer.text.replace(id, "ID"))
+                };
+                for party in ["ana", "sam"] {
+                    let theirs = ask(party, "other", "o-1").await;
+                    assert_eq!(theirs, ask(party, "other", "o-none").await, "{method} {path} as {role}");
+                    assert!(!theirs.1.contains("JD-shop"), "{method} {path} as {role}: {}", theirs.1);
+                }
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_panic_and_a_slow_answer_are_problems_too() {
+    each_engine(async |db| {
+        let options = HttpOptions { request_timeout: Duration::from_millis(50), ..options() };
+        let api = Api::with(db, options);
+        async fn panics() -> &'static str {
+            panic!("on purpose")
+        }
+        let routes = axum::Router::new()
+            .route("/panics", axum::routing::get(panics))
+            .route("/hangs", axum::routing::get(std::future::pending::<&'static str>));
+        let routes = layers::around(routes, api.parts.clone()).unwrap();
+        for (path, status, code) in [("/panics", 500, "internal"), ("/hangs", 503, "timed_out")] {
+            let asked = request("GET", path).body(Body::empty()).unwrap();
+            let response = routes.clone().oneshot(asked).await.unwrap();
+            assert_eq!(response.status().as_u16(), status);
+            let bytes = to_bytes(response.into_body(), usize::MAX).await.unwrap();
+            let problem: Value = serde_json::from_slice(&bytes).unwrap();
+            assert_eq!(problem["code"], code);
+            assert!(!problem.to_string().contains("on purpose"), "what broke is for the log alone");
+        }
+        let text = api.get("/metrics").await.text;
+        assert!(
+            text.contains(r#"orderflow_http_requests_total{method="GET",route="/panics",status="500"} 1"#)
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn the_description_lists_every_route_with_its_roles() {
     each_engine(async |db| {
         let api = Api::new(db);

@@ -40,13 +40,11 @@ async fn data_that_is_left_out_comes_from_the_stored_order_of_the_same_tenant() 
         let body = r#"{"orderId":"o-1","eventType":"order.paid"}"#;
         let answer = api.post_as(&service, PATH, None, body).await;
         assert_eq!(answer.status, StatusCode::ACCEPTED, "{}", answer.text);
-        match api.published.taken.lock().unwrap().remove(0) {
-            Event::OrderPaid(paid) => {
-                assert_eq!((paid.payment_id.as_str(), paid.amount.amount_minor), ("pay-1", 1_999));
-                assert_eq!(paid.order.unwrap().order_number, 7);
-            }
-            other => panic!("{other:?}"),
-        }
+        let Event::OrderPaid(paid) = api.published.taken.lock().unwrap().remove(0) else {
+            panic!("another type was published");
+        };
+        assert_eq!((paid.payment_id.as_str(), paid.amount.amount_minor), ("pay-1", 1_999));
+        assert_eq!(paid.order.unwrap().order_number, 7);
         let delivered = r#"{"orderId":"o-1","eventType":"order.delivered","eventData":{"deliveredAt":"2026-01-31T08:00:00Z"}}"#;
         assert_eq!(api.post_as(&service, PATH, None, delivered).await.status, StatusCode::ACCEPTED);
         let enriched = api.published.taken.lock().unwrap().remove(0);
