@@ -15,7 +15,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
         "stages",
         &["event", "order", "topology", "runtime", "store", "outbox", "crypto", "task", "clock", "telemetry"],
     ),
-    ("admin", &["event", "topology", "runtime", "store", "clock", "task", "telemetry"]),
+    ("admin", &["event", "topology", "runtime", "store", "crypto", "clock", "task", "telemetry"]),
     ("http", &["event", "order", "store", "admin", "crypto", "task", "clock", "telemetry"]),
     ("embedded", &["*", "!cli", "!config"]),
     ("config", &["*", "!cli", "!embedded"]),

@@ -9,6 +9,7 @@ use futures_util::future::BoxFuture;
 
 use super::live::Hub;
 use super::{Auth, HttpOptions, Publish};
+use crate::admin::webhooks::Registrar;
 use crate::clock::Clock;
 use crate::crypto::Vault;
 use crate::store::Database;
@@ -33,6 +34,8 @@ pub struct Parts {
     pub publisher: Arc<dyn Publish>,
     /// The rooms of the live socket.
     pub hub: Hub,
+    /// Registers webhook endpoints.
+    pub webhooks: Registrar,
     /// What must answer for `/health/ready`: database, Kafka, registry.
     pub readiness: Arc<[Check]>,
     /// What `/health/events` tells.

@@ -6,7 +6,7 @@ use axum::Router;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::routes;
 
-use super::api::{order_events, orders};
+use super::api::{order_events, orders, webhooks};
 use super::live::socket;
 use super::routes::Routes;
 #[cfg(test)]
@@ -15,6 +15,7 @@ use super::{Code, Parts, Problem, Role, health, layers, openapi};
 
 const PUBLISHERS: &[Role] = &[Role::Service, Role::Admin];
 const ORDER_READERS: &[Role] = &[Role::Buyer, Role::Seller, Role::Service];
+const WEBHOOKS: &[Role] = &[Role::Service, Role::Partner];
 
 /// The table. A handler's path and method stand at the handler; who may take it stands here.
 fn table(parts: Parts) -> Routes {
@@ -22,6 +23,10 @@ fn table(parts: Parts) -> Routes {
         .allow(PUBLISHERS, routes!(order_events::handle))
         .allow(ORDER_READERS, routes!(orders::events))
         .public(routes!(socket::socket))
+        .allow(WEBHOOKS, routes!(webhooks::create, webhooks::list))
+        .allow(WEBHOOKS, routes!(webhooks::register))
+        .allow(WEBHOOKS, routes!(webhooks::one, webhooks::delete))
+        .allow(WEBHOOKS, routes!(webhooks::deliveries))
         .public(routes!(health::live))
         .public(routes!(health::ready))
         .public(routes!(health::events))

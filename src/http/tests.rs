@@ -3,6 +3,7 @@
 mod floor;
 mod order_events;
 mod orders;
+mod webhooks;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -102,16 +103,18 @@ impl Api {
     }
 
     fn with(db: Database, options: HttpOptions) -> Self {
-        let clock = Clock::system();
+        let (clock, vault) = (Clock::system(), Vault::ephemeral());
         let published = Arc::new(FakePublisher::default());
         let health = EventsHealth { active: true, subscribers: 5, ..Default::default() };
         let metrics = Metrics::new();
+        let webhooks = webhooks::registrar(&db, &vault, &clock);
         let parts = Parts {
+            webhooks,
             hub: live::Hub::new(live::LiveOptions::default(), Arc::clone(&metrics), clock.clone()),
             auth: Arc::new(Auth::new(&options, clock.clone()).unwrap()),
             options: Arc::new(options),
             db,
-            vault: Vault::ephemeral(),
+            vault,
             metrics,
             clock,
             publisher: Arc::clone(&published) as Arc<dyn Publish>,

@@ -56,6 +56,8 @@ pub struct StageOptions {
     pub dispute: dispute::DisputeOptions,
     /// `[smtp]`: the mail server.
     pub mail: delivery::email::MailServer,
+    /// `[webhook]`: where requests may go, and their bounds.
+    pub webhook: webhook::WebhookOptions,
 }
 
 impl Parts {
@@ -78,6 +80,7 @@ pub struct Row {
 pub const TABLE: &[Row] = &[
     Row { name: history::NAME, start: history::start },
     Row { name: notification::NAME, start: notification::start },
+    Row { name: webhook::STAGE, start: webhook::start },
     Row { name: attempts::NAME, start: attempts::start },
     Row { name: dispute::NAME, start: dispute::start },
     Row { name: delivery::NAME, start: delivery::start },

@@ -13,3 +13,4 @@ mod python_producer;
 mod runtime_effect;
 mod runtime_store;
 mod webhook_attempts;
+mod webhooks;

@@ -11,6 +11,7 @@ use super::calm::{Calm, CalmError};
 use super::{DemoOptions, TENANT};
 use crate::admin::publish::Publisher;
 use crate::admin::schemas;
+use crate::admin::webhooks::{Registrar, Rules};
 use crate::clock::Clock;
 use crate::crypto::{CryptoError, Secret, Vault};
 use crate::embedded::broker::{Broker, BrokerError};
@@ -25,6 +26,7 @@ use crate::outbox::{Relay, RelayOptions};
 use crate::runtime::{Environment, KafkaOptions, Producer, RuntimeOptions};
 use crate::stages::dispute::DisputeOptions;
 use crate::stages::live_feed::LiveFeed;
+use crate::stages::webhook::{self, WebhookOptions};
 use crate::stages::{self, StageOptions, StartError};
 use crate::store::{Database, StoreError, StoreOptions};
 use crate::task::Group;
@@ -167,8 +169,11 @@ impl Plant {
         });
         let token = token(&http_options, &clock)?;
         let hub = Hub::new(LiveOptions::default(), Arc::clone(&metrics), clock.clone());
+        let stage_options = stage_options();
+        let rules = registration_rules(&stage_options.webhook, &topology);
         let api = http::Parts {
             hub: hub.clone(),
+            webhooks: Registrar::new(db.clone(), vault.clone(), clock.clone(), rules),
             auth: Arc::new(Auth::new(&http_options, clock.clone())?),
             options: http_options,
             db: db.clone(),
@@ -211,7 +216,7 @@ impl Plant {
             vault,
             codec,
             topology: Arc::clone(&topology),
-            options: Arc::new(stage_options()),
+            options: Arc::new(stage_options),
         };
         for handle in stages::start(&parts, stages::TABLE, &stop)? {
             group.spawn("stage", async move {
@@ -352,7 +357,20 @@ fn stage_options() -> StageOptions {
     };
     let moderators = vec!["moderator-mia".to_owned(), "moderator-noah".to_owned()];
     let dispute = DisputeOptions { moderators, capacity: 1_000 };
-    StageOptions { runtime, dispute, ..StageOptions::default() }
+    // The demo's partners live on loopback and have no certificates.
+    let webhook =
+        WebhookOptions { allow_http: true, allow_private_networks: true, ..WebhookOptions::default() };
+    StageOptions { runtime, dispute, webhook, ..StageOptions::default() }
+}
+
+fn registration_rules(options: &WebhookOptions, topology: &Topology) -> Rules {
+    Rules {
+        allow_http: options.allow_http,
+        timeout: options.timeout,
+        endpoints_per_tenant: options.endpoints_per_tenant,
+        refresh: options.refresh,
+        policy: webhook::policy(topology),
+    }
 }
 
 /// A temporary folder that goes with the demo.

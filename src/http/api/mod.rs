@@ -2,3 +2,4 @@
 
 pub(super) mod order_events;
 pub(super) mod orders;
+pub(super) mod webhooks;

@@ -11,13 +11,14 @@ use super::client::guard::Guard;
 use super::client::{Answer, AttemptError, Client, PoolLimits};
 use super::headers::{Moment, headers};
 use super::options::WebhookOptions;
-use super::receipts::Receipts;
+use super::receipts::{ReceiptTopics, Receipts};
 use super::registry::{Registry, View};
 use super::target::Target;
+use super::told::{exhausted, receipt};
 use super::verdict::{Blame, Verdict, judge};
 use crate::clock::Clock;
 use crate::crypto::Vault;
-use crate::event::{Codec, EventType, TraceParent, WebhookAttempt, effect_id};
+use crate::event::{Codec, EventType, TraceParent};
 use crate::runtime::retry::Schedule;
 use crate::runtime::{
     EffectStage, ErrorClass, Failure, Intake, Outcome, Producer, Record, SkipReason, Task, TaskSpec,
@@ -49,8 +50,8 @@ pub struct WebhookParts {
     pub codec: Codec,
     /// Sends receipts.
     pub producer: Producer,
-    /// Where receipts go: `webhooks.attempts`.
-    pub receipts: Arc<str>,
+    /// Where receipts go.
+    pub receipts: ReceiptTopics,
     /// When failed deliveries are tried again, where an endpoint doesn't say.
     pub policy: Schedule,
     /// Counts.
@@ -84,11 +85,14 @@ pub struct Delivery {
 }
 
 /// One attempt, as it ended.
-struct Attempted {
-    at_ms: i64,
-    took: Duration,
-    ended: Result<Answer, AttemptError>,
-    verdict: Verdict,
+#[derive(Debug)]
+pub(super) struct Attempted {
+    /// When it began, epoch milliseconds.
+    pub(super) at_ms: i64,
+    /// How long it took.
+    pub(super) took: Duration,
+    pub(super) ended: Result<Answer, AttemptError>,
+    pub(super) verdict: Verdict,
 }
 
 impl WebhookStage {
@@ -241,7 +245,10 @@ impl EffectStage for WebhookStage {
         };
         let attempted = self.attempt(target, &task).await;
         let outcome = self.outcome(target, &task, &attempted).await;
-        self.receipts.acknowledged(&receipt(target, &task, &attempted, &outcome)).await;
+        self.receipts.attempted(&receipt(target, &task, &attempted, &outcome)).await;
+        if let Outcome::Dead(_) = outcome {
+            self.receipts.exhausted(&exhausted(target, &task, &attempted, self.clock.now_ms())).await;
+        }
         outcome
     }
 
@@ -259,44 +266,5 @@ fn class(attempted: &Attempted, blame: Blame) -> ErrorClass {
         (Err(AttemptError::TimedOut), _) => ErrorClass::Timeout,
         (_, Blame::Endpoint) => ErrorClass::Unavailable,
         (_, Blame::Event) => ErrorClass::Rejected,
-    }
-}
-
-fn receipt(
-    target: &Target,
-    task: &Task<Delivery>,
-    attempted: &Attempted,
-    outcome: &Outcome,
-) -> WebhookAttempt {
-    let delivery = &task.input;
-    let millis = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
-    let attempt = format!("attempt {} at {}", task.attempt, attempted.at_ms);
-    let answer = attempted.ended.as_ref().ok();
-    let next_attempt_at = match outcome {
-        Outcome::Retry { after, .. } => {
-            Some(attempted.at_ms.saturating_add(millis(attempted.took)).saturating_add(millis(*after)))
-        }
-        Outcome::Done | Outcome::Skipped(_) | Outcome::Dead(_) | Outcome::Handed(_) | Outcome::Fatal(_) => {
-            None
-        }
-    };
-    WebhookAttempt {
-        attempt_id: effect_id(delivery.event_id, STAGE, &attempt, &target.id).to_string(),
-        tenant_id: delivery.tenant.clone(),
-        endpoint_id: target.id.to_string(),
-        webhook_id: delivery.webhook_id.clone(),
-        event_id: delivery.event_id.to_string(),
-        event_type: delivery.event_type.as_str().to_owned(),
-        order_id: delivery.order_id.clone(),
-        attempt: i32::try_from(task.attempt).unwrap_or(i32::MAX),
-        outcome: attempted.verdict.as_str().to_owned(),
-        status: answer.map(|answer| i32::from(answer.status)),
-        latency_ms: millis(attempted.took),
-        error: attempted.verdict.error().map(str::to_owned),
-        response: answer
-            .filter(|answer| !answer.body.is_empty())
-            .map(|answer| String::from_utf8_lossy(&answer.body).into_owned()),
-        attempted_at: attempted.at_ms,
-        next_attempt_at,
     }
 }

@@ -5,6 +5,7 @@ pub(crate) mod cli;
 pub(crate) mod kafka;
 pub(crate) mod program;
 pub(crate) mod proxy;
+pub(crate) mod receiver;
 pub(crate) mod schema;
 
 use std::future::Future;

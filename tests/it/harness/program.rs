@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use orderflow::admin::topology::{Broker, plan};
+use orderflow::admin::webhooks::{Registrar, Rules};
 use orderflow::clock::Clock;
 use orderflow::crypto::Vault;
 use orderflow::event::{self, Codec, Event, RegistryOptions};
 use orderflow::outbox::{Relay, RelayOptions};
 use orderflow::runtime::{Delivered, Headers, OutRecord, PartitionState, StageHandle, cluster_id};
+use orderflow::stages::webhook;
 use orderflow::stages::{self, Parts, StageOptions};
 use orderflow::topology::Topology;
 use tokio::task::JoinHandle;
@@ -91,6 +93,39 @@ impl TestProgram {
         self.relay = Some(orderflow::task::spawn("relay", relay.run(self.stop.clone())));
     }
 
+    /// Registers webhook endpoints, by the stage's own settings.
+    pub(crate) fn registrar(&self) -> Registrar {
+        let options = &self.parts.options.webhook;
+        let rules = Rules {
+            allow_http: options.allow_http,
+            timeout: options.timeout,
+            endpoints_per_tenant: options.endpoints_per_tenant,
+            refresh: options.refresh,
+            policy: webhook::policy(&self.parts.topology),
+        };
+        Registrar::new(self.parts.db.clone(), self.parts.vault.clone(), Clock::system(), rules)
+    }
+
+    /// Drains everything, and starts the same stages again, as a new process would.
+    pub(crate) async fn restart(&mut self) {
+        let names: Vec<String> = self.stages.iter().map(|handle| handle.stage.clone()).collect();
+        self.halt().await;
+        self.stop = CancellationToken::new();
+        self.start(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    }
+
+    /// Drains, and fails the test if a stage didn't end well or left work behind.
+    async fn halt(&mut self) {
+        self.stop.cancel();
+        for stage in self.stages.drain(..) {
+            let ended = stage.join.await.expect("no panic").expect("no error");
+            assert!(ended.drained, "{} left work undone", stage.stage);
+        }
+        if let Some(relay) = self.relay.take() {
+            relay.await.expect("no panic");
+        }
+    }
+
     /// Whether a partition of this stage says that it waits for something that is away.
     pub(crate) fn is_waiting(&self, stage: &str) -> bool {
         let stages = self.stages.iter().filter(|handle| handle.stage == stage);
@@ -125,16 +160,9 @@ impl TestProgram {
         self.parts.env.producer.send(record).await.expect("acknowledged")
     }
 
-    /// Drains, and fails the test if a stage didn't end well or left work behind.
-    pub(crate) async fn end(self) {
-        self.stop.cancel();
-        for stage in self.stages {
-            let ended = stage.join.await.expect("no panic").expect("no error");
-            assert!(ended.drained, "{} left work undone", stage.stage);
-        }
-        if let Some(relay) = self.relay {
-            relay.await.expect("no panic");
-        }
+    /// Drains, fails the test if a stage didn't end well or left work behind, and tidies up.
+    pub(crate) async fn end(mut self) {
+        self.halt().await;
         self.parts.db.close().await;
         self.schema.drop().await;
     }

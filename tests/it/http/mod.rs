@@ -57,6 +57,7 @@ impl TestApi {
             metrics: Arc::clone(&env.metrics),
             clock: env.clock.clone(),
             publisher: Arc::new(publisher),
+            webhooks: program.registrar(),
             hub: Hub::new(live, Arc::clone(&env.metrics), env.clock.clone()),
             readiness: Arc::new([Check { name: "database", probe: database }]),
             events_health: Probe::new(async || Ok(EventsHealth { active: true, ..EventsHealth::default() })),

@@ -1,0 +1,122 @@
+//! Webhook endpoints over HTTP: who sees them, what is refused, and that the secret is told once.
+
+use super::*;
+use crate::admin::webhooks::{Registrar, Rules, Schedule};
+
+const PATH: &str = "/api/webhooks";
+
+/// A registrar with a policy of three attempts.
+pub(super) fn registrar(db: &Database, vault: &Vault, clock: &Clock) -> Registrar {
+    let policy = Schedule { attempts: 3, delays: vec![Duration::from_secs(5)], jitter_percent: 10 };
+    let rules = Rules {
+        allow_http: true,
+        timeout: Duration::from_secs(10),
+        endpoints_per_tenant: 5,
+        refresh: Duration::from_millis(1),
+        policy,
+    };
+    Registrar::new(db.clone(), vault.clone(), clock.clone(), rules)
+}
+
+async fn delete_as(api: &Api, token: &str, path: &str) -> Answer {
+    api.ask(request("DELETE", path).header("authorization", token).body(Body::empty()).unwrap()).await
+}
+
+fn ids(answer: &Answer) -> Vec<String> {
+    let json = answer.json();
+    let rows = json["data"].as_array().unwrap_or_else(|| panic!("{}", answer.text));
+    rows.iter().map(|row| row["id"].as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn a_registration_tells_its_secret_once_and_its_schedule() {
+    each_engine(async |db| {
+        let api = Api::new(db);
+        let partner = api.token("p-1", &[Role::Partner], "shop");
+        let body = r#"{"url":"https://example.com/hook","events":["ORDER_SHIPPED"],"retryAttempts":4,"retryDelay":1000}"#;
+        for path in [PATH, "/api/webhooks/register"] {
+            let made = api.post_as(&partner, path, None, body).await;
+            assert_eq!(made.status, StatusCode::CREATED, "{}", made.text);
+            let made = made.json();
+            assert!(made["secret"].as_str().unwrap().starts_with("whsec_"));
+            assert_eq!(made["events"], serde_json::json!(["order.shipped"]));
+            assert_eq!(
+                made["schedule"],
+                serde_json::json!({"attempts": 4, "delays": [1000, 2000, 4000], "jitterPercent": 10})
+            );
+            assert_eq!((&made["owner"], &made["state"]), (&"p-1".into(), &"enabled".into()));
+            let seen = api.get_as(&partner, &format!("{PATH}/{}", made["id"].as_str().unwrap())).await.json();
+            assert_eq!(seen["url"], "https://example.com/hook");
+            assert_eq!(seen["secret"], Value::Null);
+        }
+        let plain = api.post_as(&partner, PATH, None, r#"{"url":"http://example.com","events":[]}"#).await.json();
+        assert_eq!(plain["schedule"]["delays"], serde_json::json!([5000, 5000]));
+        assert_eq!(plain["events"], serde_json::json!(["*"]));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn partners_and_tenants_see_their_own_alone() {
+    each_engine(async |db| {
+        let api = Api::new(db);
+        let (one, two) =
+            (api.token("p-1", &[Role::Partner], "shop"), api.token("p-2", &[Role::Partner], "shop"));
+        let service = api.token("erp", &[Role::Service], "shop");
+        let stranger = api.token("p-1", &[Role::Partner, Role::Service], "market");
+        let body = r#"{"url":"https://example.com/hook"}"#;
+        for token in [&one, &one, &two, &service] {
+            assert_eq!(api.post_as(token, PATH, None, body).await.status, StatusCode::CREATED);
+        }
+        for (token, count) in [(&one, 2), (&two, 1), (&service, 4), (&stranger, 0)] {
+            assert_eq!(ids(&api.get_as(token, PATH).await).len(), count);
+        }
+        let mut paged = Vec::new();
+        let mut path = format!("{PATH}?limit=3");
+        loop {
+            let page = api.get_as(&service, &path).await;
+            paged.extend(ids(&page));
+            let Some(cursor) = page.json()["nextCursor"].as_str().map(str::to_owned) else { break };
+            path = format!("{PATH}?limit=3&cursor={cursor}");
+        }
+        assert_eq!(paged, ids(&api.get_as(&service, PATH).await));
+
+        let mine = ids(&api.get_as(&one, PATH).await).remove(0);
+        for path in [format!("{PATH}/{mine}"), format!("{PATH}/{mine}/deliveries")] {
+            assert_eq!(api.get_as(&one, &path).await.status, StatusCode::OK);
+            for token in [&two, &stranger] {
+                assert_eq!(api.get_as(token, &path).await.problem(), (404, "webhook_not_found".to_owned()));
+            }
+        }
+        let path = format!("{PATH}/{mine}");
+        assert_eq!(delete_as(&api, &two, &path).await.status, StatusCode::NOT_FOUND);
+        assert_eq!(delete_as(&api, &one, &path).await.status, StatusCode::NO_CONTENT);
+        assert_eq!(delete_as(&api, &one, &path).await.status, StatusCode::NOT_FOUND);
+        let buyer = api.token("ana", &[Role::Buyer], "shop");
+        assert_eq!(api.get_as(&buyer, PATH).await.status, StatusCode::FORBIDDEN);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_not_right_is_refused_by_name() {
+    each_engine(async |db| {
+        let api = Api::new(db);
+        let partner = api.token("p-1", &[Role::Partner], "shop");
+        for (body, status, code, field) in [
+            ("{", 400, "malformed_json", ""),
+            ("{}", 422, "invalid_fields", "url"),
+            (r#"{"url":"https://e.com","nope":1}"#, 422, "invalid_fields", "nope"),
+            (r#"{"url":"https://u:p@e.com"}"#, 422, "invalid_fields", "url"),
+            (r#"{"url":"https://e.com","retryAttempts":0}"#, 422, "invalid_fields", "retryAttempts"),
+            (r#"{"url":"https://e.com","secret":"short"}"#, 422, "invalid_fields", "secret"),
+            (r#"{"url":"https://e.com","events":["order.payed"]}"#, 422, "unknown_event_type", "events[0]"),
+        ] {
+            let answer = api.post_as(&partner, PATH, None, body).await;
+            assert_eq!(answer.problem(), (status, code.to_owned()), "{body}: {}", answer.text);
+            assert_eq!(answer.json()["errors"][0]["field"].as_str().unwrap_or_default(), field, "{body}");
+        }
+        assert_eq!(ids(&api.get_as(&partner, PATH).await).len(), 0);
+    })
+    .await;
+}
