@@ -13,6 +13,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use tower_http::limit::RequestBodyLimitLayer;
+use tracing::Instrument;
 use uuid::Uuid;
 
 use super::{AuthSetupError, Code, Parts, Problem};
@@ -68,16 +69,8 @@ async fn observe(State(parts): State<Parts>, request: Request, next: Next) -> Re
     let route =
         request.extensions().get::<MatchedPath>().map(MatchedPath::as_str).unwrap_or(UNMATCHED).to_owned();
 
-    let handled = AssertUnwindSafe(next.run(request)).catch_unwind();
-    let response = match tokio::time::timeout(parts.options.request_timeout, handled).await {
-        Ok(Ok(response)) => response,
-        Ok(Err(_panic)) => {
-            Problem::internal(format!("a handler of {method} {route} panicked")).into_response()
-        }
-        Err(_elapsed) => {
-            Problem::new(Code::TimedOut, "the answer took longer than http.request_timeout").into_response()
-        }
-    };
+    let span = tracing::info_span!("request", id = id.to_str().unwrap_or_default(), method, route);
+    let response = answered(&parts, &route, request, next).instrument(span.clone()).await;
     let mut response = in_one_form(response, &path);
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID, id.clone());
@@ -87,15 +80,21 @@ async fn observe(State(parts): State<Parts>, request: Request, next: Next) -> Re
     let (status, elapsed) = (response.status(), started.elapsed());
     parts.metrics.http_requests.with_label_values(&[method, &route, status.as_str()]).inc();
     parts.metrics.http_request_duration.with_label_values(&[method, &route]).observe(elapsed.as_secs_f64());
-    tracing::debug!(
-        method,
-        route,
-        status = status.as_u16(),
-        elapsed_ms = elapsed.as_millis() as u64,
-        request_id = id.to_str().unwrap_or_default(),
-        "request answered"
-    );
+    let (status, elapsed_ms) = (status.as_u16(), elapsed.as_millis() as u64);
+    span.in_scope(|| tracing::debug!(status, elapsed_ms, "request answered"));
     response
+}
+
+/// The route's answer, or a problem in its place when it panics or takes too long.
+async fn answered(parts: &Parts, route: &str, request: Request, next: Next) -> Response {
+    let handled = AssertUnwindSafe(next.run(request)).catch_unwind();
+    match tokio::time::timeout(parts.options.request_timeout, handled).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(_panic)) => Problem::internal(format!("the handler of {route} panicked")).into_response(),
+        Err(_elapsed) => {
+            Problem::new(Code::TimedOut, "the answer took longer than http.request_timeout").into_response()
+        }
+    }
 }
 
 /// The client's own id where it is harmless to repeat and to log, else a new one.

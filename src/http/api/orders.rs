@@ -1,5 +1,7 @@
 //! What happened to an order, for its parties and for the programs of its shop.
 
+use std::borrow::Cow;
+
 use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
@@ -7,7 +9,7 @@ use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::clock::rfc3339;
-use crate::event::{EventType, epoch_ms};
+use crate::event::{EventType, card_numbers, epoch_ms};
 use crate::http::page::{self, Page};
 use crate::http::{Caller, Code, Parts, PathParams, Problem, Query, Role};
 use crate::store::history::{self, Filter, OrderRow, StoredEvent};
@@ -119,5 +121,24 @@ fn shown(parts: &Parts, caller: &Caller, row: StoredEvent) -> Result<Value, Prob
     if let Value::Object(fields) = event {
         json.extend(fields);
     }
-    Ok(Value::Object(json))
+    let mut shown = Value::Object(json);
+    hide_cards(&mut shown);
+    Ok(shown)
+}
+
+/// Nobody is shown card numbers, whatever else they may see. Ids are left alone: they name things.
+fn hide_cards(value: &mut Value) {
+    match value {
+        Value::String(text) => {
+            if let Cow::Owned(hidden) = card_numbers(text) {
+                *text = hidden;
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(hide_cards),
+        Value::Object(fields) => {
+            let named = fields.iter_mut().filter(|(name, _)| *name != "id" && !name.ends_with("Id"));
+            named.for_each(|(_, value)| hide_cards(value));
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
 }

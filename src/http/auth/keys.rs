@@ -7,7 +7,7 @@ use std::time::Duration;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey};
 use tokio::sync::Mutex;
-use url::Url;
+use url::{Host, Url};
 
 use super::TokenFault;
 use crate::clock::Clock;
@@ -176,7 +176,18 @@ impl KeySet {
 }
 
 impl Source {
+    /// Whoever can change the keys on their way can be anybody, so they come over TLS, or from this machine.
     fn url(url: &Url) -> Result<Self, AuthSetupError> {
+        let here = match url.host() {
+            Some(Host::Domain(name)) => name == "localhost",
+            Some(Host::Ipv4(address)) => address.is_loopback(),
+            Some(Host::Ipv6(address)) => address.is_loopback(),
+            None => false,
+        };
+        if url.scheme() != "https" && !(url.scheme() == "http" && here) {
+            let reason = "must be an https URL (http only on this machine)".to_owned();
+            return Err(AuthSetupError::KeySet { from: url.to_string(), reason });
+        }
         let client = reqwest::Client::builder()
             .timeout(FETCH_TIMEOUT)
             .redirect(reqwest::redirect::Policy::none())

@@ -211,7 +211,9 @@ impl DecodingKeyBytes {
 async fn setups_that_check_nothing_are_refused() {
     let short = HttpOptions { jwt_secret: Some(Secret::new("short".to_owned())), ..HttpOptions::default() };
     let missing = HttpOptions { jwks_file: Some("/no/such/file".into()), ..HttpOptions::default() };
-    for options in [HttpOptions::default(), short, missing] {
+    let in_the_clear =
+        HttpOptions { jwks_url: Some("http://keys.example/jwks".parse().unwrap()), ..HttpOptions::default() };
+    for options in [HttpOptions::default(), short, missing, in_the_clear] {
         assert!(Auth::new(&options, Clock::system()).is_err());
     }
     let away =
