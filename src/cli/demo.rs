@@ -28,7 +28,7 @@ const WATCHABLE_RATE: f64 = 40.0;
 /// How long the third partner refuses connections at the start.
 const PARTNER_DOWN_FOR: Duration = Duration::from_secs(4);
 /// Without any progress for so long, waiting for the end makes no sense.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(60);
 const REDRAW_EVERY: Duration = Duration::from_millis(250);
 
 #[derive(Debug, clap::Args)]

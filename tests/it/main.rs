@@ -4,6 +4,7 @@ mod harness;
 
 mod cli_events;
 mod cli_set_up;
+mod demo;
 mod history;
 mod http;
 mod outages;
