@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use crate::admin::topology::AdminError;
 use crate::config::ConfigError;
+use crate::event::RegistryError;
 use crate::store::StoreError;
 use crate::topology::TopologyError;
 
@@ -103,6 +104,18 @@ impl From<StoreError> for Fault {
             | StoreError::Data(_)
             | StoreError::Migration(_)
             | StoreError::Corrupt { .. } => Exit::Failures,
+        };
+        Self::new(exit, error.to_string())
+    }
+}
+
+impl From<RegistryError> for Fault {
+    fn from(error: RegistryError) -> Self {
+        let exit = match error {
+            RegistryError::Unavailable { .. } => Exit::Unavailable,
+            RegistryError::Unknown(_) | RegistryError::Refused { .. } | RegistryError::Unusable { .. } => {
+                Exit::Failures
+            }
         };
         Self::new(exit, error.to_string())
     }

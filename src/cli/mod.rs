@@ -18,9 +18,14 @@ mod lines;
 mod output;
 mod parts;
 mod publish;
+mod run;
+mod schemas;
+mod serve;
+mod service;
 mod tail;
 mod token;
 mod topology;
+mod waiting;
 
 use context::Context;
 pub use exit::{Exit, Fault};
@@ -49,8 +54,14 @@ pub struct Cli {
 enum Command {
     /// Show everything in one process, with nothing installed
     Demo(demo::Args),
+    /// Run stages as members of their consumer groups, until SIGTERM
+    Run(run::Args),
+    /// Serve the HTTP API and publish the outbox, until SIGTERM
+    Serve(serve::Args),
     /// Compare the declared topics with the broker's, and create what is missing
     Topology(topology::Args),
+    /// Compare our schemas with the registry's, and register what is missing
+    Schemas(schemas::Args),
     /// Bring the database's schema up to date
     Db(db::Args),
     /// Put events on their topics: one JSON object a line
@@ -70,6 +81,9 @@ pub async fn run(cli: Cli) -> Exit {
     let context = Context::new(cli.config);
     let ended = match cli.command {
         Command::Demo(args) => demo::run(args).await,
+        Command::Run(args) => run::run(args, &context).await,
+        Command::Serve(args) => serve::run(args, &context).await,
+        Command::Schemas(args) => schemas::run(args, &context).await,
         Command::Topology(args) => topology::run(args, &context).await,
         Command::Db(args) => db::run(&args, &context).await,
         Command::Publish(args) => publish::run(args, &context).await,

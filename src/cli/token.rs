@@ -4,14 +4,13 @@ use std::time::Duration;
 
 use clap::Subcommand;
 use clap::builder::PossibleValuesParser;
-use jsonwebtoken::{Algorithm, EncodingKey, Header};
-use serde::Serialize;
 
 use super::context::Context;
 use super::exit::{Exit, Fault};
 use super::output;
-use crate::clock::Clock;
-use crate::config::ConfigError;
+use crate::clock::{Clock, rfc3339};
+use crate::http::Role;
+use crate::http::token::{self, Grant, IssueError};
 use crate::topology::ROLES;
 
 #[derive(Debug, clap::Args)]
@@ -50,50 +49,25 @@ struct Issue {
     json: bool,
 }
 
-/// The claims that the HTTP API checks.
-#[derive(Debug, Serialize)]
-struct Claims<'a> {
-    iss: &'a str,
-    aud: &'a str,
-    sub: &'a str,
-    roles: &'a [String],
-    tenant: &'a str,
-    /// Seconds since the epoch, as RFC 7519 has it.
-    iat: i64,
-    exp: i64,
-}
-
 pub(super) fn run(args: Args, context: &Context) -> Result<Exit, Fault> {
     let Action::Issue(issue) = args.action;
-    let http = context.load()?.config.http;
-    let Some(secret) = &http.jwt_secret else {
-        return Err(ConfigError(
-            "http.jwt_secret is not set: make one with `openssl rand -base64 48` and set ORDERFLOW_HTTP__JWT_SECRET \
-             (tokens checked by http.jwks_file are issued by whoever holds the private key)"
-                .to_owned(),
-        )
-        .into());
-    };
-    let now = Clock::system().now_ms() / 1_000;
-    let valid_for = i64::try_from(issue.valid_for.as_secs()).unwrap_or(i64::MAX);
-    let claims = Claims {
-        iss: &http.issuer,
-        aud: &http.audience,
-        sub: &issue.sub,
-        roles: &issue.roles,
-        tenant: &issue.tenant,
-        iat: now,
-        exp: now.saturating_add(valid_for),
-    };
-    let key = EncodingKey::from_secret(secret.expose().as_bytes());
-    let token = jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &key)
-        .map_err(|error| Fault::internal(format!("the token can't be signed: {error}")))?;
+    let options = context.load()?.config.http;
+    let clock = Clock::system();
+    let roles: Vec<Role> =
+        Role::ALL.into_iter().filter(|role| issue.roles.iter().any(|name| name == role.as_str())).collect();
+    let grant = Grant { subject: &issue.sub, roles: &roles, tenant: &issue.tenant, ttl: issue.valid_for };
+    let token = token::issue(&options, &clock, &grant).map_err(|error| match error {
+        IssueError::NoSecret => Fault::configuration(format!(
+            "{error}; for HS256 make one with `openssl rand -base64 48` and set ORDERFLOW_HTTP__JWT_SECRET"
+        )),
+        IssueError::Sign(_) => Fault::internal(error.to_string()),
+    })?;
     if issue.json {
-        output::json(
-            &serde_json::json!({ "token": token, "expiresAt": crate::clock::rfc3339(claims.exp.saturating_mul(1_000)) }),
-        )?;
+        let valid_ms = i64::try_from(issue.valid_for.as_millis()).unwrap_or(i64::MAX);
+        let expires_at = rfc3339(clock.now_ms().saturating_add(valid_ms));
+        output::json(&serde_json::json!({ "token": token.expose(), "expiresAt": expires_at }))?;
     } else {
-        output::line(&token)?;
+        output::line(token.expose())?;
     }
     Ok(Exit::Fine)
 }

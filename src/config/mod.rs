@@ -12,20 +12,23 @@ use serde::Deserialize;
 
 use crate::crypto::{Secret, Vault};
 use crate::event::RegistryOptions;
+use crate::http::HttpOptions;
+use crate::outbox::RelayOptions;
 use crate::runtime::{KafkaOptions, RuntimeOptions};
+use crate::stages::dispute::DisputeOptions;
+use crate::stages::notification::NotificationOptions;
+use crate::stages::webhook::WebhookOptions;
 use crate::store::StoreOptions;
 use crate::telemetry::logs::LogOptions;
 use crate::topology::{self, Topology};
 
 mod load;
 mod secrets;
-mod sections;
 mod show;
 #[cfg(test)]
 mod tests;
 
 pub use load::{DEFAULT_FILE, Loaded, load};
-pub use sections::HttpSection;
 pub use show::{Setting, settings};
 
 /// The defaults and their explanation, as the program carries them.
@@ -37,7 +40,20 @@ pub const DEFAULTS: &str = include_str!("default.toml");
 pub struct ConfigError(pub String);
 
 /// Every section, in the order of `default.toml`.
-const SECTIONS: &[&str] = &["kafka", "registry", "store", "topology", "runtime", "http", "start", "log"];
+const SECTIONS: &[&str] = &[
+    "kafka",
+    "registry",
+    "store",
+    "topology",
+    "runtime",
+    "webhook",
+    "notification",
+    "dispute",
+    "outbox",
+    "http",
+    "start",
+    "log",
+];
 
 /// The shortest secret that tokens may be signed with: shorter ones can be guessed (RFC 7518, 3.2).
 const SHORTEST_JWT_SECRET: usize = 32;
@@ -56,8 +72,16 @@ pub struct Config {
     pub topology: TopologySection,
     /// Bounds and times of the engine.
     pub runtime: RuntimeOptions,
+    /// How partners are told.
+    pub webhook: WebhookOptions,
+    /// What people are told with.
+    pub notification: NotificationOptions,
+    /// Who may be given a dispute.
+    pub dispute: DisputeOptions,
+    /// How the outbox is published.
+    pub outbox: RelayOptions,
     /// The HTTP API.
-    pub http: HttpSection,
+    pub http: HttpOptions,
     /// What happens while services that are needed aren't there yet.
     pub start: StartSection,
     /// Logs.
@@ -90,11 +114,13 @@ pub struct StartSection {
     /// How long Kafka, the registry and the database are waited for.
     #[serde(with = "humantime_serde")]
     pub wait_for_services: Duration,
+    /// Whether the database's schema is brought up to date first. Safe with several programs at once.
+    pub migrate: bool,
 }
 
 impl Default for StartSection {
     fn default() -> Self {
-        Self { wait_for_services: Duration::from_secs(600) }
+        Self { wait_for_services: Duration::from_secs(600), migrate: true }
     }
 }
 

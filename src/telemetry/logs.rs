@@ -1,5 +1,7 @@
 //! Structured logs on stderr: one line a fact, readable alone, with its coordinates as fields.
 
+use std::io::IsTerminal;
+
 use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
 
@@ -53,6 +55,8 @@ pub fn start(options: &LogOptions) -> Result<(), LogError> {
     let filter = EnvFilter::try_new(&options.level)
         .map_err(|error| LogError::BadFilter { level: options.level.clone(), reason: error.to_string() })?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Colours are for terminals; a file or a collector would keep their codes.
+    let builder = builder.with_ansi(std::io::stderr().is_terminal());
     let set = match options.format {
         LogFormat::Text => builder.try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),

@@ -3,6 +3,7 @@
 mod harness;
 
 mod cli_events;
+mod cli_service;
 mod cli_set_up;
 mod demo;
 mod history;

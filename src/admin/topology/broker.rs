@@ -17,6 +17,8 @@ use crate::topology::Topology;
 
 /// How long one request may take.
 const REQUEST: Duration = Duration::from_secs(15);
+/// How long the question whether it is there at all may take.
+const PING: Duration = Duration::from_secs(2);
 /// How long a new topic may take until every partition has a leader.
 const SETTLE: Duration = Duration::from_secs(30);
 /// How often that is looked at.
@@ -77,7 +79,7 @@ impl Broker {
     /// # Errors
     /// When the broker doesn't answer.
     pub async fn observe(&self) -> Result<Observed, AdminError> {
-        let mut observed = self.partition_counts().await?;
+        let mut observed = self.partition_counts(REQUEST).await?;
         let names: Vec<String> = observed.keys().cloned().collect();
         let asked: Vec<_> = names.iter().map(|name| ResourceSpecifier::Topic(name)).collect();
         // A broker without topics: the client refuses to ask about nothing.
@@ -103,12 +105,20 @@ impl Broker {
         Ok(observed)
     }
 
+    /// Asks for an answer, nothing more.
+    ///
+    /// # Errors
+    /// When the broker doesn't answer.
+    pub async fn ping(&self) -> Result<(), AdminError> {
+        self.partition_counts(PING).await.map(drop)
+    }
+
     /// The declared topics that the broker doesn't have, by their names there.
     ///
     /// # Errors
     /// When the broker doesn't answer.
     pub async fn missing(&self, topology: &Topology) -> Result<Vec<Arc<str>>, AdminError> {
-        let observed = self.partition_counts().await?;
+        let observed = self.partition_counts(REQUEST).await?;
         let absent = topology.topics().filter(|topic| !observed.contains_key(&*topic.name));
         Ok(absent.map(|topic| Arc::clone(&topic.name)).collect())
     }
@@ -198,7 +208,7 @@ impl Broker {
             .collect();
         let waiting = async {
             loop {
-                let observed = self.partition_counts().await?;
+                let observed = self.partition_counts(REQUEST).await?;
                 let there =
                     |(name, count): &(&str, i32)| observed.get(*name).is_some_and(|t| t.partitions == *count);
                 if expected.iter().all(there) {
@@ -217,9 +227,9 @@ impl Broker {
     }
 
     /// The topics and how many of their partitions have a leader.
-    async fn partition_counts(&self) -> Result<Observed, AdminError> {
+    async fn partition_counts(&self, within: Duration) -> Result<Observed, AdminError> {
         let client = Arc::clone(&self.client);
-        let metadata = task::spawn_blocking(move || client.inner().fetch_metadata(None, REQUEST))
+        let metadata = task::spawn_blocking(move || client.inner().fetch_metadata(None, within))
             .await
             .map_err(|ended| AdminError::Unavailable {
                 servers: self.servers.clone(),

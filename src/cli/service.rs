@@ -1,0 +1,257 @@
+//! The program as a service: parts made once, stages and API started over them, everything drained at the end.
+//!
+//! ```text
+//! settings checked ──► services waited for ──► stages │ API │ relay run ──► signal ──► drained ──► exit code
+//! ```
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio_util::sync::CancellationToken;
+
+use super::exit::{Exit, Fault};
+use super::parts;
+use super::waiting::Patience;
+use crate::admin::publish::Publisher;
+use crate::admin::topology::Broker;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::event::{Codec, RegistryError};
+use crate::http::{self, Auth, Bound, Check, EventsHealth, Probe};
+use crate::outbox::Relay;
+use crate::runtime::{self, Environment, RunError, StageHandle};
+use crate::stages::{self, Row, StageOptions};
+use crate::store::{Database, migrations};
+use crate::store::webhooks::{self, EndpointState};
+use crate::task::Group;
+use crate::telemetry::Metrics;
+
+/// How much longer than its own deadline a part may take to end before it is left behind.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// A service that is being put together. Nothing runs yet, and no service was asked for anything.
+pub(super) struct Service {
+    config: Config,
+    parts: stages::Parts,
+    broker: Broker,
+    stop: CancellationToken,
+    group: Group,
+    stages: Vec<StageHandle>,
+}
+
+impl Service {
+    /// Makes the parts; what is wrong with the settings is told here.
+    pub(super) fn new(config: Config, stop: CancellationToken) -> Result<Self, Fault> {
+        let options = StageOptions {
+            runtime: config.runtime.clone(),
+            templates: config.notification.load().map_err(|error| Fault::configuration(error.to_string()))?,
+            dispute: config.dispute.clone(),
+        };
+        let env = Environment {
+            kafka: config.kafka.clone(),
+            producer: parts::producer(&config)?,
+            metrics: Metrics::new(),
+            clock: Clock::system(),
+        };
+        let parts = stages::Parts {
+            env,
+            // Known once Kafka answers; stages start after that.
+            cluster_id: Arc::from(""),
+            db: parts::database(&config)?,
+            vault: config.vault()?,
+            codec: parts::codec(&config)?,
+            topology: Arc::new(config.topology.load()?),
+            options: Arc::new(options),
+        };
+        let broker = Broker::new(&config.kafka)?;
+        Ok(Self { config, parts, broker, group: Group::new(stop.clone()), stop, stages: Vec::new() })
+    }
+
+    /// Starts the API. It answers from here on, and says in `/health/ready` what isn't there yet.
+    pub(super) async fn start_api(&self) -> Result<(), Fault> {
+        let refused = |error: &dyn std::fmt::Display| Fault::configuration(error.to_string());
+        let options = Arc::new(self.config.http.clone());
+        let env = &self.parts.env;
+        let (codec, topology) = (self.parts.codec.clone(), Arc::clone(&self.parts.topology));
+        let publisher = Publisher::new(codec, env.producer.clone(), topology, Arc::clone(&env.metrics));
+        let auth = Auth::new(&options, env.clock.clone()).map_err(|error| refused(&error))?;
+        let bound = Bound::new(http::Parts {
+            options,
+            auth: Arc::new(auth),
+            db: self.parts.db.clone(),
+            vault: self.parts.vault.clone(),
+            metrics: Arc::clone(&env.metrics),
+            clock: env.clock.clone(),
+            publisher: Arc::new(publisher),
+            readiness: self.checks().into(),
+            events_health: self.events_health(),
+        })
+        .await
+        .map_err(|error| refused(&error))?;
+        self.group.spawn("http", bound.serve(self.stop.clone()));
+        Ok(())
+    }
+
+    /// Waits for Kafka, the registry and the database, whose schema is brought up to date. False when the
+    /// program was asked to stop meanwhile.
+    pub(super) async fn wait_for_services(&mut self, fail_fast: bool) -> Result<bool, Fault> {
+        let limit = if fail_fast { Duration::ZERO } else { self.config.start.wait_for_services };
+        let patience = Patience { limit, clock: self.parts.env.clock.clone(), stop: self.stop.clone() };
+        let (db, codec, broker) = (&self.parts.db, &self.parts.codec, &self.broker);
+        let there = tokio::try_join!(
+            patience.until("kafka", || broker.ping()),
+            patience.until("the schema registry", || reach(codec)),
+            patience.until("the database", || db.ping()),
+        )?;
+        let (Some(()), Some(()), Some(())) = there else { return Ok(false) };
+        if self.config.start.migrate {
+            self.parts.db.migrate().await?;
+        }
+        let asked = runtime::cluster_id(&self.config.kafka, Some(limit.max(GRACE)), &patience.clock, &self.stop);
+        let Some(cluster_id) = asked.await.map_err(fault)? else { return Ok(false) };
+        self.parts.cluster_id = cluster_id;
+        Ok(true)
+    }
+
+    /// Starts one member of each stage in `rows`.
+    pub(super) fn start_stages(&mut self, rows: &[Row]) -> Result<(), Fault> {
+        let started = stages::start(&self.parts, rows, &self.stop);
+        self.stages.extend(started.map_err(|error| Fault::configuration(error.to_string()))?);
+        let names: Vec<_> = rows.iter().map(|row| row.name).collect();
+        tracing::info!(stages = names.join(","), topology = self.parts.topology.name, "stages are started");
+        Ok(())
+    }
+
+    /// Starts publishing the outbox, unless somebody else does.
+    pub(super) fn start_relay(&self) {
+        if !self.config.outbox.relay {
+            return;
+        }
+        let (parts, env) = (&self.parts, &self.parts.env);
+        let (metrics, clock) = (Arc::clone(&env.metrics), env.clock.clone());
+        let relay =
+            Relay::new(parts.db.clone(), env.producer.clone(), metrics, clock, self.config.outbox.clone());
+        let stop = self.stop.clone();
+        self.group.spawn("outbox relay", async move {
+            relay.run(stop).await;
+            Ok::<_, std::convert::Infallible>(())
+        });
+    }
+
+    /// Runs until a signal, or until a part fails; then lets everything end, and says how it went.
+    pub(super) async fn run_to_the_end(self) -> Result<Exit, Fault> {
+        let Self { config, stop, group, stages, .. } = self;
+        let mut running: FuturesUnordered<_> =
+            stages.into_iter().map(|handle| async { (handle.stage, handle.join.await) }).collect();
+        let deadline = config.runtime.shutdown_drain.max(config.http.drain) + GRACE;
+        let overdue = async {
+            stop.cancelled().await;
+            tokio::time::sleep(deadline).await;
+        };
+        let ended = async {
+            let (mut first_fault, mut undrained) = (None, Vec::new());
+            while let Some((stage, ended)) = running.next().await {
+                match ended {
+                    Ok(Ok(ended)) if ended.drained => {}
+                    Ok(Ok(_)) => undrained.push(stage),
+                    Ok(Err(error)) => {
+                        tracing::error!(stage, %error, "the stage ended early; shutting down");
+                        first_fault.get_or_insert(fault(error));
+                    }
+                    Err(panicked) => {
+                        let sentence = format!("stage {stage}: {panicked}; please report this");
+                        first_fault.get_or_insert(Fault::internal(sentence));
+                    }
+                }
+                stop.cancel();
+            }
+            let failures = group.join().await;
+            (first_fault, undrained, failures)
+        };
+        let (first_fault, undrained, failures) = tokio::select! {
+            ended = ended => ended,
+            () = overdue => (None, vec!["the program".to_owned()], Vec::new()),
+        };
+        if let Some(fault) = first_fault {
+            return Err(fault);
+        }
+        if let Some(failure) = failures.into_iter().next() {
+            return Err(Fault::internal(failure));
+        }
+        if !undrained.is_empty() {
+            let names = undrained.join(", ");
+            let sentence = format!("{names} did not end before the deadline; nothing is lost, what was unfinished is repeated");
+            return Err(Fault::new(Exit::Unfinished, sentence));
+        }
+        tracing::info!("stopped: everything is drained");
+        Ok(Exit::Fine)
+    }
+
+    fn checks(&self) -> Vec<Check> {
+        let (db, codec, broker) = (self.parts.db.clone(), self.parts.codec.clone(), self.broker.clone());
+        vec![
+            Check { name: "database", probe: Probe::new(move || answers(db.clone())) },
+            Check {
+                name: "registry",
+                probe: Probe::new(move || {
+                    let codec = codec.clone();
+                    async move { reach(&codec).await.map_err(|error| error.to_string()) }
+                }),
+            },
+            Check {
+                name: "kafka",
+                probe: Probe::new(move || {
+                    let broker = broker.clone();
+                    async move { broker.ping().await.map_err(|error| error.to_string()) }
+                }),
+            },
+        ]
+    }
+
+    fn events_health(&self) -> Probe<EventsHealth> {
+        let (db, broker) = (self.parts.db.clone(), self.broker.clone());
+        let subscribers = self.parts.topology.stages().filter(|stage| !stage.takes.is_empty()).count() as u64;
+        Probe::new(move || {
+            let (db, broker) = (db.clone(), broker.clone());
+            async move {
+                broker.ping().await.map_err(|error| error.to_string())?;
+                let endpoints = webhooks::all(&db).await.map_err(|error| error.to_string())?;
+                let healthy = endpoints.iter().filter(|endpoint| endpoint.state == EndpointState::Enabled).count() as u64;
+                Ok(EventsHealth {
+                    active: true,
+                    subscribers,
+                    webhooks_registered: endpoints.len() as u64,
+                    webhooks_healthy: healthy,
+                })
+            }
+        })
+    }
+}
+
+/// Whether the database answers and has the tables that we need.
+async fn answers(db: Database) -> Result<(), String> {
+    let migrations = migrations::status(&db).await.map_err(|error| error.to_string())?;
+    match migrations.iter().all(|migration| migration.applied) {
+        true => Ok(()),
+        false => Err("the database lacks migrations; run `orderflow db migrate`".to_owned()),
+    }
+}
+
+/// Whether the registry answers at all: it needn't know the subject.
+async fn reach(codec: &Codec) -> Result<(), RegistryError> {
+    match codec.registry().versions("orderflow-is-the-registry-there").await {
+        Ok(_) | Err(RegistryError::Unknown(_)) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn fault(error: RunError) -> Fault {
+    let exit = match &error {
+        RunError::Unavailable { .. } => Exit::Unavailable,
+        RunError::Settings(_) | RunError::PartitionCounts { .. } | RunError::Spec { .. } => Exit::Configuration,
+        RunError::TopicMissing { .. } => Exit::Failures,
+        RunError::Thread(_) | RunError::Internal { .. } => Exit::Internal,
+    };
+    Fault::new(exit, error.to_string())
+}

@@ -1,0 +1,157 @@
+//! The program as a service: two members and an API, started before their services are there, killed, drained.
+
+use std::time::Duration;
+
+use orderflow::embedded::traffic::Expectation;
+use tokio::process::Child;
+
+use crate::harness::cli::Cli;
+use crate::harness::database::Schema;
+use crate::harness::eventually;
+
+const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// A user with topics, a PostgreSQL schema of their own and everything set that a service needs.
+async fn ready() -> (Cli, Schema) {
+    let schema = Schema::new().await;
+    let mut cli = Cli::on_services();
+    cli.set("ORDERFLOW_STORE__URL", schema.url());
+    cli.set("ORDERFLOW_STORE__ENCRYPTION_KEY", KEY);
+    cli.set("ORDERFLOW_HTTP__JWT_SECRET", "0123456789abcdef0123456789abcdef");
+    cli.set("ORDERFLOW_KAFKA__SESSION_TIMEOUT", "6s");
+    cli.set("ORDERFLOW_HTTP__BIND", &format!("127.0.0.1:{}", free_port()));
+    cli.fine(&["topology", "apply"]).await;
+    cli.fine(&["schemas", "register"]).await;
+    (cli, schema)
+}
+
+/// A port that nobody listened on a moment ago.
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("an address").port()
+}
+
+fn signal(child: &Child, name: &str) {
+    let id = child.id().expect("it runs").to_string();
+    let sent = std::process::Command::new("kill").args([format!("-{name}"), id]).status().expect("kill");
+    assert!(sent.success());
+}
+
+/// Asks it to stop, and gives its exit code and what it told.
+async fn stop(child: Child) -> (Option<i32>, String) {
+    signal(&child, "TERM");
+    let output =
+        tokio::time::timeout(MINUTE, child.wait_with_output()).await.expect("it ends").expect("it ran");
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[tokio::test]
+async fn every_event_is_kept_once_and_in_order_though_a_member_is_killed() {
+    let (cli, schema) = ready().await;
+    let mut doomed = cli.start(&["run", "--stages", "history"]);
+    let survivor = cli.start(&["run", "--stages", "history"]);
+    let generating = cli.start(&[
+        "generate",
+        "--orders",
+        "300",
+        "--seed",
+        "5",
+        "--tenants",
+        "2",
+        "--rate",
+        "800",
+        "--expect",
+        "expected.json",
+    ]);
+    eventually("some events are kept", MINUTE, || async {
+        schema.count("SELECT count(*) FROM order_events").await > 200
+    })
+    .await;
+    doomed.kill().await.expect("killed");
+    let again = cli.start(&["run", "--stages", "history"]);
+    let generated = generating.wait_with_output().await.expect("it ran");
+    assert!(generated.status.success(), "{}", String::from_utf8_lossy(&generated.stderr));
+
+    let text = std::fs::read_to_string(cli.folder().join("expected.json")).expect("the expectation");
+    let expectation: Expectation = serde_json::from_str(&text).expect("JSON");
+    let all = i64::try_from(expectation.events).expect("a count");
+    eventually("every event is kept", MINUTE, || async {
+        schema.count("SELECT count(*) FROM order_events").await >= all
+    })
+    .await;
+    assert_eq!(schema.count("SELECT count(*) FROM order_events").await, all);
+    for (tenant, orders) in &expectation.tenants {
+        for (order, expected) in orders {
+            let kept = schema.event_ids(tenant, order).await;
+            let ids: Vec<_> = expected.history.iter().map(|told| told.id.clone()).collect();
+            assert_eq!(kept, ids, "{tenant}/{order}");
+        }
+    }
+    for child in [survivor, again] {
+        let (code, told) = stop(child).await;
+        assert_eq!(code, Some(0), "{told}");
+        assert!(told.contains("everything is drained"), "{told}");
+    }
+    schema.drop().await;
+}
+
+#[tokio::test]
+async fn the_api_answers_and_says_what_is_missing_until_services_are_there() {
+    let (mut cli, schema) = ready().await;
+    let base = format!("http://127.0.0.1:{}", free_port());
+    cli.set("ORDERFLOW_HTTP__BIND", base.trim_start_matches("http://"));
+    cli.set("ORDERFLOW_KAFKA__BOOTSTRAP_SERVERS", "127.0.0.1:1");
+    let serving = cli.start(&["serve"]);
+    let status = |path: &str| {
+        let url = format!("{base}{path}");
+        async move { reqwest::get(url).await.ok().map(|answer| answer.status().as_u16()) }
+    };
+    eventually("the API is alive", MINUTE, || async { status("/health/live").await == Some(200) }).await;
+    eventually("kafka is missed", MINUTE, || async { status("/health/ready").await == Some(503) }).await;
+    let (code, told) = stop(serving).await;
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.contains("kafka") && told.contains("waiting for it"), "{told}");
+
+    cli.set("ORDERFLOW_KAFKA__BOOTSTRAP_SERVERS", &crate::harness::service("ORDERFLOW_TEST_KAFKA"));
+    let serving = cli.start(&["serve"]);
+    eventually("everything is there", MINUTE, || async { status("/health/ready").await == Some(200) }).await;
+    let token =
+        cli.fine(&["token", "issue", "--sub", "shop", "--role", "service", "--tenant", "shop-1"]).await;
+    let answer = reqwest::Client::new()
+        .get(format!("{base}/api/v1/orders/o-1/events"))
+        .bearer_auth(token.trim())
+        .send()
+        .await
+        .expect("an answer");
+    assert_eq!(answer.status().as_u16(), 404, "known caller, unknown order");
+    let (code, told) = stop(serving).await;
+    assert_eq!(code, Some(0), "{told}");
+    schema.drop().await;
+}
+
+#[tokio::test]
+async fn what_is_missing_at_start_ends_with_a_sentence_and_its_exit_code() {
+    let (mut cli, schema) = ready().await;
+    let unknown = cli.run(&["run", "--stages", "histroy"]).await;
+    assert!(unknown.code == 2 && unknown.stderr.contains("history"), "{unknown:?}");
+
+    cli.set("ORDERFLOW_STORE__ENCRYPTION_KEY", "");
+    let unsealed = cli.run(&["run"]).await;
+    assert!(
+        unsealed.code == 64 && unsealed.stderr.contains("store.encryption_key is not set"),
+        "{unsealed:?}"
+    );
+    cli.set("ORDERFLOW_STORE__ENCRYPTION_KEY", KEY);
+
+    cli.set("ORDERFLOW_REGISTRY__URL", "http://127.0.0.1:1");
+    let away = cli.run(&["run", "--fail-fast"]).await;
+    assert!(away.code == 69 && away.stderr.contains("the schema registry is not available"), "{away:?}");
+    cli.set("ORDERFLOW_REGISTRY__URL", &crate::harness::service("ORDERFLOW_TEST_REGISTRY"));
+
+    let elsewhere = format!("{}nowhere.", cli.prefix);
+    cli.set("ORDERFLOW_TOPOLOGY__TOPIC_PREFIX", &elsewhere);
+    let missing = cli.run(&["run", "--stages", "history"]).await;
+    assert!(missing.code == 1 && missing.stderr.contains("orderflow topology apply"), "{missing:?}");
+    schema.drop().await;
+}
