@@ -4,6 +4,7 @@
 //! settings checked ──► services waited for ──► stages │ API │ relay run ──► signal ──► drained ──► exit code
 //! ```
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,9 +19,11 @@ use crate::admin::topology::Broker;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::event::{Codec, RegistryError};
+use crate::http::live::Hub;
 use crate::http::{self, Auth, Bound, Check, EventsHealth, Probe};
 use crate::outbox::Relay;
 use crate::runtime::{self, Environment, RunError, StageHandle};
+use crate::stages::live_feed::LiveFeed;
 use crate::stages::{self, Row, StageOptions};
 use crate::store::{Database, migrations};
 use crate::store::webhooks::{self, EndpointState};
@@ -29,6 +32,9 @@ use crate::telemetry::Metrics;
 
 /// How much longer than its own deadline a part may take to end before it is left behind.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// The topic that the live socket shows, by its id in the topology.
+const LIVE: &str = "notifications.live";
 
 /// A service that is being put together. Nothing runs yet, and no service was asked for anything.
 pub(super) struct Service {
@@ -76,6 +82,7 @@ impl Service {
         let (codec, topology) = (self.parts.codec.clone(), Arc::clone(&self.parts.topology));
         let publisher = Publisher::new(codec, env.producer.clone(), topology, Arc::clone(&env.metrics));
         let auth = Auth::new(&options, env.clock.clone()).map_err(|error| refused(&error))?;
+        let hub = Hub::new(self.config.live.clone(), Arc::clone(&env.metrics), env.clock.clone());
         let bound = Bound::new(http::Parts {
             options,
             auth: Arc::new(auth),
@@ -84,13 +91,34 @@ impl Service {
             metrics: Arc::clone(&env.metrics),
             clock: env.clock.clone(),
             publisher: Arc::new(publisher),
+            hub: hub.clone(),
             readiness: self.checks().into(),
             events_health: self.events_health(),
         })
         .await
         .map_err(|error| refused(&error))?;
         self.group.spawn("http", bound.serve(self.stop.clone()));
+        self.start_live_feed(hub);
         Ok(())
+    }
+
+    /// Brings live notifications to the API's rooms.
+    fn start_live_feed(&self, hub: Hub) {
+        let Some(topic) = self.parts.topology.topic(LIVE) else {
+            tracing::warn!(topic = LIVE, "the topology has no such topic: the live socket stays silent");
+            return;
+        };
+        let feed = LiveFeed {
+            kafka: self.config.kafka.clone(),
+            topic: topic.name.to_string(),
+            codec: self.parts.codec.clone(),
+            clock: self.parts.env.clock.clone(),
+        };
+        let stop = self.stop.clone();
+        self.group.spawn("live feed", async move {
+            feed.follow(stop, move |notification, at| hub.show(&notification, at)).await;
+            Ok::<_, Infallible>(())
+        });
     }
 
     /// Waits for Kafka, the registry and the database, whose schema is brought up to date. False when the
@@ -135,7 +163,7 @@ impl Service {
         let stop = self.stop.clone();
         self.group.spawn("outbox relay", async move {
             relay.run(stop).await;
-            Ok::<_, std::convert::Infallible>(())
+            Ok::<_, Infallible>(())
         });
     }
 

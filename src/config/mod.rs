@@ -13,6 +13,7 @@ use serde::Deserialize;
 use crate::crypto::{Secret, Vault};
 use crate::event::RegistryOptions;
 use crate::http::HttpOptions;
+use crate::http::live::LiveOptions;
 use crate::outbox::RelayOptions;
 use crate::runtime::{KafkaOptions, RuntimeOptions};
 use crate::stages::dispute::DisputeOptions;
@@ -51,6 +52,7 @@ const SECTIONS: &[&str] = &[
     "dispute",
     "outbox",
     "http",
+    "live",
     "start",
     "log",
 ];
@@ -82,6 +84,8 @@ pub struct Config {
     pub outbox: RelayOptions,
     /// The HTTP API.
     pub http: HttpOptions,
+    /// The live socket.
+    pub live: LiveOptions,
     /// What happens while services that are needed aren't there yet.
     pub start: StartSection,
     /// Logs.
