@@ -53,6 +53,7 @@ impl Service {
             runtime: config.runtime.clone(),
             templates: config.notification.load().map_err(|error| Fault::configuration(error.to_string()))?,
             dispute: config.dispute.clone(),
+            mail: config.smtp.check().map_err(|error| Fault::configuration(error.to_string()))?,
         };
         let env = Environment {
             kafka: config.kafka.clone(),

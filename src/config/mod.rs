@@ -16,6 +16,7 @@ use crate::http::HttpOptions;
 use crate::http::live::LiveOptions;
 use crate::outbox::RelayOptions;
 use crate::runtime::{KafkaOptions, RuntimeOptions};
+use crate::stages::delivery::email::SmtpOptions;
 use crate::stages::dispute::DisputeOptions;
 use crate::stages::notification::NotificationOptions;
 use crate::stages::webhook::WebhookOptions;
@@ -50,6 +51,7 @@ const SECTIONS: &[&str] = &[
     "webhook",
     "notification",
     "dispute",
+    "smtp",
     "outbox",
     "http",
     "live",
@@ -80,6 +82,8 @@ pub struct Config {
     pub notification: NotificationOptions,
     /// Who may be given a dispute.
     pub dispute: DisputeOptions,
+    /// The mail server.
+    pub smtp: SmtpOptions,
     /// How the outbox is published.
     pub outbox: RelayOptions,
     /// The HTTP API.
