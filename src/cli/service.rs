@@ -16,6 +16,7 @@ use super::parts;
 use super::waiting::Patience;
 use crate::admin::publish::Publisher;
 use crate::admin::topology::Broker;
+use crate::admin::webhooks::{Registrar, Rules};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::event::{Codec, RegistryError};
@@ -24,6 +25,7 @@ use crate::http::{self, Auth, Bound, Check, EventsHealth, Probe};
 use crate::outbox::Relay;
 use crate::runtime::{self, Environment, RunError, StageHandle};
 use crate::stages::live_feed::LiveFeed;
+use crate::stages::webhook;
 use crate::stages::{self, Row, StageOptions};
 use crate::store::{Database, migrations};
 use crate::store::webhooks::{self, EndpointState};
@@ -53,6 +55,7 @@ impl Service {
             runtime: config.runtime.clone(),
             templates: config.notification.load().map_err(|error| Fault::configuration(error.to_string()))?,
             dispute: config.dispute.clone(),
+            webhook: config.webhook.clone(),
             mail: config.smtp.check().map_err(|error| Fault::configuration(error.to_string()))?,
         };
         let env = Environment {
@@ -93,6 +96,7 @@ impl Service {
             clock: env.clock.clone(),
             publisher: Arc::new(publisher),
             hub: hub.clone(),
+            webhooks: self.registrar(),
             readiness: self.checks().into(),
             events_health: self.events_health(),
         })
@@ -101,6 +105,20 @@ impl Service {
         self.group.spawn("http", bound.serve(self.stop.clone()));
         self.start_live_feed(hub);
         Ok(())
+    }
+
+    /// What decides on registrations of webhooks.
+    fn registrar(&self) -> Registrar {
+        let options = &self.config.webhook;
+        let rules = Rules {
+            allow_http: options.allow_http,
+            timeout: options.timeout,
+            endpoints_per_tenant: options.endpoints_per_tenant,
+            refresh: options.refresh,
+            policy: webhook::policy(&self.parts.topology),
+        };
+        let (db, vault) = (self.parts.db.clone(), self.parts.vault.clone());
+        Registrar::new(db, vault, self.parts.env.clock.clone(), rules)
     }
 
     /// Brings live notifications to the API's rooms.
