@@ -26,7 +26,6 @@ mod reader;
 mod rebalance;
 mod record;
 pub mod retry;
-mod series;
 mod stage;
 mod start;
 mod store;

@@ -166,6 +166,9 @@ mod tests {
         for row in TABLE {
             assert!(topology.stage(row.name).is_some(), "{} is not declared", row.name);
         }
+        for stage in topology.stages() {
+            assert!(TABLE.iter().any(|row| row.name == stage.name), "there is no stage {}", stage.name);
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod cli_set_up;
 mod demo;
 mod history;
 mod http;
+mod main_job;
 mod outages;
 mod people_delivered;
 mod people_told;

@@ -2,7 +2,6 @@
 
 pub(crate) mod broker;
 pub(crate) mod cli;
-pub(crate) mod courier;
 pub(crate) mod database;
 pub(crate) mod kafka;
 pub(crate) mod program;
