@@ -4,11 +4,17 @@
 //! event they come from, and the times are the events' own. What to write is the notification stage's
 //! decision; who may read is the API's.
 
+use std::collections::HashMap;
+
 use uuid::Uuid;
 
 use super::text_enum::text_enum;
-use super::{Database, Row, StoreError, Transaction, Value};
+use super::{Database, Row, StoreError, Transaction, Value, batch};
 use crate::crypto::Sealed;
+
+mod write;
+
+pub use write::{change, join, say, track};
 
 /// Names an order, and so its conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -155,165 +161,38 @@ pub struct Shipment {
     pub updated_at: i64,
 }
 
-/// Opens the conversation of `key` if there is none, and applies `change` as of `at_ms`.
+/// What plans need to know of an order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Held {
+    /// The number that people use.
+    pub order_number: Option<i64>,
+    /// Who takes part.
+    pub participants: Vec<Participant>,
+    /// Which facts its messages tell of.
+    pub told: Vec<ToldFact>,
+}
+
+/// What plans need to know of the orders `keys`, as the transaction sees it; orders of which nothing is known
+/// are left out.
 ///
 /// # Errors
 /// As the database says; so for all below.
-pub async fn change(
-    tx: &mut Transaction,
-    key: &OrderKey,
-    change: &Change,
-    at_ms: i64,
-) -> Result<(), StoreError> {
-    let kind = if change.becomes_dispute { Kind::Dispute } else { Kind::Order };
-    let payment = change.payment.as_ref();
-    tx.execute(
-        "INSERT INTO conversations (tenant_id, order_id, kind, order_number, payment_id, payment_status,
-             payment_method, payment_minor, payment_currency, payment_at, opened_at, updated_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11)
-         ON CONFLICT (tenant_id, order_id) DO UPDATE SET
-             kind = CASE WHEN excluded.kind = 'dispute' THEN excluded.kind ELSE conversations.kind END,
-             order_number = COALESCE(conversations.order_number, excluded.order_number),
-             payment_id = CASE WHEN excluded.payment_at >= COALESCE(conversations.payment_at, 0)
-                 THEN excluded.payment_id ELSE conversations.payment_id END,
-             payment_status = CASE WHEN excluded.payment_at >= COALESCE(conversations.payment_at, 0)
-                 THEN excluded.payment_status ELSE conversations.payment_status END,
-             payment_method = CASE WHEN excluded.payment_at >= COALESCE(conversations.payment_at, 0)
-                 THEN excluded.payment_method ELSE conversations.payment_method END,
-             payment_minor = CASE WHEN excluded.payment_at >= COALESCE(conversations.payment_at, 0)
-                 THEN excluded.payment_minor ELSE conversations.payment_minor END,
-             payment_currency = CASE WHEN excluded.payment_at >= COALESCE(conversations.payment_at, 0)
-                 THEN excluded.payment_currency ELSE conversations.payment_currency END,
-             payment_at = CASE WHEN excluded.payment_at >= COALESCE(conversations.payment_at, 0)
-                 THEN excluded.payment_at ELSE conversations.payment_at END,
-             opened_at = CASE WHEN excluded.opened_at < conversations.opened_at
-                 THEN excluded.opened_at ELSE conversations.opened_at END,
-             updated_at = CASE WHEN excluded.updated_at > conversations.updated_at
-                 THEN excluded.updated_at ELSE conversations.updated_at END",
-        &[
-            key.tenant.as_str().into(),
-            key.order.as_str().into(),
-            kind.as_str().into(),
-            change.order_number.into(),
-            payment.map(|payment| payment.payment_id.as_str()).into(),
-            payment.map(|payment| payment.status.as_str()).into(),
-            payment.map(|payment| payment.method.as_str()).into(),
-            payment.map(|payment| payment.amount_minor).into(),
-            payment.map(|payment| payment.currency.as_str()).into(),
-            payment.map(|payment| payment.at).into(),
-            at_ms.into(),
-        ],
-    )
-    .await?;
-    Ok(())
-}
-
-/// Lets `participant` take part. Who takes part already stays as they are, but for a contact that was missing.
-pub async fn join(tx: &mut Transaction, key: &OrderKey, participant: &Participant) -> Result<(), StoreError> {
-    tx.execute(
-        "INSERT INTO conversation_participants (tenant_id, order_id, role, user_id, contact, joined_at)
-         VALUES ($1, $2, $3, $4, $5, $6)
-         ON CONFLICT (tenant_id, order_id, role, user_id) DO UPDATE SET
-             contact = COALESCE(conversation_participants.contact, excluded.contact)",
-        &[
-            key.tenant.as_str().into(),
-            key.order.as_str().into(),
-            participant.role.as_str().into(),
-            participant.user_id.as_str().into(),
-            participant.contact.as_ref().map(|sealed| sealed.as_bytes().to_vec()).into(),
-            participant.joined_at.into(),
-        ],
-    )
-    .await?;
-    Ok(())
-}
-
-/// Adds `message`; false when it is there already.
-pub async fn say(
-    tx: &mut Transaction,
-    key: &OrderKey,
-    message: &Message,
-    now_ms: i64,
-) -> Result<bool, StoreError> {
-    let added = tx
-        .execute(
-            "INSERT INTO conversation_messages (tenant_id, order_id, message_id, event_id, event_type, fact,
-                 status_fact, person_id, locale, body, occurred_at, created_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT DO NOTHING",
-            &[
-                key.tenant.as_str().into(),
-                key.order.as_str().into(),
-                message.message_id.into(),
-                message.event_id.into(),
-                message.event_type.as_str().into(),
-                message.fact.as_str().into(),
-                message.status_fact.as_deref().into(),
-                message.person_id.as_deref().into(),
-                message.locale.as_str().into(),
-                (&message.body).into(),
-                message.occurred_at.into(),
-                now_ms.into(),
-            ],
-        )
-        .await?;
-    Ok(added == 1)
-}
-
-/// Links a tracking record, or brings it up to date; what is older than what is stored only fills gaps.
-pub async fn track(tx: &mut Transaction, key: &OrderKey, shipment: &Shipment) -> Result<(), StoreError> {
-    tx.execute(
-        "INSERT INTO shipments (tenant_id, order_id, tracking_number, carrier, tracking_url, status,
-             estimated_delivery, updated_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
-         ON CONFLICT (tenant_id, order_id, tracking_number) DO UPDATE SET
-             carrier = COALESCE(shipments.carrier, excluded.carrier),
-             tracking_url = COALESCE(shipments.tracking_url, excluded.tracking_url),
-             status = CASE WHEN excluded.updated_at >= shipments.updated_at
-                 THEN excluded.status ELSE shipments.status END,
-             estimated_delivery = CASE WHEN excluded.updated_at >= shipments.updated_at
-                 THEN COALESCE(excluded.estimated_delivery, shipments.estimated_delivery)
-                 ELSE COALESCE(shipments.estimated_delivery, excluded.estimated_delivery) END,
-             updated_at = CASE WHEN excluded.updated_at > shipments.updated_at
-                 THEN excluded.updated_at ELSE shipments.updated_at END",
-        &[
-            key.tenant.as_str().into(),
-            key.order.as_str().into(),
-            shipment.tracking_number.as_str().into(),
-            shipment.carrier.as_deref().into(),
-            shipment.tracking_url.as_deref().into(),
-            shipment.status.as_str().into(),
-            shipment.estimated_delivery.into(),
-            shipment.updated_at.into(),
-        ],
-    )
-    .await?;
-    Ok(())
-}
-
-/// Who takes part, as the transaction sees it.
-pub async fn participants_in(tx: &mut Transaction, key: &OrderKey) -> Result<Vec<Participant>, StoreError> {
-    tx.rows(PARTICIPANTS, &key_values(key)).await?.iter().map(participant).collect()
-}
-
-/// The order's number and which facts its messages tell of, as the transaction sees it.
-pub async fn told_in(
-    tx: &mut Transaction,
-    key: &OrderKey,
-) -> Result<(Option<i64>, Vec<ToldFact>), StoreError> {
-    const NUMBER: &str = "SELECT order_number FROM conversations WHERE tenant_id = $1 AND order_id = $2";
-    const FACTS: &str = "SELECT event_type, fact, status_fact FROM conversation_messages
-         WHERE tenant_id = $1 AND order_id = $2";
-    let number = tx.row(NUMBER, &key_values(key)).await?;
-    let number = number.map(|row| row.opt_int("order_number")).transpose()?.flatten();
-    let facts = tx.rows(FACTS, &key_values(key)).await?;
-    let facts = facts.iter().map(|row| {
-        Ok(ToldFact {
+pub async fn held_in(tx: &mut Transaction, keys: &[OrderKey]) -> Result<HashMap<OrderKey, Held>, StoreError> {
+    let mut held: HashMap<OrderKey, Held> = HashMap::new();
+    for row in batch::of_orders(tx, NUMBER, NUMBERS, keys).await? {
+        held.entry(order_key(&row)?).or_default().order_number = row.opt_int("order_number")?;
+    }
+    for row in batch::of_orders(tx, PARTICIPANTS, ALL_PARTICIPANTS, keys).await? {
+        held.entry(order_key(&row)?).or_default().participants.push(participant(&row)?);
+    }
+    for row in batch::of_orders(tx, FACTS, ALL_FACTS, keys).await? {
+        held.entry(order_key(&row)?).or_default().told.push(ToldFact {
             event_type: row.text("event_type")?,
             fact: row.text("fact")?,
             status_fact: row.opt_text("status_fact")?,
-        })
-    });
-    Ok((number, facts.collect::<Result<_, StoreError>>()?))
+        });
+    }
+    Ok(held)
 }
 
 /// The conversation of an order.
@@ -401,8 +280,26 @@ pub async fn count_messages(db: &Database) -> Result<i64, StoreError> {
     row.map_or(Ok(0), |row| row.int("messages"))
 }
 
-const PARTICIPANTS: &str = "SELECT role, user_id, contact, joined_at FROM conversation_participants
-     WHERE tenant_id = $1 AND order_id = $2 ORDER BY role, user_id";
+const NUMBER: &str = "SELECT tenant_id, order_id, order_number FROM conversations
+     WHERE tenant_id = $1 AND order_id = $2";
+const NUMBERS: &str = "SELECT c.tenant_id, c.order_id, c.order_number
+     FROM UNNEST($1::TEXT[], $2::TEXT[]) AS asked (tenant_id, order_id)
+     JOIN conversations c ON c.tenant_id = asked.tenant_id AND c.order_id = asked.order_id";
+const PARTICIPANTS: &str = "SELECT tenant_id, order_id, role, user_id, contact, joined_at
+     FROM conversation_participants WHERE tenant_id = $1 AND order_id = $2 ORDER BY role, user_id";
+const ALL_PARTICIPANTS: &str = "SELECT p.tenant_id, p.order_id, p.role, p.user_id, p.contact, p.joined_at
+     FROM UNNEST($1::TEXT[], $2::TEXT[]) AS asked (tenant_id, order_id)
+     JOIN conversation_participants p ON p.tenant_id = asked.tenant_id AND p.order_id = asked.order_id
+     ORDER BY p.role, p.user_id";
+const FACTS: &str = "SELECT tenant_id, order_id, event_type, fact, status_fact
+     FROM conversation_messages WHERE tenant_id = $1 AND order_id = $2";
+const ALL_FACTS: &str = "SELECT m.tenant_id, m.order_id, m.event_type, m.fact, m.status_fact
+     FROM UNNEST($1::TEXT[], $2::TEXT[]) AS asked (tenant_id, order_id)
+     JOIN conversation_messages m ON m.tenant_id = asked.tenant_id AND m.order_id = asked.order_id";
+
+fn order_key(row: &Row) -> Result<OrderKey, StoreError> {
+    Ok(OrderKey::new(row.text("tenant_id")?, row.text("order_id")?))
+}
 
 fn key_values(key: &OrderKey) -> [Value; 2] {
     [key.tenant.as_str().into(), key.order.as_str().into()]

@@ -6,6 +6,7 @@
 
 pub mod attempts;
 mod columns;
+mod batch;
 pub mod conversations;
 mod database;
 pub mod disputes;

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::conversations::{OrderKey, Role};
 use super::text_enum::text_enum;
-use super::{Database, Row, StoreError, Transaction, Value};
+use super::{Database, Row, StoreError, Transaction, Value, batch};
 
 text_enum! {
     /// What became of telling somebody.
@@ -73,41 +73,59 @@ pub struct Counts {
     pub sent: i64,
 }
 
-/// Records a decision; false when it was made before, and then nothing changes.
+macro_rules! decide_sql {
+    ($rows:literal) => {
+        concat!(
+            "INSERT INTO notifications (tenant_id, notification_id, order_id, event_id, event_type, fact,
+                 status_fact, role, recipient, channel, category, template, locale, outcome, reason,
+                 provider_id, occurred_at, decided_at, updated_at) ",
+            $rows,
+            " ON CONFLICT (tenant_id, notification_id) DO NOTHING"
+        )
+    };
+}
+
+/// Records decisions; one that was made before stays as it is.
 ///
 /// # Errors
 /// As the database says; so for all below.
-pub async fn decide(tx: &mut Transaction, decision: &Decision, now_ms: i64) -> Result<bool, StoreError> {
-    let added = tx
-        .execute(
-            "INSERT INTO notifications (tenant_id, notification_id, order_id, event_id, event_type, fact,
-                 status_fact, role, recipient, channel, category, template, locale, outcome, reason,
-                 provider_id, occurred_at, decided_at, updated_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $18)
-             ON CONFLICT (tenant_id, notification_id) DO NOTHING",
-            &[
-                decision.key.tenant.as_str().into(),
-                decision.notification_id.into(),
-                decision.key.order.as_str().into(),
-                decision.event_id.into(),
-                decision.event_type.as_str().into(),
-                decision.fact.as_str().into(),
-                decision.status_fact.as_deref().into(),
-                decision.role.as_str().into(),
-                decision.recipient.as_deref().into(),
-                decision.channel.as_str().into(),
-                decision.category.as_str().into(),
-                decision.template.as_str().into(),
-                decision.locale.as_str().into(),
-                decision.outcome.as_str().into(),
-                decision.reason.as_deref().into(),
-                decision.provider_id.as_deref().into(),
-                decision.occurred_at.into(),
-                now_ms.into(),
-            ],
-        )
-        .await?;
-    Ok(added == 1)
+pub async fn decide(tx: &mut Transaction, decisions: &[Decision], now_ms: i64) -> Result<(), StoreError> {
+    let rows = decisions.iter().map(|decision| -> Vec<Value> {
+        vec![
+            decision.key.tenant.as_str().into(),
+            decision.notification_id.into(),
+            decision.key.order.as_str().into(),
+            decision.event_id.into(),
+            decision.event_type.as_str().into(),
+            decision.fact.as_str().into(),
+            decision.status_fact.as_deref().into(),
+            decision.role.as_str().into(),
+            decision.recipient.as_deref().into(),
+            decision.channel.as_str().into(),
+            decision.category.as_str().into(),
+            decision.template.as_str().into(),
+            decision.locale.as_str().into(),
+            decision.outcome.as_str().into(),
+            decision.reason.as_deref().into(),
+            decision.provider_id.as_deref().into(),
+            decision.occurred_at.into(),
+            now_ms.into(),
+            now_ms.into(),
+        ]
+    });
+    batch::write(
+        tx,
+        decide_sql!(
+            "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)"
+        ),
+        decide_sql!(
+            "SELECT * FROM UNNEST($1::TEXT[], $2::TEXT[], $3::TEXT[], $4::TEXT[], $5::TEXT[], $6::TEXT[],
+                 $7::TEXT[], $8::TEXT[], $9::TEXT[], $10::TEXT[], $11::TEXT[], $12::TEXT[], $13::TEXT[],
+                 $14::TEXT[], $15::TEXT[], $16::TEXT[], $17::BIGINT[], $18::BIGINT[], $19::BIGINT[])"
+        ),
+        rows.collect(),
+    )
+    .await
 }
 
 /// Marks a message as accepted by its provider; false when it was before. One that was given up and then sent
@@ -162,9 +180,9 @@ pub async fn outcome(
     row.map(|row| Outcome::read(&row, "outcome")).transpose()
 }
 
-/// All decisions about an order, as the transaction sees them.
-pub async fn of_order_in(tx: &mut Transaction, key: &OrderKey) -> Result<Vec<Decision>, StoreError> {
-    tx.rows(OF_ORDER, &key_values(key)).await?.iter().map(decision).collect()
+/// All decisions about the orders `keys`, as the transaction sees them.
+pub async fn of_orders_in(tx: &mut Transaction, keys: &[OrderKey]) -> Result<Vec<Decision>, StoreError> {
+    batch::of_orders(tx, OF_ORDER, OF_ORDERS, keys).await?.iter().map(decision).collect()
 }
 
 /// All decisions about an order, oldest event first.
@@ -189,6 +207,9 @@ pub async fn count(db: &Database) -> Result<Counts, StoreError> {
 
 const OF_ORDER: &str = "SELECT * FROM notifications WHERE tenant_id = $1 AND order_id = $2
      ORDER BY occurred_at, decided_at, role, channel";
+
+const OF_ORDERS: &str = "SELECT n.* FROM UNNEST($1::TEXT[], $2::TEXT[]) AS asked (tenant_id, order_id)
+     JOIN notifications n ON n.tenant_id = asked.tenant_id AND n.order_id = asked.order_id";
 
 fn key_values(key: &OrderKey) -> [Value; 2] {
     [key.tenant.as_str().into(), key.order.as_str().into()]
@@ -246,9 +267,9 @@ mod tests {
         each_engine(async |db| {
             let made = decision_for("shop", Outcome::Queued);
             let mut tx = db.begin().await.unwrap();
-            assert!(decide(&mut tx, &made, 10).await.unwrap());
+            decide(&mut tx, std::slice::from_ref(&made), 10).await.unwrap();
             let changed = Decision { locale: "en".to_owned(), ..made.clone() };
-            assert!(!decide(&mut tx, &changed, 11).await.unwrap());
+            decide(&mut tx, &[changed], 11).await.unwrap();
             tx.commit().await.unwrap();
             assert_eq!(of_order(&db, &made.key).await.unwrap(), std::slice::from_ref(&made));
 
@@ -270,9 +291,9 @@ mod tests {
     async fn equal_ids_of_two_tenants_are_two_decisions() {
         each_engine(async |db| {
             let mut tx = db.begin().await.unwrap();
-            assert!(decide(&mut tx, &decision_for("a", Outcome::Queued), 1).await.unwrap());
-            assert!(decide(&mut tx, &decision_for("b", Outcome::Suppressed), 1).await.unwrap());
-            assert_eq!(of_order_in(&mut tx, &OrderKey::new("b", "o-1")).await.unwrap().len(), 1);
+            let both = [decision_for("a", Outcome::Queued), decision_for("b", Outcome::Suppressed)];
+            decide(&mut tx, &both, 1).await.unwrap();
+            assert_eq!(of_orders_in(&mut tx, &[OrderKey::new("b", "o-1")]).await.unwrap(), both[1..]);
             tx.commit().await.unwrap();
             let counted = Counts { queued: 1, suppressed: 1, ..Counts::default() };
             assert_eq!(count(&db).await.unwrap(), counted);

@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use uuid::Uuid;
 
-use super::{Database, Engine, Row, StoreError, Transaction, Value};
+use super::{Database, Engine, Row, StoreError, Transaction, Value, batch};
 
 /// Keys are spread over this many buckets; each is relayed by one process at a time.
 pub const BUCKETS: i64 = 16;
@@ -50,15 +50,31 @@ pub struct Stored {
 /// # Errors
 /// As the database says.
 pub async fn append(tx: &mut Transaction, message: &Message, now_ms: i64) -> Result<(), StoreError> {
-    let headers: Vec<(&str, String)> =
-        message.headers.iter().map(|(name, value)| (name.as_str(), STANDARD.encode(value))).collect();
-    let headers = serde_json::to_string(&headers).map_err(|error| StoreError::Data(error.to_string()))?;
-    let (text_key, exact_key) = columns_of(message.key.as_deref());
-    tx.execute(
-        "INSERT INTO outbox (id, tenant_id, aggregatetype, aggregateid, type, payload, partition, headers, bucket,
-                             created_at, exact_key)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT (id) DO NOTHING",
-        &[
+    append_all(tx, std::slice::from_ref(message), now_ms).await
+}
+
+macro_rules! append_sql {
+    ($rows:literal) => {
+        concat!(
+            "INSERT INTO outbox (id, tenant_id, aggregatetype, aggregateid, type, payload, partition, headers, bucket,
+                                 created_at, exact_key) ",
+            $rows,
+            " ON CONFLICT (id) DO NOTHING"
+        )
+    };
+}
+
+/// Adds `messages`, in this order, to what the transaction does; otherwise as [`append`].
+///
+/// # Errors
+/// As the database says.
+pub async fn append_all(tx: &mut Transaction, messages: &[Message], now_ms: i64) -> Result<(), StoreError> {
+    let row = |message: &Message| -> Result<Vec<Value>, StoreError> {
+        let headers: Vec<(&str, String)> =
+            message.headers.iter().map(|(name, value)| (name.as_str(), STANDARD.encode(value))).collect();
+        let headers = serde_json::to_string(&headers).map_err(|error| StoreError::Data(error.to_string()))?;
+        let (text_key, exact_key) = columns_of(message.key.as_deref());
+        Ok(vec![
             message.id.into(),
             message.tenant.as_str().into(),
             message.topic.as_str().into(),
@@ -70,10 +86,22 @@ pub async fn append(tx: &mut Transaction, message: &Message, now_ms: i64) -> Res
             bucket(&message.topic, &text_key).into(),
             now_ms.into(),
             exact_key.into(),
-        ],
+        ])
+    };
+    batch::write(
+        tx,
+        append_sql!("VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"),
+        append_sql!(
+            "SELECT id, tenant_id, topic, key, type, payload, partition, headers, bucket, created_at, exact_key
+             FROM UNNEST($1::TEXT[], $2::TEXT[], $3::TEXT[], $4::TEXT[], $5::TEXT[], $6::BYTEA[], $7::BIGINT[],
+                 $8::TEXT[], $9::BIGINT[], $10::BIGINT[], $11::BYTEA[]) WITH ORDINALITY
+                 AS given (id, tenant_id, topic, key, type, payload, partition, headers, bucket, created_at,
+                           exact_key, place)
+             ORDER BY place"
+        ),
+        messages.iter().map(row).collect::<Result<_, _>>()?,
     )
-    .await?;
-    Ok(())
+    .await
 }
 
 /// A bucket's oldest messages, and the right to publish them.

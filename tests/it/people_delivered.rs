@@ -11,7 +11,7 @@ use orderflow::embedded::mailbox::{Mailbox, PutsOff};
 use orderflow::event::{Decoded, Event, EventType, Factory, LineItem, LiveNotification, Money, Party};
 use orderflow::stages::StageOptions;
 use orderflow::stages::delivery::email::SmtpOptions;
-use orderflow::stages::delivery::live_feed::LiveFeed;
+use orderflow::stages::live_feed::LiveFeed;
 use orderflow::store::conversations::OrderKey;
 use orderflow::store::notifications::{self, Counts, Outcome};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -80,10 +80,14 @@ async fn mail_and_live_messages_arrive_once_and_the_confirmation_is_an_event() {
     let shown: Arc<Mutex<Vec<LiveNotification>>> = Arc::default();
     let (stop, seen) = (CancellationToken::new(), Arc::clone(&shown));
     let env = &program.parts.env;
-    let feed =
-        LiveFeed::new(env.kafka.clone(), program.parts.codec.clone(), live.as_str(), env.clock.clone());
-    let show = move |message| seen.lock().expect("not poisoned").push(message);
-    let feed = orderflow::task::spawn("feed", feed.run(show, stop.clone()));
+    let feed = LiveFeed {
+        kafka: env.kafka.clone(),
+        topic: live.clone(),
+        codec: program.parts.codec.clone(),
+        clock: env.clock.clone(),
+    };
+    let show = move |message, _at| seen.lock().expect("not poisoned").push(message);
+    let feed = orderflow::task::spawn("feed", feed.follow(stop.clone(), show));
 
     let first = created("shop", "o-1", "ann@example.com");
     for event in [&first, &paid("shop", "o-1"), &first, &created("market", "o-1", "ann@market.example")] {

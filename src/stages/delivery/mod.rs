@@ -12,7 +12,6 @@
 pub mod channel;
 pub mod email;
 pub mod live;
-pub mod live_feed;
 mod receipt;
 
 use std::fmt::Display;

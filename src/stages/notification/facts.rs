@@ -66,12 +66,8 @@ fn status_fact(status: OrderStatus) -> String {
 
 /// A taken payment makes an order paid only if its snapshot says so.
 fn processed_to_paid(event: &Event) -> Option<OrderStatus> {
-    match event {
-        Event::PaymentProcessed(record) => {
-            record.order.as_ref().map(|order| order.status).filter(|status| *status == OrderStatus::Paid)
-        }
-        _ => None,
-    }
+    let Event::PaymentProcessed(record) = event else { return None };
+    record.order.as_ref().map(|order| order.status).filter(|status| *status == OrderStatus::Paid)
 }
 
 /// The fact that an event names, and the status that events of its type bring an order to.

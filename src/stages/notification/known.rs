@@ -1,6 +1,6 @@
 //! Reads what is known of an order from the store, and seals how people can be reached.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use uuid::Uuid;
 
@@ -14,6 +14,7 @@ use crate::store::conversations::{self, OrderKey, Participant};
 use crate::store::notifications::{self, Decision, Outcome};
 
 /// What the store holds of an order.
+#[derive(Debug, Default)]
 pub(super) struct Loaded {
     /// What plans are made from.
     pub(super) known: Known,
@@ -21,29 +22,34 @@ pub(super) struct Loaded {
     pub(super) decided: HashSet<Uuid>,
 }
 
-/// Loads what is known of the order `key`.
+/// Loads what is known of the orders `keys`; those of which nothing is known are left out.
 pub(super) async fn load(
     tx: &mut Transaction,
     vault: &Vault,
-    key: &OrderKey,
-) -> Result<Loaded, HandlerError> {
-    let (order_number, said) = conversations::told_in(tx, key).await?;
-    let people = conversations::participants_in(tx, key).await?;
-    let decisions = notifications::of_order_in(tx, key).await?;
-    let said = said.into_iter().map(|told| Facts {
-        event_type: told.event_type,
-        fact: told.fact,
-        status: told.status_fact,
-    });
-    Ok(Loaded {
-        decided: decisions.iter().map(|decision| decision.event_id).collect(),
-        known: Known {
-            order_number,
-            people: people.into_iter().map(|participant| open(vault, key, participant)).collect(),
+    keys: &[OrderKey],
+) -> Result<HashMap<OrderKey, Loaded>, HandlerError> {
+    let mut orders: HashMap<OrderKey, Loaded> = HashMap::new();
+    for (key, held) in conversations::held_in(tx, keys).await? {
+        let said = held.told.into_iter().map(|told| Facts {
+            event_type: told.event_type,
+            fact: told.fact,
+            status: told.status_fact,
+        });
+        let people = held.participants.into_iter().map(|participant| open(vault, &key, participant));
+        let known = Known {
+            order_number: held.order_number,
+            people: people.collect(),
             said: said.collect(),
-            told: decisions.into_iter().filter_map(told).collect(),
-        },
-    })
+            told: Vec::new(),
+        };
+        orders.insert(key, Loaded { known, decided: HashSet::new() });
+    }
+    for decision in notifications::of_orders_in(tx, keys).await? {
+        let loaded = orders.entry(decision.key.clone()).or_default();
+        loaded.decided.insert(decision.event_id);
+        loaded.known.told.extend(told(decision));
+    }
+    Ok(orders)
 }
 
 /// How `person` can be reached, sealed for them; `None` when nothing is known.

@@ -19,8 +19,9 @@ pub mod money;
 pub mod plan;
 pub mod rules;
 pub mod templates;
+mod writes;
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -31,14 +32,15 @@ use uuid::Uuid;
 use self::plan::{Plan, Telling};
 use self::rules::{Channel, Rule, rule_of};
 use self::templates::{TemplateError, Templates};
+use self::writes::Writes;
 use super::Parts;
 use super::store_stage::{Handled, HandlerError, Incoming, StoreHandler};
 use crate::clock::Clock;
 use crate::crypto::{Subject, Vault};
 use crate::event::{Codec, EncodeError, EventType, OutboundNotification, TraceParent, effect_id};
 use crate::runtime::{StageHandle, StageSpec, start_store_stage};
-use crate::store::conversations::{self, Message, OrderKey, Participant, Role};
-use crate::store::notifications::{self, Decision, Outcome};
+use crate::store::conversations::{Message, OrderKey, Participant, Role};
+use crate::store::notifications::{Decision, Outcome};
 use crate::store::{Transaction, outbox};
 use crate::telemetry::Metrics;
 
@@ -105,28 +107,38 @@ impl StoreHandler for Notification {
     }
 
     async fn apply(&self, tx: &mut Transaction, batch: &[Incoming]) -> Result<(), HandlerError> {
-        let mut orders: HashMap<OrderKey, known::Loaded> = HashMap::new();
+        let keys: HashSet<OrderKey> = batch.iter().map(order_key).collect();
+        let keys: Vec<OrderKey> = keys.into_iter().collect();
+        let mut orders = known::load(tx, &self.vault, &keys).await?;
+        let mut writes = Writes::default();
         for incoming in batch {
-            let meta = incoming.event.meta();
             let Some(rule) = rule_of(incoming.event.event_type()) else { continue };
-            let key = OrderKey::new(&meta.tenant_id, &meta.order_id);
-            if !orders.contains_key(&key) {
-                orders.insert(key.clone(), known::load(tx, &self.vault, &key).await?);
-            }
-            let Some(loaded) = orders.get_mut(&key) else { continue };
+            let key = order_key(incoming);
+            let loaded = orders.entry(key.clone()).or_default();
             if !loaded.decided.insert(incoming.event_id) {
                 continue;
             }
             let plan = plan::plan(&incoming.event, rule, &loaded.known);
             loaded.known.absorb(&plan);
             let step = Step { incoming, rule, key: &key, plan: &plan, number: loaded.known.order_number };
-            self.converse(tx, &step, &loaded.known).await?;
+            self.converse(&mut writes, &step, &loaded.known)?;
             for telling in &plan.tellings {
-                self.tell(tx, &step, telling).await?;
+                self.tell(&mut writes, &step, telling).await?;
             }
+        }
+        writes.write(tx, self.clock.now_ms()).await?;
+        for decision in &writes.decisions {
+            let labels = [decision.channel.as_str(), decision.outcome.as_str()];
+            self.metrics.notifications.with_label_values(&labels).inc();
         }
         Ok(())
     }
+}
+
+/// The order that an event is about.
+fn order_key(incoming: &Incoming) -> OrderKey {
+    let meta = incoming.event.meta();
+    OrderKey::new(&meta.tenant_id, &meta.order_id)
 }
 
 /// An event on its way through the stage.
@@ -140,27 +152,25 @@ struct Step<'a> {
 
 impl Notification {
     /// Carries out what the plan says about the conversation.
-    async fn converse(
+    fn converse(
         &self,
-        tx: &mut Transaction,
+        writes: &mut Writes,
         step: &Step<'_>,
         known: &plan::Known,
     ) -> Result<(), HandlerError> {
         let (key, plan, event) = (step.key, step.plan, &step.incoming.event);
         let at_ms = event.meta().occurred_at;
-        conversations::change(tx, key, &plan.change, at_ms).await?;
-        for person in &plan.joins {
-            let participant = Participant {
+        let participant = |person: &plan::Person| -> Result<Participant, HandlerError> {
+            Ok(Participant {
                 role: person.role,
                 user_id: person.user_id.clone(),
                 contact: known::seal(&self.vault, key, person)?,
                 joined_at: at_ms,
-            };
-            conversations::join(tx, key, &participant).await?;
-        }
-        if let Some(shipment) = &plan.shipment {
-            conversations::track(tx, key, shipment).await?;
-        }
+            })
+        };
+        let joins = plan.joins.iter().map(participant).collect::<Result<_, _>>()?;
+        writes.change(key, plan.change.clone(), joins, at_ms);
+        writes.shipments.extend(plan.shipment.clone().map(|shipment| (key.clone(), shipment)));
         if !plan.says {
             return Ok(());
         }
@@ -189,14 +199,14 @@ impl Notification {
             locale,
             occurred_at: at_ms,
         };
-        conversations::say(tx, key, &message, self.clock.now_ms()).await?;
+        writes.messages.push((key.clone(), message));
         Ok(())
     }
 
     /// Records one decision, and puts the message on its way if the decision is to tell.
     async fn tell(
         &self,
-        tx: &mut Transaction,
+        writes: &mut Writes,
         step: &Step<'_>,
         telling: &Telling,
     ) -> Result<(), HandlerError> {
@@ -239,16 +249,10 @@ impl Notification {
             },
             (_, _) => None,
         };
-        let now_ms = self.clock.now_ms();
-        if !notifications::decide(tx, &decision, now_ms).await? {
-            return Ok(());
-        }
+        writes.decisions.push(decision);
         if let Some(outbound) = message {
-            let message = self.wire(step, notification_id, &outbound).await?;
-            outbox::append(tx, &message, now_ms).await?;
+            writes.outgoing.push(self.wire(step, notification_id, &outbound).await?);
         }
-        let labels = [telling.channel.as_str(), decision.outcome.as_str()];
-        self.metrics.notifications.with_label_values(&labels).inc();
         Ok(())
     }
 

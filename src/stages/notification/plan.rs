@@ -220,9 +220,10 @@ fn customer(event: &Event) -> Option<Person> {
 }
 
 fn change(event: &Event, effect: Effect) -> Change {
-    let order_number = match event {
-        Event::OrderCreated(created) => Some(created.order_number),
-        _ => event.snapshot().map(|order| order.order_number),
+    let order_number = if let Event::OrderCreated(created) = event {
+        Some(created.order_number)
+    } else {
+        event.snapshot().map(|order| order.order_number)
     };
     let becomes_dispute = matches!(effect, Effect::BecomesDispute | Effect::ModeratorJoins);
     Change { becomes_dispute, order_number, payment: payment(event, effect) }

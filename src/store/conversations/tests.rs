@@ -27,7 +27,7 @@ async fn events_in_any_order_leave_the_newest_state() {
         let created = Change { order_number: Some(7), ..Change::default() };
         let older = Change { payment: Some(payment("p-1", "processed", 15)), ..Change::default() };
         for (each, at) in [(&paid, 20), (&dispute, 30), (&created, 10), (&older, 15), (&created, 10)] {
-            change(&mut tx, &key(), each, at).await.unwrap();
+            change(&mut tx, &[(key(), each.clone(), at)]).await.unwrap();
         }
         tx.commit().await.unwrap();
         let expected = Conversation {
@@ -51,9 +51,9 @@ async fn joining_again_only_fills_in_a_missing_contact() {
         let again = Participant { contact: Some(Sealed::from_bytes(vec![2])), ..bare.clone() };
         let mut tx = db.begin().await.unwrap();
         for each in [&bare, &known, &again] {
-            join(&mut tx, &key(), each).await.unwrap();
+            join(&mut tx, &[(key(), each.clone())]).await.unwrap();
         }
-        let seen = participants_in(&mut tx, &key()).await.unwrap();
+        let seen = held_in(&mut tx, &[key()]).await.unwrap().remove(&key()).unwrap().participants;
         tx.commit().await.unwrap();
         assert_eq!(seen, [Participant { joined_at: 10, ..known }]);
         assert_eq!(participants(&db, &key()).await.unwrap(), seen);
@@ -76,12 +76,14 @@ async fn a_message_is_said_once_and_comes_back_whole() {
             occurred_at: 20,
         };
         let mut tx = db.begin().await.unwrap();
-        assert!(say(&mut tx, &key(), &message, 21).await.unwrap());
-        assert!(!say(&mut tx, &key(), &message, 22).await.unwrap());
-        assert!(say(&mut tx, &OrderKey::new("other", "o-1"), &message, 22).await.unwrap());
-        let (number, told) = told_in(&mut tx, &key()).await.unwrap();
+        let foreign = OrderKey::new("other", "o-1");
+        say(&mut tx, &[(key(), message.clone()), (foreign.clone(), message.clone())], 21).await.unwrap();
+        say(&mut tx, &[(key(), message.clone())], 22).await.unwrap();
+        let mut held = held_in(&mut tx, &[key(), foreign, OrderKey::new("x", "o-1")]).await.unwrap();
         tx.commit().await.unwrap();
-        assert_eq!((number, told.len(), told[0].fact.as_str()), (None, 1, "payment:p-1"));
+        assert_eq!(held.len(), 2);
+        let told = held.remove(&key()).unwrap().told;
+        assert_eq!((told.len(), told[0].fact.as_str()), (1, "payment:p-1"));
         assert_eq!(messages(&db, &key()).await.unwrap(), [message]);
         assert_eq!(count_messages(&db).await.unwrap(), 2);
     })

@@ -43,6 +43,7 @@ fn bare() -> Vec<Event> {
 }
 
 /// The same with everything that may be there filled in.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the others have nothing that may be missing")]
 fn full() -> Vec<Event> {
     let text = || Some("<i>because</i>".to_owned());
     let line = || LineItem {
