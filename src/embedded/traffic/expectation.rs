@@ -5,11 +5,11 @@
 //! mistakes. Events that the program itself adds (a moderator assigned, a confirmation sent) are not listed:
 //! leave out what has the source `orderflow` before comparing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::Event;
+use crate::event::{Event, EventType};
 
 /// What must follow from all events.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,13 +24,50 @@ pub struct Expectation {
 }
 
 /// What must follow for one order.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Expected {
     /// Its events in order: what the history holds, and what each endpoint that takes the type receives.
     pub history: Vec<Told>,
     /// Its disputes, in the order of their opening.
     pub disputes: Vec<Dispute>,
+    /// The ids of the events that leave a message in its conversation, in order.
+    pub messages: Vec<String>,
+    /// What buyer and seller are told, in order. Moderators are left out: who they are isn't in the events.
+    pub notices: Vec<Notice>,
+    /// The buyer's user id.
+    pub buyer: String,
+    /// The seller's user id.
+    pub seller: String,
+    /// Facts that a message told.
+    #[serde(skip)]
+    said: BTreeSet<String>,
+    /// Facts that somebody was told by a channel.
+    #[serde(skip)]
+    told: BTreeSet<(String, String, &'static str)>,
+}
+
+impl PartialEq for Expected {
+    /// What was only needed on the way doesn't count.
+    fn eq(&self, other: &Self) -> bool {
+        let parts =
+            |of: &Self| (of.history.clone(), of.disputes.clone(), of.messages.clone(), of.notices.clone());
+        parts(self) == parts(other) && (&self.buyer, &self.seller) == (&other.buyer, &other.seller)
+    }
+}
+
+impl Eq for Expected {}
+
+/// One message to one person by one channel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Notice {
+    /// The event that is told.
+    pub event_id: String,
+    /// The user who is told.
+    pub recipient: String,
+    /// `email` or `live`.
+    pub channel: String,
 }
 
 /// One event that was told.
@@ -75,10 +112,83 @@ impl Expectation {
         let order = orders.entry(meta.order_id.clone()).or_default();
         order.history.push(Told { id: meta.event_id.clone(), event_type: event_type.to_owned() });
         order.follow_dispute(event);
+        order.follow_telling(event);
+    }
+}
+
+/// Who is told of an event, and whether it leaves a message.
+struct Telling {
+    message: bool,
+    buyer: &'static [&'static str],
+    seller: &'static [&'static str],
+}
+
+const NOBODY: &[&str] = &[];
+const LIVE: &[&str] = &["live"];
+const EMAIL: &[&str] = &["email"];
+const BOTH: &[&str] = &["live", "email"];
+
+/// The promises of N1 to N5, as far as generated events go; `None` for what nobody is told of.
+fn promised(event_type: EventType) -> Option<Telling> {
+    use EventType::{
+        DisputeEscalated, DisputeInitiated, DisputeResolved, OrderCancelled, OrderCompleted, OrderCreated,
+        OrderDelivered, OrderPaid, OrderRefunded, OrderReturned, OrderShipped, OrderStatusChanged,
+        PaymentFailed, PaymentProcessed, ShipmentDelayed, ShipmentTrackingUpdated,
+    };
+    let rows: [(&[EventType], bool, &'static [&'static str], &'static [&'static str]); 7] = [
+        (&[OrderCreated], true, EMAIL, LIVE),
+        (
+            &[PaymentProcessed, OrderPaid, OrderCancelled, OrderReturned, DisputeInitiated, DisputeResolved],
+            true,
+            BOTH,
+            BOTH,
+        ),
+        (&[PaymentFailed, OrderShipped, ShipmentDelayed], true, BOTH, NOBODY),
+        (&[OrderDelivered, OrderRefunded], true, BOTH, LIVE),
+        (&[OrderCompleted, DisputeEscalated], true, LIVE, LIVE),
+        (&[OrderStatusChanged], true, LIVE, NOBODY),
+        (&[ShipmentTrackingUpdated], false, LIVE, NOBODY),
+    ];
+    let row = rows.into_iter().find(|(types, ..)| types.contains(&event_type))?;
+    Some(Telling { message: row.1, buyer: row.2, seller: row.3 })
+}
+
+/// Two generated events tell the same fact when this is equal: one payment, or one shipment, told twice.
+fn fact(event: &Event) -> String {
+    if let Event::PaymentProcessed(processed) = event {
+        return processed.payment_id.clone();
+    }
+    if let Event::OrderPaid(paid) = event {
+        return paid.payment_id.clone();
+    }
+    match event.event_type() == EventType::OrderShipped || event.event_type() == EventType::OrderStatusChanged
+    {
+        true => "shipped".to_owned(),
+        false => event.meta().event_id.clone(),
     }
 }
 
 impl Expected {
+    fn follow_telling(&mut self, event: &Event) {
+        if let Event::OrderCreated(created) = event {
+            self.buyer = created.buyer.user_id.clone();
+            self.seller = created.seller.user_id.clone();
+        }
+        let Some(telling) = promised(event.event_type()) else { return };
+        let (id, fact) = (event.meta().event_id.clone(), fact(event));
+        if telling.message && self.said.insert(fact.clone()) {
+            self.messages.push(id.clone());
+        }
+        for (recipient, channels) in [(&self.buyer, telling.buyer), (&self.seller, telling.seller)] {
+            for channel in channels {
+                if self.told.insert((fact.clone(), recipient.clone(), channel)) {
+                    let channel = (*channel).to_owned();
+                    self.notices.push(Notice { event_id: id.clone(), recipient: recipient.clone(), channel });
+                }
+            }
+        }
+    }
+
     fn follow_dispute(&mut self, event: &Event) {
         if let Event::DisputeInitiated(opened) = event {
             self.disputes.push(Dispute {

@@ -23,7 +23,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 use crate::event::Event;
-pub use expectation::{Dispute, Expectation, Expected, Told};
+pub use expectation::{Dispute, Expectation, Expected, Notice, Told};
 use life::Order;
 
 /// How many orders are alive at once: their events are mixed, as on a real topic.

@@ -126,3 +126,52 @@ fn the_expectation_counts_every_event_and_reads_back_from_json() {
     let text = serde_json::to_string(&expectation).expect("JSON");
     assert_eq!(serde_json::from_str::<Expectation>(&text).expect("JSON"), expectation);
 }
+
+#[test]
+fn a_fact_that_two_events_tell_is_expected_once_per_person_and_channel() {
+    let events = traffic(200, 13, 1);
+    let expectation = Expectation::of(&events);
+    let of_type = |id: &str| events.iter().find(|event| event.meta().event_id == id).map(Event::event_type);
+    for order in expectation.tenants.values().flat_map(BTreeMap::values) {
+        let paid: Vec<_> = order
+            .notices
+            .iter()
+            .filter(|notice| {
+                matches!(of_type(&notice.event_id), Some(EventType::PaymentProcessed | EventType::OrderPaid))
+            })
+            .map(|notice| (&notice.recipient, &notice.channel))
+            .collect();
+        assert!(paid.is_empty() || paid.len() == 4, "buyer and seller by two channels: {paid:?}");
+        let shipped = order.messages.iter().filter(|id| {
+            matches!(of_type(id), Some(EventType::OrderShipped | EventType::OrderStatusChanged))
+        });
+        assert!(shipped.count() <= 1);
+    }
+}
+
+#[test]
+fn the_expectation_agrees_with_what_the_stage_decides() {
+    use crate::stages::notification::plan::{Known, plan};
+    use crate::stages::notification::rules::rule_of;
+
+    let events = traffic(300, 17, 1);
+    let expectation = Expectation::of(&events);
+    for ((tenant, order), events) in by_order(&events) {
+        let (mut known, mut notices, mut messages) = (Known::default(), Vec::new(), Vec::new());
+        for event in events {
+            let Some(rule) = rule_of(event.event_type()) else { continue };
+            let plan = plan(event, rule, &known);
+            let id = event.meta().event_id.clone();
+            messages.extend(plan.says.then(|| id.clone()));
+            for telling in plan.tellings.iter().filter(|telling| telling.suppressed.is_none()) {
+                let person = telling.person.as_ref().expect("somebody is told");
+                notices.push((id.clone(), person.user_id.clone(), telling.channel.as_str().to_owned()));
+            }
+            known.absorb(&plan);
+        }
+        let expected = &expectation.tenants[&tenant][&order];
+        let told = expected.notices.iter().cloned();
+        let told: Vec<_> = told.map(|notice| (notice.event_id, notice.recipient, notice.channel)).collect();
+        assert_eq!((told, &expected.messages), (notices, &messages), "{tenant}/{order}");
+    }
+}
