@@ -38,7 +38,7 @@ impl Screen {
         } else if std::io::stdout().is_terminal() && std::io::stderr().is_terminal() {
             let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
             // The template is fixed; should it ever be wrong, the bar's own default does.
-            if let Ok(style) = ProgressStyle::with_template("{spinner} {bar:24} {msg}") {
+            if let Ok(style) = ProgressStyle::with_template("{spinner} {bar:12} {wide_msg}") {
                 bar.set_style(style);
             }
             Kind::Terminal(bar)
@@ -101,7 +101,7 @@ impl Screen {
 
 fn sums(progress: &Progress) -> String {
     let mut sums = format!(
-        "{} orders · {} events → {} in the history · {} messages · {} mails · {} webhooks ({} retried) · {} disputes",
+        "{} orders · {} events, {} kept · {} messages · {} mails · {} webhooks ({} retried) · {} disputes",
         progress.orders,
         progress.events,
         progress.history,
@@ -112,11 +112,12 @@ fn sums(progress: &Progress) -> String {
         progress.disputes,
     );
     if let Some(remaining) = progress.remaining.filter(|remaining| !remaining.is_none()) {
+        let to_send = remaining.outbox.max(remaining.queued);
         // Writing into a string doesn't fail.
         let _ = write!(
             sums,
-            " · settling: {} to handle, {} parked, {} in the outbox, {} to send",
-            remaining.records, remaining.parked, remaining.outbox, remaining.queued
+            " · left: {} to handle, {} parked, {to_send} to send",
+            remaining.records, remaining.parked
         );
     }
     sums

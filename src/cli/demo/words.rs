@@ -17,10 +17,10 @@ pub(super) fn intro(demo: &Demo, traffic: &str) -> String {
                  ├─► dispute       opened, given to a moderator       ─► orders.events
                  └─► webhook       signed requests, order kept        ─► three partners
 
-  Kafka      {kafka:<32} any producer may write to orders.events
-  Registry   {registry:<32} Confluent's API, with every schema
-  API        {http:<32} /docs, /metrics, /health/events
-  Mailbox    {smtp:<32} SMTP; keeps mails in memory, puts some off once
+  Kafka      {kafka:<39} any producer may write to orders.events
+  Registry   {registry:<39} Confluent's API, with every schema
+  API        {http:<39} /docs, /metrics, /health/events
+  Mailbox    {smtp:<39} SMTP; keeps mails in memory, puts some off once
 ",
         kafka = places.kafka,
         registry = places.registry,
@@ -35,7 +35,7 @@ pub(super) fn intro(demo: &Demo, traffic: &str) -> String {
             Behaviour::DownFor(time) => format!("is down for the first {} s", time.as_secs()),
         };
         // Writing into a string doesn't fail.
-        let _ = writeln!(text, "  {head:<10} {:<32} {} {behaviour}", partner.url(), partner.name());
+        let _ = writeln!(text, "  {head:<10} {:<39} {} {behaviour}", partner.url(), partner.name());
     }
     let _ = write!(
         text,
@@ -68,18 +68,33 @@ pub(super) fn ledger(ledger: &Ledger) -> String {
 pub(super) fn look_further(demo: &Demo) -> String {
     let places = demo.places();
     let (http, kafka) = (&places.http, &places.kafka);
-    let order = demo.sample().map_or("ORDER", |sample| sample.order_id.as_str());
+    let order = demo.sample().map_or("o-1", |sample| sample.order_id.as_str());
     format!(
         "
-Look further, in another terminal (the token is good for a day):
+Look further, in another terminal. The token is good for a day:
 
   export TOKEN={token}
-  curl -H \"Authorization: Bearer $TOKEN\" {http}/api/v1/orders/{order}/events    what happened to that order
-  curl -H \"Authorization: Bearer $TOKEN\" {http}/api/webhooks                       the partners' registrations
-  curl {http}/metrics                                                           what Prometheus would scrape
-  kcat -b {kafka} -t orders.events -C -o end                              the topic itself, if you have kcat
+
+  What happened to that order, newest first:
+  curl -H \"Authorization: Bearer $TOKEN\" {http}/api/v1/orders/{order}/events
+
+  Who is told by webhooks, and how the deliveries to the one that fails at times went:
+  curl -H \"Authorization: Bearer $TOKEN\" {http}/api/webhooks
+  curl -H \"Authorization: Bearer $TOKEN\" {http}/api/webhooks/{webhook}/deliveries
+
+  Publish an event yourself:
+  curl -X POST -H \"Authorization: Bearer $TOKEN\" -H 'Content-Type: application/json' -H 'Idempotency-Key: try-1' \\
+       -d '{{\"orderId\":\"{order}\",\"eventType\":\"order.completed\"}}' {http}/api/order-events/handle
+
+  What Prometheus would scrape, and every path there is:
+  curl {http}/metrics
+  {http}/docs
+
+  The topic itself, with kcat or any other client:
+  kcat -b {kafka} -t orders.events -C -o beginning
 
 Serving until Ctrl-C.",
         token = places.token.expose(),
+        webhook = places.webhook,
     )
 }

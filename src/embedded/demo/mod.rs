@@ -82,6 +82,8 @@ pub struct Places {
     pub smtp: String,
     /// Which topology applies.
     pub topology: String,
+    /// The id of the registration of the partner that fails at times.
+    pub webhook: String,
     /// A token of the demo's tenant with the roles service, admin and operator.
     pub token: Secret<String>,
 }
@@ -155,6 +157,7 @@ impl Demo {
             http: format!("http://{}", self.plant.http),
             smtp: self.plant.mailbox.address().to_string(),
             topology: self.plant.topology.name.clone(),
+            webhook: self.plant.failing_webhook(),
             token: self.plant.token.clone(),
         }
     }
@@ -297,3 +300,6 @@ impl Demo {
 fn traffic_options(options: &DemoOptions) -> TrafficOptions {
     TrafficOptions { tenants: vec![TENANT.to_owned()], ..TrafficOptions::new(options.orders, options.seed) }
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,7 +16,7 @@ use crate::crypto::{CryptoError, Secret, Vault};
 use crate::embedded::broker::{Broker, BrokerError};
 use crate::embedded::feed::Feed;
 use crate::embedded::mailbox::Mailbox;
-use crate::embedded::partners::Partner;
+use crate::embedded::partners::{Behaviour, Partner};
 use crate::embedded::registry::EmbeddedRegistry;
 use crate::event::{Codec, LiveNotification, RegistryError};
 use crate::http::live::{Hub, LiveOptions};
@@ -106,6 +106,8 @@ pub(super) struct Plant {
     pub(super) mailbox: Mailbox,
     pub(super) http: SocketAddr,
     pub(super) token: Secret<String>,
+    /// The ids under which the partners are registered, in their order.
+    webhooks: Vec<String>,
     stop: CancellationToken,
     group: Group,
     folder: Folder,
@@ -179,8 +181,9 @@ impl Plant {
         let token = settings::token(&http_options, &core.clock)?;
         let http = core.api(http_options, &stage_options).await?;
         let partners = outside::partners(options, &core.clock, &feed)?;
+        let mut webhooks = Vec::new();
         for partner in &partners {
-            outside::register(partner, http, &token).await?;
+            webhooks.push(outside::register(partner, http, &token).await?);
         }
         core.stages(broker.cluster_id(), stage_options)?;
 
@@ -198,10 +201,18 @@ impl Plant {
             mailbox,
             http,
             token,
+            webhooks,
             stop,
             group,
             folder,
         })
+    }
+
+    /// The id under which the partner that fails at times is registered.
+    pub(super) fn failing_webhook(&self) -> String {
+        let fails = |partner: &Partner| matches!(partner.behaviour(), Behaviour::FailsAtTimes { .. });
+        let at = self.partners.iter().position(fails).unwrap_or_default();
+        self.webhooks.get(at).cloned().unwrap_or_default()
     }
 
     /// A look at the positions of all stages.

@@ -97,15 +97,17 @@ fn memory(options: &DemoOptions) -> usize {
 /// What a partner reads of the answer to its registration.
 #[derive(Deserialize)]
 struct Registered {
+    id: String,
     secret: Secret<String>,
 }
 
-/// Registers `partner` through the API at `http`, as a real one would, and hands it the secret it is told.
+/// Registers `partner` through the API at `http`, as a real one would, hands it the secret it is told, and gives
+/// the registration's id.
 pub(super) async fn register(
     partner: &Partner,
     http: SocketAddr,
     token: &Secret<String>,
-) -> Result<(), DemoError> {
+) -> Result<String, DemoError> {
     let refused = |why: String| DemoError::Register { partner: partner.name().to_owned(), why };
     let wants: Vec<&str> = partner.wants().iter().map(|kind| kind.as_str()).collect();
     // Shorter than the partner hangs, so that a hanging answer is a failed attempt.
@@ -124,7 +126,7 @@ pub(super) async fn register(
     }
     let registered: Registered = answer.json().await.map_err(|error| refused(error.to_string()))?;
     partner.learn_secret(registered.secret);
-    Ok(())
+    Ok(registered.id)
 }
 
 /// A temporary folder that goes with the demo.
