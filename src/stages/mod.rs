@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::crypto::Vault;
 use crate::event::Codec;
+use crate::runtime::retry::Schedule;
 use crate::runtime::{Environment, RuntimeOptions, StageHandle, StageSpec, StartAt};
 use crate::store::Database;
 use crate::topology::{self, Topology};
@@ -61,10 +62,26 @@ pub struct StageOptions {
 }
 
 impl Parts {
+    /// The broker's name of the topic called `id` in the topology.
+    pub fn topic(&self, id: &str) -> Arc<str> {
+        self.topology.topic(id).map_or_else(|| Arc::from(id), |topic| Arc::clone(&topic.name))
+    }
+
     /// Reads records of event topics, as every stage does.
     pub fn reader(&self) -> intake::Reader {
         intake::Reader::new(self.codec.clone(), Arc::clone(&self.cluster_id), Arc::clone(&self.env.metrics))
     }
+}
+
+/// When failed work of the stage called `name` is tried again: the topology's policy. Without one it is tried once.
+pub fn schedule_of(topology: &Topology, name: &str) -> Schedule {
+    let declared = topology.stage(name).and_then(|stage| stage.retry.as_ref());
+    declared.map_or(Schedule { attempts: 1, delays: Vec::new(), jitter_percent: 0 }, |retry| Schedule {
+        attempts: retry.attempts,
+        delays: retry.delays.clone(),
+        // A share between 0 and 1, as the topology's own checks see to.
+        jitter_percent: (retry.jitter * 100.0).round() as u32,
+    })
 }
 
 /// A stage that can be started.

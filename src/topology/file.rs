@@ -180,23 +180,6 @@ pub struct RetryPolicy {
     /// Delays up to this long wait in place, longer ones are parked in the retry topic.
     #[serde(with = "humantime_serde")]
     pub in_place: Duration,
-    /// What becomes of a lane whose first task was given up.
-    #[serde(default)]
-    pub after_last: AfterLast,
-    /// A lane whose oldest work is older than this is given up.
-    #[serde(with = "humantime_serde")]
-    pub age_limit: Duration,
-}
-
-/// What becomes of a lane whose first task was given up.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum AfterLast {
-    /// It goes on with the next task.
-    #[default]
-    Release,
-    /// It waits until an operator redrives or releases it.
-    Hold,
 }
 
 /// What operators are promised about a stage; alerts are derived from it.

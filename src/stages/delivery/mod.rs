@@ -25,7 +25,7 @@ use self::channel::{Accepted, Carrier, Refusal};
 use self::email::Email;
 use self::live::Live;
 use super::notification::rules::{Category, Channel};
-use super::{Parts, intake};
+use super::{Parts, intake, schedule_of};
 use crate::clock::Clock;
 use crate::event::{Codec, OutboundNotification};
 use crate::runtime::retry::Schedule;
@@ -212,25 +212,14 @@ fn seed(notification_id: Uuid) -> u64 {
 
 /// Starts one member of the stage.
 pub fn start(parts: &Parts, spec: StageSpec, stop: CancellationToken) -> StageHandle {
-    let topic =
-        |id: &str| parts.topology.topic(id).map_or_else(|| Arc::from(id), |topic| Arc::clone(&topic.name));
-    let declared = parts.topology.stage(NAME).and_then(|stage| stage.retry.as_ref());
-    let schedule = declared.map_or_else(
-        || Schedule::doubling(6, Duration::from_secs(1), Duration::from_secs(3600)),
-        |policy| Schedule {
-            attempts: policy.attempts,
-            delays: policy.delays.clone(),
-            jitter_percent: (policy.jitter * 100.0).round() as u32,
-        },
-    );
     let env = &parts.env;
     let stage = Delivery {
         db: parts.db.clone(),
         codec: parts.codec.clone(),
-        live: Live::new(parts.codec.clone(), env.producer.clone(), topic(LIVE)),
+        live: Live::new(parts.codec.clone(), env.producer.clone(), parts.topic(LIVE)),
         email: Email::open(parts.options.mail.clone(), env.clock.clone()),
-        events: topic("orders.events"),
-        schedule,
+        events: parts.topic("orders.events"),
+        schedule: schedule_of(&parts.topology, NAME),
         clock: env.clock.clone(),
         metrics: Arc::clone(&env.metrics),
     };

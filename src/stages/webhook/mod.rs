@@ -36,15 +36,13 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use super::Parts;
+use super::{Parts, schedule_of};
 use crate::runtime::retry::Schedule;
 use crate::runtime::{StageHandle, StageSpec, start_effect_stage};
 use crate::topology::Topology;
 
 /// Starts a member of the stage.
 pub(super) fn start(parts: &Parts, spec: StageSpec, stop: CancellationToken) -> StageHandle {
-    let topic =
-        |id: &str| parts.topology.topic(id).map_or_else(|| id.into(), |topic| Arc::clone(&topic.name));
     let stage = WebhookStage::new(
         WebhookParts {
             reader: parts.reader(),
@@ -53,8 +51,8 @@ pub(super) fn start(parts: &Parts, spec: StageSpec, stop: CancellationToken) -> 
             codec: parts.codec.clone(),
             producer: parts.env.producer.clone(),
             receipts: ReceiptTopics {
-                attempts: topic("webhooks.attempts"),
-                exhausted: topic("webhooks.exhausted"),
+                attempts: parts.topic("webhooks.attempts"),
+                exhausted: parts.topic("webhooks.exhausted"),
             },
             policy: policy(&parts.topology),
             metrics: Arc::clone(&parts.env.metrics),
@@ -65,14 +63,7 @@ pub(super) fn start(parts: &Parts, spec: StageSpec, stop: CancellationToken) -> 
     start_effect_stage(spec, Arc::new(stage), parts.env.clone(), stop)
 }
 
-/// When failed deliveries are tried again where an endpoint doesn't say: the topology's policy for this stage. A
-/// topology without one tries once.
+/// When failed deliveries are tried again where an endpoint doesn't say: the topology's policy for this stage.
 pub fn policy(topology: &Topology) -> Schedule {
-    let declared = topology.stage(STAGE).and_then(|stage| stage.retry.as_ref());
-    declared.map_or(Schedule { attempts: 1, delays: Vec::new(), jitter_percent: 0 }, |retry| Schedule {
-        attempts: retry.attempts,
-        delays: retry.delays.clone(),
-        // A share between 0 and 1, as the topology's own checks see to.
-        jitter_percent: (retry.jitter * 100.0).round() as u32,
-    })
+    schedule_of(topology, STAGE)
 }
