@@ -5,8 +5,8 @@
 //! not live here: decisions. A subject stores and finds; what to store is the stages' business.
 
 pub mod attempts;
-mod columns;
 mod batch;
+mod columns;
 pub mod conversations;
 mod database;
 pub mod disputes;
