@@ -26,6 +26,7 @@ mod reader;
 mod rebalance;
 mod record;
 pub mod retry;
+mod series;
 mod stage;
 mod start;
 mod store;

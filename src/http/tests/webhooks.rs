@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::admin::webhooks::{Registrar, Rules, Schedule};
+use crate::crypto::Subject;
+use crate::store::attempts::{self, Attempt};
 
 const PATH: &str = "/api/webhooks";
 
@@ -117,6 +119,56 @@ async fn what_is_not_right_is_refused_by_name() {
             assert_eq!(answer.json()["errors"][0]["field"].as_str().unwrap_or_default(), field, "{body}");
         }
         assert_eq!(ids(&api.get_as(&partner, PATH).await).len(), 0);
+    })
+    .await;
+}
+
+fn attempt(endpoint: &str, number: i64, vault: &Vault) -> Attempt {
+    let answer = vault.seal(Subject::Tenant { tenant: "shop" }, b"try later").unwrap();
+    Attempt {
+        tenant: "shop".to_owned(),
+        attempt_id: format!("a-{number}"),
+        endpoint_id: endpoint.to_owned(),
+        delivery_id: "d-1".to_owned(),
+        webhook_id: "evt_1".to_owned(),
+        event_id: "1".to_owned(),
+        event_type: "order.paid".to_owned(),
+        order_id: "o-1".to_owned(),
+        attempt: number,
+        outcome: "failed".to_owned(),
+        status: Some(503),
+        latency_ms: 12,
+        error: Some("answered 503".to_owned()),
+        response: Some(answer),
+        attempted_at: number * 1_000,
+        next_attempt_at: None,
+    }
+}
+
+#[tokio::test]
+async fn what_was_tried_is_shown_newest_first_to_whose_endpoint_it_is() {
+    each_engine(async |db| {
+        let api = Api::new(db);
+        let partner = api.token("p-1", &[Role::Partner], "shop");
+        let made = api.post_as(&partner, PATH, None, r#"{"url":"https://example.com/hook"}"#).await.json();
+        let id = made["id"].as_str().unwrap();
+        let rows: Vec<Attempt> = (1..=3).map(|number| attempt(id, number, &api.parts.vault)).collect();
+        let mut tx = api.parts.db.begin().await.unwrap();
+        attempts::add(&mut tx, &rows).await.unwrap();
+        tx.commit().await.unwrap();
+
+        let path = format!("{PATH}/{id}/deliveries");
+        let first = api.get_as(&partner, &format!("{path}?limit=2")).await.json();
+        let cursor = first["nextCursor"].as_str().unwrap();
+        let second = api.get_as(&partner, &format!("{path}?limit=2&cursor={cursor}")).await.json();
+        let numbers = |page: &Value| -> Vec<i64> {
+            page["data"].as_array().unwrap().iter().map(|row| row["attempt"].as_i64().unwrap()).collect()
+        };
+        assert_eq!((numbers(&first), numbers(&second)), (vec![3, 2], vec![1]));
+        assert_eq!(second["nextCursor"], Value::Null);
+        let shown = &second["data"][0];
+        assert_eq!((&shown["response"], &shown["status"]), (&"try later".into(), &503.into()));
+        assert_eq!(shown["attemptedAt"], "1970-01-01T00:00:01.000Z");
     })
     .await;
 }

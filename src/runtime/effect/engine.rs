@@ -24,6 +24,7 @@ use crate::runtime::progress::{Balance, PartitionState, Progress};
 use crate::runtime::rebalance::Draining;
 use crate::runtime::record::Record;
 use crate::runtime::retry::Mark;
+use crate::runtime::series;
 use crate::runtime::stage::EffectStage;
 use crate::task;
 
@@ -308,6 +309,7 @@ impl<S: EffectStage> Engine<S> {
     pub(super) fn let_go(&mut self, number: i32) {
         let Some(mut owned) = self.partitions.remove(&number) else { return };
         owned.abort();
+        series::forget_lag(&self.env.metrics, &self.spec, number);
         let census = self.lanes.census(number);
         let given_up = census.parked + census.in_memory + owned.records_moving;
         self.balance.given_up += given_up;

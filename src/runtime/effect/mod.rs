@@ -34,6 +34,7 @@ use super::lanes::Lanes;
 use super::leave::{leave, orphaned};
 use super::options::StageSpec;
 use super::progress::{Balance, Progress};
+use super::series;
 use super::stage::EffectStage;
 
 /// How often positions are handed to the poll thread and progress is published.
@@ -58,6 +59,7 @@ pub async fn run_effect_stage<S: EffectStage>(
         let what = "an effect stage needs a retry topic".to_owned();
         return Err(RunError::Spec { stage: spec.stage, what });
     };
+    series::initialise(&env.metrics, &spec);
     let joined = tokio::select! {
         biased;
         () = stop.cancelled() => return Ok(Ended { drained: true }),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::engine::Engine;
 use crate::runtime::progress::{Balance, PartitionProgress, Progress};
+use crate::runtime::series;
 use crate::runtime::stage::EffectStage;
 
 impl<S: EffectStage> Engine<S> {
@@ -16,8 +17,7 @@ impl<S: EffectStage> Engine<S> {
             balance.in_flight += census.in_memory + owned.records_moving;
             let position = owned.source.committable();
             let end = owned.gauge.end().max(position);
-            let labels = [&self.spec.group, &self.spec.source, &number.to_string()];
-            self.env.metrics.consumer_lag.with_label_values(&labels).set(end - position);
+            series::lag(&self.env.metrics, &self.spec, number, end - position);
             let state = owned.state.clone();
             partitions.insert(number, PartitionProgress { position, end, parked: census.parked, state });
         }

@@ -29,6 +29,7 @@ use super::options::StageSpec;
 use super::progress::{Balance, PartitionProgress, PartitionState, Progress};
 use super::rebalance::Draining;
 use super::record::SourcePartition;
+use super::series;
 use super::stage::StoreStage;
 use crate::task;
 
@@ -48,6 +49,7 @@ pub async fn run_store_stage<S: StoreStage>(
     stop: CancellationToken,
     progress: watch::Sender<Progress>,
 ) -> Result<Ended, RunError> {
+    series::initialise(&env.metrics, &spec);
     let joined = tokio::select! {
         biased;
         () = stop.cancelled() => return Ok(Ended { drained: true }),
@@ -142,6 +144,7 @@ impl<S: StoreStage> Engine<S> {
                 self.balance.opened += count;
                 self.balance.in_flight += count;
                 self.env.metrics.records_in.with_label_values(&[self.stage.name()]).inc_by(count);
+                self.env.metrics.tasks.with_label_values(&[self.stage.name(), "opened"]).inc_by(count);
                 owned.inbox.put(records);
             }
             Event::RetryRead { .. } => {}
@@ -284,6 +287,7 @@ impl<S: StoreStage> Engine<S> {
             for number in drain.partitions() {
                 self.faulted.remove(number);
                 if let Some(owned) = self.partitions.remove(number) {
+                    series::forget_lag(&self.env.metrics, &self.spec, *number);
                     positions.extend(position_of(*number, &owned));
                     self.give_up(owned);
                 }
@@ -317,10 +321,7 @@ impl<S: StoreStage> Engine<S> {
         let mut now = Progress { joined, partitions: BTreeMap::new(), balance: self.balance };
         for (&number, owned) in &self.partitions {
             let end = owned.gauge.end().max(owned.position);
-            metrics
-                .consumer_lag
-                .with_label_values(&[&self.spec.group, &self.spec.source, &number.to_string()])
-                .set(end - owned.position);
+            series::lag(metrics, &self.spec, number, end - owned.position);
             let state = owned.state.clone();
             now.partitions
                 .insert(number, PartitionProgress { position: owned.position, end, parked: 0, state });
@@ -349,7 +350,8 @@ impl<S: StoreStage> Engine<S> {
         let commits: Vec<_> =
             self.partitions.iter().filter_map(|(&number, owned)| position_of(number, owned)).collect();
         self.desk.commit(&commits);
-        for partition in std::mem::take(&mut self.partitions).into_values() {
+        for (number, partition) in std::mem::take(&mut self.partitions) {
+            series::forget_lag(&self.env.metrics, &self.spec, number);
             self.give_up(partition);
         }
     }

@@ -58,7 +58,7 @@ pub(super) fn delivery_id(event_id: Uuid, endpoint_id: &str) -> Uuid {
 
 /// A record and what becomes of it.
 enum Entry {
-    Row(Record, Attempt),
+    Row(Record, Box<Attempt>),
     Skipped(SkipReason),
     Dead(Record, Failure),
 }
@@ -74,7 +74,7 @@ impl Attempts {
             let (class, message) = match self.codec.decode_record::<WebhookAttempt>(&payload).await {
                 Ok(receipt) => {
                     return Ok(match self.row(receipt) {
-                        Ok(row) => Entry::Row(record, row),
+                        Ok(row) => Entry::Row(record, Box::new(row)),
                         Err(message) => Entry::Dead(record, Failure::new(ErrorClass::Data, message)),
                     });
                 }
@@ -188,7 +188,7 @@ impl StoreStage for Attempts {
             match self.read(record).await? {
                 Entry::Row(record, row) => {
                     records.push(record);
-                    rows.push(row);
+                    rows.push(*row);
                 }
                 Entry::Skipped(reason) => stored.skipped.push((reason, 1)),
                 Entry::Dead(record, failure) => dead.push((record, failure)),

@@ -47,6 +47,11 @@ impl Connector {
         if trusted == 0 {
             tracing::warn!("the system has no certificates: webhooks to https endpoints will fail");
         }
+        Self::trusting(guard, roots)
+    }
+
+    /// A connector that trusts `roots`.
+    pub(super) fn trusting(guard: Guard, roots: RootCertStore) -> Self {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()

@@ -4,6 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
+use rustls::RootCertStore;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -290,4 +293,56 @@ async fn a_server_without_tls_is_no_https_endpoint() {
     let ended = once(&Address::of(&format!("https://127.0.0.1:{}/", receiver.port)).unwrap()).await;
     assert!(matches!(ended, Err(AttemptError::Tls(_) | AttemptError::TimedOut)), "{ended:?}");
     assert_eq!(receiver.requests(), 0);
+}
+
+const CERTIFICATE: &[u8] = include_bytes!("fixtures/localhost.cert.pem");
+const KEY: &[u8] = include_bytes!("fixtures/localhost.key.pem");
+
+/// A TLS server on loopback whose certificate is for `localhost`.
+async fn tls_receiver() -> Receiver {
+    let certificate = CertificateDer::from_pem_slice(CERTIFICATE).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(KEY).unwrap();
+    let config =
+        rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate], key)
+            .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    Receiver::start(move |peer, _| {
+        let acceptor = acceptor.clone();
+        async move {
+            let mut stream = acceptor.accept(peer.stream).await?;
+            let mut text = Vec::new();
+            loop {
+                text.push(stream.read_u8().await?);
+                if text.ends_with(b"\r\n\r\n{}") {
+                    peer.requests.fetch_add(1, Ordering::SeqCst);
+                    stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await?;
+                    text.clear();
+                }
+            }
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn https_is_spoken_to_who_proves_their_name_and_to_nobody_else() {
+    let receiver = tls_receiver().await;
+    let address = |host: &str| Address::of(&format!("https://{host}:{}/hook", receiver.port)).unwrap();
+    let mut trusted = RootCertStore::empty();
+    trusted.add(CertificateDer::from_pem_slice(CERTIFICATE).unwrap()).unwrap();
+    let knowing = Client { connector: Connector::trusting(OPEN, trusted), ..client(OPEN) };
+    for _ in 0..3 {
+        assert_eq!(post(&knowing, &address("localhost")).await.unwrap().status, 204);
+    }
+    assert_eq!((receiver.requests(), receiver.connections()), (3, 1), "TLS connections are kept too");
+
+    let other_name = post(&knowing, &address("127.0.0.1")).await;
+    assert!(matches!(other_name, Err(AttemptError::Tls(_))), "{other_name:?}");
+    let unknown = post(&client(OPEN), &address("localhost")).await;
+    assert!(matches!(unknown, Err(AttemptError::Tls(_))), "{unknown:?}");
+    assert_eq!(receiver.requests(), 3);
 }

@@ -1,0 +1,76 @@
+//! The engine's metric series: every one that will exist is there from the start, and gone with its partition.
+
+use super::options::StageSpec;
+use super::outcome::ErrorClass;
+use crate::telemetry::Metrics;
+
+/// Endings of tasks, as the label `outcome` of `tasks_total`; `opened` counts the beginnings.
+const OUTCOMES: [&str; 6] = ["opened", "done", "skipped", "handed", "dead", "given_up"];
+/// Kinds of rebalance.
+const REBALANCES: [&str; 3] = ["assign", "revoke", "lost"];
+
+/// Makes the series of a stage, at zero.
+pub(crate) fn initialise(metrics: &Metrics, spec: &StageSpec) {
+    let stage = spec.stage.as_str();
+    metrics.records_in.with_label_values(&[stage]);
+    metrics.tasks_in_flight.with_label_values(&[stage]);
+    for outcome in OUTCOMES {
+        metrics.tasks.with_label_values(&[stage, outcome]);
+    }
+    for class in ErrorClass::ALL {
+        metrics.dead_letters.with_label_values(&[stage, class.as_str()]);
+    }
+    for kind in REBALANCES {
+        metrics.rebalances.with_label_values(&[spec.group.as_str(), kind]);
+    }
+    if spec.retry.is_some() {
+        metrics.lanes_active.with_label_values(&[stage]);
+        metrics.lanes_parked.with_label_values(&[stage]);
+        metrics.retry_depth.with_label_values(&[stage]);
+    }
+}
+
+/// Says how far a partition lags.
+pub(crate) fn lag(metrics: &Metrics, spec: &StageSpec, partition: i32, records: i64) {
+    let labels = [spec.group.as_str(), spec.source.as_str(), &partition.to_string()];
+    metrics.consumer_lag.with_label_values(&labels).set(records);
+}
+
+/// Says no more about a partition: its next owner does, and two would be added up.
+pub(crate) fn forget_lag(metrics: &Metrics, spec: &StageSpec, partition: i32) {
+    let labels = [spec.group.as_str(), spec.source.as_str(), &partition.to_string()];
+    // Not there when the partition goes before its lag was first told.
+    let _ = metrics.consumer_lag.remove_label_values(&labels);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::{RuntimeOptions, StartAt};
+
+    #[test]
+    fn series_exist_before_anything_happens_and_the_lag_goes_with_its_partition() {
+        let metrics = Metrics::new();
+        let spec = StageSpec {
+            stage: "webhook".to_owned(),
+            group: "g".to_owned(),
+            source: "orders.events".to_owned(),
+            retry: Some("orders.events.webhook.retry".to_owned()),
+            dead_letters: "orders.events.webhook.dlq".to_owned(),
+            start: StartAt::Earliest,
+            options: RuntimeOptions::default(),
+        };
+        initialise(&metrics, &spec);
+        lag(&metrics, &spec, 3, 7);
+        let text = metrics.text();
+        for series in [
+            "orderflow_tasks_total{outcome=\"given_up\",stage=\"webhook\"} 0",
+            "orderflow_dead_letters_total{class=\"schema_unknown\",stage=\"webhook\"} 0",
+            "orderflow_consumer_lag{group=\"g\",partition=\"3\",topic=\"orders.events\"} 7",
+        ] {
+            assert!(text.contains(series), "{series} is not in {text}");
+        }
+        forget_lag(&metrics, &spec, 3);
+        assert!(!metrics.text().contains("orderflow_consumer_lag{"));
+    }
+}

@@ -1,0 +1,176 @@
+//! An effect stage for tests, and the outside world that it acts on: who took effect, in which order, how often.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use orderflow::runtime::{
+    EffectStage, ErrorClass, Failure, Intake, Outcome, Record, SkipReason, StageHandle, StageSpec, Task,
+    TaskSpec, start_effect_stage,
+};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::eventually;
+use super::kafka::TestKafka;
+
+const SOON: Duration = Duration::from_secs(60);
+
+/// What the handlers did, as an outside system would have seen it. Shared by all members.
+#[derive(Default)]
+pub(crate) struct Outside {
+    /// Lane → numbers in the order in which they took effect.
+    pub(crate) effects: Mutex<BTreeMap<String, Vec<u64>>>,
+    pub(crate) attempts: Mutex<BTreeMap<(String, u64), u32>>,
+    /// Lanes in which two tasks ran at once, or a later one before an earlier one.
+    pub(crate) violations: Mutex<Vec<String>>,
+    pub(crate) running: Mutex<BTreeSet<String>>,
+}
+
+impl Outside {
+    pub(crate) fn take_effect(&self, lane: &str, number: u64) {
+        let mut effects = self.effects.lock().expect("no panic");
+        let seen = effects.entry(lane.to_owned()).or_default();
+        // Repeats are allowed (at least once), overtaking is not: all earlier ones must be there.
+        let earlier: BTreeSet<u64> = seen.iter().copied().filter(|seen| *seen < number).collect();
+        if earlier.len() as u64 != number {
+            self.violations.lock().expect("no panic").push(format!("{lane}: {number} after {seen:?}"));
+        }
+        seen.push(number);
+    }
+
+    pub(crate) fn distinct(&self) -> usize {
+        let effects = self.effects.lock().expect("no panic");
+        effects.values().map(|numbers| numbers.iter().collect::<BTreeSet<_>>().len()).sum()
+    }
+
+    pub(crate) fn of(&self, lane: &str) -> Vec<u64> {
+        self.effects.lock().expect("no panic").get(lane).cloned().unwrap_or_default()
+    }
+
+    pub(crate) fn attempts_of(&self, lane: &str, number: u64) -> u32 {
+        let attempts = self.attempts.lock().expect("no panic");
+        attempts.get(&(lane.to_owned(), number)).copied().unwrap_or(0)
+    }
+
+    pub(crate) fn assert_order(&self) {
+        let violations = self.violations.lock().expect("no panic");
+        assert!(violations.is_empty(), "{violations:?}");
+    }
+}
+
+/// How a task of `lane` with that number and attempt (from 1) ends.
+pub(crate) type Plan = dyn Fn(&str, u64, u32) -> Outcome + Send + Sync;
+
+/// Records are `lane number`; a lane's target is the part of its name before the dot.
+pub(crate) struct Courier {
+    pub(crate) outside: Arc<Outside>,
+    pub(crate) plan: Arc<Plan>,
+    /// Targets called `slow` hang until this is true.
+    pub(crate) open: watch::Receiver<bool>,
+}
+
+impl EffectStage for Courier {
+    type Input = (String, u64);
+
+    fn name(&self) -> &str {
+        "courier"
+    }
+
+    async fn decode(&self, record: &Record) -> Intake<Self::Input> {
+        let malformed = || Intake::Dead(Failure::new(ErrorClass::Decode, "not a lane and a number"));
+        let Some(payload) = record.payload.as_ref() else {
+            return Intake::Skipped(SkipReason::Tombstone);
+        };
+        let Ok(text) = std::str::from_utf8(payload) else { return malformed() };
+        let Some((lane, number)) = text.split_once(' ') else { return malformed() };
+        match number.parse() {
+            Ok(number) => Intake::Ready((lane.to_owned(), number)),
+            Err(_) => malformed(),
+        }
+    }
+
+    async fn open(&self, _record: &Record, (lane, _): &Self::Input) -> Intake<Vec<TaskSpec>> {
+        let target = lane.split('.').next().unwrap_or("all");
+        Intake::Ready(vec![TaskSpec { lane: lane.as_str().into(), target: target.into(), priority: 100 }])
+    }
+
+    async fn run(&self, task: Task<Self::Input>) -> Outcome {
+        let (lane, number) = &*task.input;
+        *self.outside.attempts.lock().expect("no panic").entry((lane.clone(), *number)).or_default() += 1;
+        if &*task.target == "slow" {
+            let mut open = self.open.clone();
+            let _ = open.wait_for(|open| *open).await;
+        }
+        if !self.outside.running.lock().expect("no panic").insert(lane.clone()) {
+            self.outside.violations.lock().expect("no panic").push(format!("two of {lane} at once"));
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let outcome = (self.plan)(lane, *number, task.attempt);
+        if outcome == Outcome::Done {
+            self.outside.take_effect(lane, *number);
+        }
+        self.outside.running.lock().expect("no panic").remove(lane);
+        outcome
+    }
+
+    fn target_concurrency(&self, _target: &str) -> usize {
+        8
+    }
+}
+
+pub(crate) struct Member {
+    pub(crate) handle: StageHandle,
+    pub(crate) stop: CancellationToken,
+}
+
+impl Member {
+    pub(crate) fn start(
+        kafka: &TestKafka,
+        spec: &StageSpec,
+        outside: &Arc<Outside>,
+        plan: &Arc<Plan>,
+    ) -> Self {
+        let (_, open) = watch::channel(true);
+        Self::start_with(kafka, spec, outside, plan, open)
+    }
+
+    pub(crate) fn start_with(
+        kafka: &TestKafka,
+        spec: &StageSpec,
+        outside: &Arc<Outside>,
+        plan: &Arc<Plan>,
+        open: watch::Receiver<bool>,
+    ) -> Self {
+        let stage = Courier { outside: Arc::clone(outside), plan: Arc::clone(plan), open };
+        let stop = CancellationToken::new();
+        let handle = start_effect_stage(spec.clone(), Arc::new(stage), kafka.environment(), stop.clone());
+        Self { handle, stop }
+    }
+
+    pub(crate) async fn settled(&self) {
+        eventually("caught up", SOON, async || self.handle.progress.borrow().is_caught_up()).await;
+        self.assert_balance();
+    }
+
+    pub(crate) fn assert_balance(&self) {
+        let progress = self.handle.progress.borrow();
+        assert!(progress.balance.holds(), "{:?}", progress.balance);
+    }
+
+    pub(crate) async fn leave(self) {
+        self.stop.cancel();
+        let ended = self.handle.join.await.expect("no panic").expect("no error");
+        assert!(ended.drained);
+        let progress = self.handle.progress.borrow();
+        assert!(progress.balance.holds(), "{:?}", progress.balance);
+        assert_eq!((progress.balance.in_flight, progress.balance.parked), (0, 0));
+    }
+
+    /// Leaves while work is parked or waiting: that is given up to the others.
+    pub(crate) async fn leave_early(self) {
+        self.stop.cancel();
+        assert!(self.handle.join.await.expect("no panic").expect("no error").drained);
+        assert!(self.handle.progress.borrow().balance.holds());
+    }
+}
