@@ -7,9 +7,11 @@ use crate::shutdown;
 use crate::stages;
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  orderflow run --stages all\n  orderflow run --stages webhook,delivery\n  orderflow run --serve\n\n\
+#[command(
+    after_help = "Examples:\n  orderflow run --stages all\n  orderflow run --stages webhook,delivery\n  orderflow run --serve\n\n\
                         SIGTERM drains: started work ends, positions are committed, exit code 0 (or 75 when \
-                        runtime.shutdown_drain passed first). A second signal stops at once.")]
+                        runtime.shutdown_drain passed first). A second signal stops at once."
+)]
 pub(super) struct Args {
     /// Which stages, separated by commas
     #[arg(long, value_delimiter = ',', default_value = "all", value_name = "STAGE,…")]

@@ -62,7 +62,9 @@ async fn list(registry: &Registry, topology: &Topology, json: bool) -> Result<Ex
     for Listed { subject, our_version, id, versions, state, .. } in listed {
         let state = format!("{state:?}").to_lowercase();
         let id = id.map_or("-".to_owned(), |id| id.to_string());
-        output::line(&format!("{state:<10} ours v{our_version} id {id:<5} registered {versions:?}  {subject}"))?;
+        output::line(&format!(
+            "{state:<10} ours v{our_version} id {id:<5} registered {versions:?}  {subject}"
+        ))?;
     }
     Ok(Exit::Fine)
 }

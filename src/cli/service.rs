@@ -27,8 +27,8 @@ use crate::runtime::{self, Environment, RunError, StageHandle};
 use crate::stages::live_feed::LiveFeed;
 use crate::stages::webhook;
 use crate::stages::{self, Row, StageOptions};
-use crate::store::{Database, migrations};
 use crate::store::webhooks::{self, EndpointState};
+use crate::store::{Database, migrations};
 use crate::task::Group;
 use crate::telemetry::Metrics;
 
@@ -155,7 +155,8 @@ impl Service {
         if self.config.start.migrate {
             self.parts.db.migrate().await?;
         }
-        let asked = runtime::cluster_id(&self.config.kafka, Some(limit.max(GRACE)), &patience.clock, &self.stop);
+        let asked =
+            runtime::cluster_id(&self.config.kafka, Some(limit.max(GRACE)), &patience.clock, &self.stop);
         let Some(cluster_id) = asked.await.map_err(fault)? else { return Ok(false) };
         self.parts.cluster_id = cluster_id;
         Ok(true)
@@ -228,7 +229,9 @@ impl Service {
         }
         if !undrained.is_empty() {
             let names = undrained.join(", ");
-            let sentence = format!("{names} did not end before the deadline; nothing is lost, what was unfinished is repeated");
+            let sentence = format!(
+                "{names} did not end before the deadline; nothing is lost, what was unfinished is repeated"
+            );
             return Err(Fault::new(Exit::Unfinished, sentence));
         }
         tracing::info!("stopped: everything is drained");
@@ -264,7 +267,9 @@ impl Service {
             async move {
                 broker.ping().await.map_err(|error| error.to_string())?;
                 let endpoints = webhooks::all(&db).await.map_err(|error| error.to_string())?;
-                let healthy = endpoints.iter().filter(|endpoint| endpoint.state == EndpointState::Enabled).count() as u64;
+                let healthy =
+                    endpoints.iter().filter(|endpoint| endpoint.state == EndpointState::Enabled).count()
+                        as u64;
                 Ok(EventsHealth {
                     active: true,
                     subscribers,
@@ -296,7 +301,9 @@ async fn reach(codec: &Codec) -> Result<(), RegistryError> {
 fn fault(error: RunError) -> Fault {
     let exit = match &error {
         RunError::Unavailable { .. } => Exit::Unavailable,
-        RunError::Settings(_) | RunError::PartitionCounts { .. } | RunError::Spec { .. } => Exit::Configuration,
+        RunError::Settings(_) | RunError::PartitionCounts { .. } | RunError::Spec { .. } => {
+            Exit::Configuration
+        }
         RunError::TopicMissing { .. } => Exit::Failures,
         RunError::Thread(_) | RunError::Internal { .. } => Exit::Internal,
     };

@@ -26,7 +26,11 @@ impl Patience {
     ///
     /// # Errors
     /// When the limit is over: exit code 69 and the last reason.
-    pub(super) async fn until<T, E, F>(&self, what: &str, mut ask: impl FnMut() -> F) -> Result<Option<T>, Fault>
+    pub(super) async fn until<T, E, F>(
+        &self,
+        what: &str,
+        mut ask: impl FnMut() -> F,
+    ) -> Result<Option<T>, Fault>
     where
         E: Display,
         F: Future<Output = Result<T, E>>,
@@ -48,7 +52,8 @@ impl Patience {
                 }
                 Err(why) => why,
             };
-            let waited = Duration::from_millis(u64::try_from(self.clock.now_ms() - began).unwrap_or_default());
+            let waited =
+                Duration::from_millis(u64::try_from(self.clock.now_ms() - began).unwrap_or_default());
             if waited + pause > self.limit {
                 return Err(Fault::unavailable(format!("{what} is not available: {why}")));
             }
@@ -91,7 +96,10 @@ mod tests {
     async fn without_patience_the_first_refusal_ends_with_69() {
         let fault = patience(Duration::ZERO).until("kafka", || async { Err::<(), _>("refused") }).await;
         let fault = fault.expect_err("no patience");
-        assert_eq!((fault.exit, fault.sentence.as_str()), (Exit::Unavailable, "kafka is not available: refused"));
+        assert_eq!(
+            (fault.exit, fault.sentence.as_str()),
+            (Exit::Unavailable, "kafka is not available: refused")
+        );
     }
 
     #[tokio::test]

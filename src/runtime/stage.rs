@@ -35,6 +35,11 @@ pub trait EffectStage: Send + Sync + 'static {
     /// attempt.
     fn run(&self, task: Task<Self::Input>) -> impl Future<Output = Outcome> + Send;
 
+    /// What kind of thing the input is, as a metric label: few values, no ids.
+    fn kind(&self, _input: &Self::Input) -> &'static str {
+        "other"
+    }
+
     /// How many tasks of one target this member runs at once, at least 1: a target that hangs can't take more.
     fn target_concurrency(&self, target: &str) -> usize;
 }

@@ -91,14 +91,10 @@ metrics! {
     tasks: IntCounterVec, "tasks_total", ["stage", "outcome"];
     /// Tasks running now.
     tasks_in_flight: IntGaugeVec, "tasks_in_flight", ["stage"];
-    /// 1 while the stage is paused.
-    stage_paused: IntGaugeVec, "stage_paused", ["stage"];
     /// Lanes with running or waiting tasks.
     lanes_active: IntGaugeVec, "lanes_active", ["stage"];
     /// Lanes with parked tasks.
     lanes_parked: IntGaugeVec, "lanes_parked", ["stage"];
-    /// Lanes held behind a dead letter.
-    lanes_held: IntGaugeVec, "lanes_held", ["stage"];
     /// Tasks parked, by the attempt that failed before.
     retry_parked: IntCounterVec, "retry_parked_total", ["stage", "step"];
     /// Parked tasks waiting now.
@@ -113,7 +109,7 @@ metrics! {
     rebalances: IntCounterVec, "rebalances_total", ["group", "kind"];
     /// Unix time in seconds of the last completed record.
     last_processed_timestamp: GaugeVec, "last_processed_timestamp_seconds", ["stage"];
-    /// Seconds from an event's `occurred_at` to its outcome in a stage.
+    /// Seconds from the time that a record carries (when it was written) to its outcome in a stage.
     event_end_to_end: HistogramVec, "event_end_to_end_seconds", ["stage"];
     /// Webhook attempts, by outcome.
     webhook_attempts: IntCounterVec, "webhook_attempts_total", ["outcome"];

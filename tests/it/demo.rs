@@ -33,9 +33,13 @@ async fn the_demo_runs_to_its_end_and_its_ledger_balances_whatever_the_seed() {
             number(&ledger, "/webhooks/firstTry") + number(&ledger, "/webhooks/afterRetry")
         );
         assert_eq!(number(&ledger, "/eventsByType/order.confirmation_sent"), 60, "{ledger}");
-        for effect in
-            ["/webhooks/afterRetry", "/disputes/opened", "/notifications/sent", "/messages", "/disputes/resolved"]
-        {
+        for effect in [
+            "/webhooks/afterRetry",
+            "/disputes/opened",
+            "/notifications/sent",
+            "/messages",
+            "/disputes/resolved",
+        ] {
             assert!(number(&ledger, effect) > 0, "seed {seed}: {effect} in {ledger}");
         }
     }

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use orderflow::clock::Clock;
 use orderflow::crypto::Secret;
+use orderflow::embedded::feed::Feed;
 use orderflow::embedded::mailbox::Mailbox;
 use orderflow::embedded::partners::{Behaviour, Partner};
 use orderflow::embedded::traffic::Expectation;
-use orderflow::embedded::feed::Feed;
 use orderflow::store::Database;
 use serde_json::{Value, json};
 
@@ -138,7 +138,10 @@ impl Shop {
             for partner in &self.partners[tenant.as_str()] {
                 let book = partner.book();
                 for (order, effects) in orders {
-                    let lacking = effects.history.iter().filter(|told| !book.has_accepted(order, &format!("evt_{}", told.id)));
+                    let lacking = effects
+                        .history
+                        .iter()
+                        .filter(|told| !book.has_accepted(order, &format!("evt_{}", told.id)));
                     missing += lacking.count();
                 }
             }
@@ -173,8 +176,10 @@ async fn orders_flow_to_store_mailbox_and_partners_through_a_kill() {
     shop.register().await;
 
     let count = orders.to_string();
-    let mut generate =
-        cli.start_logged(&["generate", "--orders", &count, "--seed", "11", "--tenants", "2", "--expect", "expected.json"], "generate.log");
+    let mut generate = cli.start_logged(
+        &["generate", "--orders", &count, "--seed", "11", "--tenants", "2", "--expect", "expected.json"],
+        "generate.log",
+    );
     let midway = i64::try_from(orders).expect("a small number") * 3;
     eventually("half of it is done", SOON * 10, || async {
         shop.number("SELECT COUNT(*) AS n FROM order_events").await > midway
@@ -190,7 +195,8 @@ async fn orders_flow_to_store_mailbox_and_partners_through_a_kill() {
         shop.history().await.values().map(|ids| ids.len() as u64).sum::<u64>() >= expected.events
     })
     .await;
-    eventually("every webhook is accepted", patience, || async { shop.missing_deliveries(&expected) == 0 }).await;
+    eventually("every webhook is accepted", patience, || async { shop.missing_deliveries(&expected) == 0 })
+        .await;
     eventually("nothing is queued any more", patience, || async {
         shop.number("SELECT COUNT(*) AS n FROM notifications WHERE outcome = 'queued'").await == 0
             && shop.number("SELECT COUNT(*) AS n FROM outbox").await == 0
@@ -201,16 +207,23 @@ async fn orders_flow_to_store_mailbox_and_partners_through_a_kill() {
     for (tenant, partners) in &shop.partners {
         for partner in partners {
             let counts = partner.book().counts();
-            assert_eq!((counts.violations, counts.refused), (0, 0), "{tenant} {}: {counts:?}", partner.name());
+            assert_eq!(
+                (counts.violations, counts.refused),
+                (0, 0),
+                "{tenant} {}: {counts:?}",
+                partner.name()
+            );
         }
     }
     mailbox_equals(&shop).await;
 
     for (name, child) in [("serve.log", &mut serve), ("first.log", &mut first), ("second.log", &mut second)] {
         let pid = child.id().expect("it runs").to_string();
-        let told = tokio::process::Command::new("kill").args(["-TERM", &pid]).status().await.expect("kill runs");
+        let told =
+            tokio::process::Command::new("kill").args(["-TERM", &pid]).status().await.expect("kill runs");
         assert!(told.success());
-        let ended = tokio::time::timeout(SOON, child.wait()).await.expect("it drains in time").expect("it ends");
+        let ended =
+            tokio::time::timeout(SOON, child.wait()).await.expect("it drains in time").expect("it ends");
         assert_eq!(ended.code(), Some(0), "{name}: {}", cli.log(name));
     }
     shop.db.close().await;
@@ -223,14 +236,20 @@ async fn store_equals(shop: &Shop, expected: &Expectation) {
     for (tenant, orders) in &expected.tenants {
         for (order, effects) in orders {
             let ids: Vec<&str> = effects.history.iter().map(|told| told.id.as_str()).collect();
-            assert_eq!(history.get(&(tenant.clone(), order.clone())).expect("it is there"), &ids, "{tenant}/{order}");
+            assert_eq!(
+                history.get(&(tenant.clone(), order.clone())).expect("it is there"),
+                &ids,
+                "{tenant}/{order}"
+            );
         }
     }
-    let opened: usize = expected.tenants.values().flat_map(BTreeMap::values).map(|order| order.disputes.len()).sum();
+    let opened: usize =
+        expected.tenants.values().flat_map(BTreeMap::values).map(|order| order.disputes.len()).sum();
     assert!(opened > 0, "the traffic holds disputes");
     let disputes = shop.number("SELECT COUNT(*) AS n FROM disputes WHERE moderator_id IS NOT NULL").await;
     assert_eq!(usize::try_from(disputes).expect("not negative"), opened);
-    let assigned = shop.number("SELECT COUNT(*) AS n FROM order_events WHERE event_type = 'dispute.assigned'").await;
+    let assigned =
+        shop.number("SELECT COUNT(*) AS n FROM order_events WHERE event_type = 'dispute.assigned'").await;
     assert_eq!(assigned, disputes, "each dispute was given a moderator once");
     for (what, doubled) in [
         (
@@ -251,13 +270,16 @@ async fn store_equals(shop: &Shop, expected: &Expectation) {
 /// Every mail that the store says was sent arrived, and each order's buyer has a confirmation. A process that was
 /// killed may have sent some twice, under the same id.
 async fn mailbox_equals(shop: &Shop) {
-    let sent = shop.number("SELECT COUNT(*) AS n FROM notifications WHERE channel = 'email' AND outcome = 'sent'").await;
+    let sent = shop
+        .number("SELECT COUNT(*) AS n FROM notifications WHERE channel = 'email' AND outcome = 'sent'")
+        .await;
     let (accepted, duplicates) = {
         let letters = shop.mailbox.letters();
         (letters.accepted, letters.duplicates)
     };
     assert_eq!(accepted - duplicates, sent.unsigned_abs(), "{duplicates} came twice");
-    let created = shop.number("SELECT COUNT(*) AS n FROM order_events WHERE event_type = 'order.created'").await;
+    let created =
+        shop.number("SELECT COUNT(*) AS n FROM order_events WHERE event_type = 'order.created'").await;
     let confirmed = shop
         .number(
             "SELECT COUNT(*) AS n FROM notifications

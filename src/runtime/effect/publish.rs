@@ -24,12 +24,14 @@ impl<S: EffectStage> Engine<S> {
         for (&number, fault) in &self.faulted {
             partitions.insert(number, PartitionProgress::stopped(fault));
         }
-        let (lanes, parked_lanes) = self.lanes.count();
+        let lanes = self.lanes.count();
         let (metrics, name) = (&self.env.metrics, [&*self.name]);
         let running: usize = self.partitions.values().map(|owned| owned.jobs.len()).sum();
         metrics.tasks_in_flight.with_label_values(&name).set(running as i64);
-        metrics.lanes_active.with_label_values(&name).set((lanes - parked_lanes) as i64);
-        metrics.lanes_parked.with_label_values(&name).set(parked_lanes as i64);
+        metrics.lanes_active.with_label_values(&name).set((lanes.lanes - lanes.parked) as i64);
+        metrics.lanes_parked.with_label_values(&name).set(lanes.parked as i64);
+        let waits_ms = lanes.oldest_failed_ms.map_or(0, |failed| (self.env.clock.now_ms() - failed).max(0));
+        metrics.retry_oldest.with_label_values(&name).set(waits_ms as f64 / 1_000.0);
         metrics.retry_depth.with_label_values(&name).set(balance.parked as i64);
         let now = Progress { joined, partitions, balance };
         self.progress.send_if_modified(|before| {

@@ -30,12 +30,10 @@ impl<S: EffectStage> Engine<S> {
         match what {
             What::Opened(round) => self.on_opened(partition, round),
             What::Attempted { task, took, payload, ending } => {
-                let metrics = &self.env.metrics;
-                metrics
-                    .event_processing_duration
-                    .with_label_values(&[&*self.name, ""])
-                    .observe(took.as_secs_f64());
-                self.on_attempted(partition, task, payload, ending);
+                let kind = payload.input.as_ref().map_or("other", |input| self.stage.kind(input));
+                let duration = &self.env.metrics.event_processing_duration;
+                duration.with_label_values(&[&*self.name, kind]).observe(took.as_secs_f64());
+                self.on_attempted(partition, task, payload, ending, kind);
             }
             What::PutAside { what, offset, result } => self.on_put_aside(partition, offset, what, result),
         }
@@ -143,7 +141,14 @@ impl<S: EffectStage> Engine<S> {
         self.env.metrics.last_processed_timestamp.with_label_values(&[&*self.name]).set(now);
     }
 
-    fn on_attempted(&mut self, partition: i32, no: TaskNo, payload: Payload<S::Input>, ending: Ending) {
+    fn on_attempted(
+        &mut self,
+        partition: i32,
+        no: TaskNo,
+        payload: Payload<S::Input>,
+        ending: Ending,
+        kind: &str,
+    ) {
         let now = self.env.clock.now_ms();
         self.remember(no, payload);
         let closed = self.partitions.get(&partition).is_some_and(|owned| owned.closed);
@@ -166,12 +171,12 @@ impl<S: EffectStage> Engine<S> {
                 self.end(partition, no, "handed");
             }
             Ending::Ran(Outcome::Dead(why)) => {
-                self.failed(&why);
+                self.failed(kind, &why);
                 self.lanes.bury(no);
                 self.put_dead(no, &why);
             }
             Ending::Ran(Outcome::Retry { after, why }) => {
-                self.failed(&why);
+                self.failed(kind, &why);
                 let until = now.saturating_add(i64::try_from(after.as_millis()).unwrap_or(i64::MAX));
                 // A closed partition starts nothing: the task is left open for the next owner.
                 if after <= self.spec.options.in_place_limit || closed {
@@ -181,7 +186,7 @@ impl<S: EffectStage> Engine<S> {
                 }
             }
             Ending::Ran(Outcome::Fatal(why)) => {
-                self.failed(&why);
+                self.failed(kind, &why);
                 let offset = self.lanes.identity(no).map_or(-1, |identity| identity.offset);
                 self.lanes.rest(no, i64::MAX, Attempt::Failed, now);
                 let topic = self.spec.source.clone();
@@ -274,6 +279,11 @@ impl<S: EffectStage> Engine<S> {
         self.count(outcome, 1);
         self.env.metrics.last_processed_timestamp.with_label_values(&[&*self.name]).set(now as f64 / 1_000.0);
         let offset = self.lanes.identity(no).map_or(-1, |identity| identity.offset);
+        let record = self.payloads.get(&no).and_then(|payload| payload.record.as_ref());
+        if let Some(written_ms) = record.and_then(|record| record.timestamp_ms) {
+            let end_to_end = self.env.metrics.event_end_to_end.with_label_values(&[&*self.name]);
+            end_to_end.observe((now - written_ms).max(0) as f64 / 1_000.0);
+        }
         self.forget(no);
         let vacated = self.lanes.complete(no, now);
         self.vacate(partition, offset, vacated);
@@ -289,8 +299,8 @@ impl<S: EffectStage> Engine<S> {
         }
     }
 
-    fn failed(&self, why: &Failure) {
-        let labels = [&*self.name, "", why.class.as_str()];
+    fn failed(&self, kind: &str, why: &Failure) {
+        let labels = [&*self.name, kind, why.class.as_str()];
         self.env.metrics.event_handler_errors.with_label_values(&labels).inc();
     }
 

@@ -23,7 +23,9 @@ use std::sync::Arc;
 use self::ready::Ready;
 use self::task::{Lane, Phase, Standing, Task};
 
-pub(crate) use self::task::{Admitted, Attempt, Census, History, Identity, Indexed, Place, TaskNo, Vacated};
+pub(crate) use self::task::{
+    Admitted, Attempt, Census, Count, History, Identity, Indexed, Place, TaskNo, Vacated,
+};
 
 /// Tasks of a lane that are looked at for its priority.
 const PRIORITY_WINDOW: usize = 64;
@@ -315,11 +317,16 @@ impl Lanes {
         self.census.get(&partition).copied().unwrap_or_default()
     }
 
-    /// How many lanes there are, and in how many the first task is parked.
-    pub(crate) fn count(&self) -> (usize, usize) {
-        let first = |lane: &&Lane| lane.tasks.front().and_then(|no| self.tasks.get(no));
-        let parked = self.lanes.values().filter(|lane| first(lane).is_some_and(|task| task.place.is_some()));
-        (self.lanes.len(), parked.count())
+    /// How many lanes there are, in how many the first task is parked, and when the oldest of these failed first.
+    pub(crate) fn count(&self) -> Count {
+        let mut count = Count { lanes: self.lanes.len(), ..Count::default() };
+        let firsts = self.lanes.values().filter_map(|lane| self.tasks.get(lane.tasks.front()?));
+        for task in firsts.filter(|task| task.place.is_some()) {
+            count.parked += 1;
+            let failed = task.history.first_failed_at_ms;
+            count.oldest_failed_ms = count.oldest_failed_ms.into_iter().chain(failed).min();
+        }
+        count
     }
 
     /// Makes a lane ready, or sets its timer, if its first task may start.

@@ -9,6 +9,17 @@ use super::ready::Class;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct TaskNo(pub(super) u64);
 
+/// Lanes, counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Count {
+    /// All of them.
+    pub(crate) lanes: usize,
+    /// Those whose first task is parked.
+    pub(crate) parked: usize,
+    /// When the oldest of these failed first, in epoch milliseconds.
+    pub(crate) oldest_failed_ms: Option<i64>,
+}
+
 /// Where a parked task lies, and when it may be tried again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Place {

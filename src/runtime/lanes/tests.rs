@@ -274,7 +274,7 @@ proptest! {
         for offsets in world.done.values() {
             prop_assert!(offsets.is_sorted(), "{:?}", offsets);
         }
-        prop_assert_eq!(lanes.count(), (0, 0));
+        prop_assert_eq!(lanes.count(), Count::default());
         prop_assert_eq!(lanes.census(0), Census::default());
         prop_assert!(lanes.ready.is_empty(), "{:?}", lanes.ready);
     }

@@ -224,10 +224,15 @@ impl<S: StoreStage> Engine<S> {
                 self.balance.skipped += records;
                 self.count("skipped", records);
             }
-            What::Stored { next_offset, records, stored } => {
+            What::Stored { next_offset, records, stored, written_ms } => {
                 owned.in_flight -= records;
                 owned.position = next_offset;
                 self.settle(records, &stored);
+                let now = self.env.clock.now_ms();
+                let end_to_end = self.env.metrics.event_end_to_end.with_label_values(&[self.stage.name()]);
+                for written in written_ms {
+                    end_to_end.observe((now - written).max(0) as f64 / 1_000.0);
+                }
             }
             What::Waiting(Some(why)) => owned.state = PartitionState::Waiting(why),
             What::Waiting(None) => owned.state = PartitionState::Flowing,

@@ -39,7 +39,7 @@ pub(super) enum What {
     /// Records that were stored before.
     Dropped { records: u64 },
     /// A batch is stored.
-    Stored { next_offset: i64, records: u64, stored: Stored },
+    Stored { next_offset: i64, records: u64, stored: Stored, written_ms: Vec<i64> },
     /// Waiting for the store, in these words, or no longer.
     Waiting(Option<String>),
     /// The partition can't go on.
@@ -147,12 +147,13 @@ impl<S: StoreStage> Worker<S> {
             let next_offset = last.offset + 1;
             let first = records.first().map_or(0, |record| record.offset);
             let count = records.len() as u64;
+            let written_ms = records.iter().filter_map(|record| record.timestamp_ms).collect();
             let batch = StoreBatch { records: records.clone(), expected: position, next_offset };
             let attempt = AssertUnwindSafe(self.stage.store(&self.at, batch)).catch_unwind().await;
             match attempt.unwrap_or_else(|_| Err(StoreFault::Fatal(panicked()))) {
                 Ok(stored) => {
                     self.recovered(&backoff).await;
-                    self.report(What::Stored { next_offset, records: count, stored }).await;
+                    self.report(What::Stored { next_offset, records: count, stored, written_ms }).await;
                     return Ok(Some(next_offset));
                 }
                 Err(StoreFault::PositionMoved) => {

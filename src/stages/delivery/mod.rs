@@ -27,7 +27,7 @@ use self::live::Live;
 use super::notification::rules::{Category, Channel};
 use super::{Parts, intake, schedule_of};
 use crate::clock::Clock;
-use crate::event::{Codec, OutboundNotification};
+use crate::event::{Codec, EventType, OutboundNotification};
 use crate::runtime::retry::Schedule;
 use crate::runtime::{
     EffectStage, ErrorClass, Failure, Intake, Outcome, Record, SkipReason, StageHandle, StageSpec, Task,
@@ -123,6 +123,10 @@ impl EffectStage for Delivery {
                 }
             }
         }
+    }
+
+    fn kind(&self, outgoing: &Outgoing) -> &'static str {
+        outgoing.message.event_type.parse::<EventType>().map_or("other", EventType::as_str)
     }
 
     fn target_concurrency(&self, target: &str) -> usize {

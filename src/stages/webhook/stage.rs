@@ -252,6 +252,10 @@ impl EffectStage for WebhookStage {
         outcome
     }
 
+    fn kind(&self, delivery: &Delivery) -> &'static str {
+        delivery.event_type.as_str()
+    }
+
     fn target_concurrency(&self, _target: &str) -> usize {
         self.concurrency
     }
