@@ -79,7 +79,7 @@ fn imported_rooms(text: &str) -> Vec<String> {
                     '}' => depth -= 1,
                     _ => {}
                 }
-                if depth == 1 && letter.is_alphanumeric() || letter == '_' && depth == 1 {
+                if depth == 1 && (letter.is_alphanumeric() || letter == '_') {
                     name.push(letter);
                 } else if !name.is_empty() {
                     rooms.push(std::mem::take(&mut name));

@@ -35,6 +35,7 @@ impl OrderState {
         let missing =
             |missing: &'static str| Unavailable { order_id: self.order_id.clone(), event_type, missing };
         let order = self.order_id.as_str();
+        #[expect(clippy::wildcard_enum_match_arm, reason = "a new type too says what only its caller knows")]
         let mut event: Event = match event_type {
             EventType::OrderPaid => {
                 let payment = self.payment.as_ref().ok_or(missing("a payment"))?;

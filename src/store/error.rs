@@ -43,14 +43,20 @@ impl From<sqlx::Error> for StoreError {
             return Self::Unavailable(error.to_string());
         };
         let message = database.message().to_owned();
-        match database.kind() {
+        let is_constraint = matches!(
+            database.kind(),
             ErrorKind::UniqueViolation
-            | ErrorKind::ForeignKeyViolation
-            | ErrorKind::NotNullViolation
-            | ErrorKind::CheckViolation
-            | ErrorKind::ExclusionViolation => Self::Constraint(message),
-            _ if is_data_error(database.code().as_deref()) => Self::Data(message),
-            _ => Self::Unavailable(message),
+                | ErrorKind::ForeignKeyViolation
+                | ErrorKind::NotNullViolation
+                | ErrorKind::CheckViolation
+                | ErrorKind::ExclusionViolation
+        );
+        if is_constraint {
+            Self::Constraint(message)
+        } else if is_data_error(database.code().as_deref()) {
+            Self::Data(message)
+        } else {
+            Self::Unavailable(message)
         }
     }
 }

@@ -59,12 +59,12 @@ pub(super) fn sqlite() -> Migrator {
 
 impl From<MigrateError> for StoreError {
     fn from(error: MigrateError) -> Self {
-        match error {
-            MigrateError::Execute(inner) => match Self::from(inner) {
-                Self::Unavailable(reason) => Self::Unavailable(reason),
-                other => Self::Migration(other.to_string()),
-            },
-            other => Self::Migration(other.to_string()),
+        let told = error.to_string();
+        if let MigrateError::Execute(inner) = error
+            && let Self::Unavailable(reason) = Self::from(inner)
+        {
+            return Self::Unavailable(reason);
         }
+        Self::Migration(told)
     }
 }

@@ -130,12 +130,13 @@ const BOTH: &[&str] = &["live", "email"];
 
 /// The promises of N1 to N5, as far as generated events go; `None` for what nobody is told of.
 fn promised(event_type: EventType) -> Option<Telling> {
+    type Channels = &'static [&'static str];
     use EventType::{
         DisputeEscalated, DisputeInitiated, DisputeResolved, OrderCancelled, OrderCompleted, OrderCreated,
         OrderDelivered, OrderPaid, OrderRefunded, OrderReturned, OrderShipped, OrderStatusChanged,
         PaymentFailed, PaymentProcessed, ShipmentDelayed, ShipmentTrackingUpdated,
     };
-    let rows: [(&[EventType], bool, &'static [&'static str], &'static [&'static str]); 7] = [
+    let rows: [(&[EventType], bool, Channels, Channels); 7] = [
         (&[OrderCreated], true, EMAIL, LIVE),
         (
             &[PaymentProcessed, OrderPaid, OrderCancelled, OrderReturned, DisputeInitiated, DisputeResolved],
