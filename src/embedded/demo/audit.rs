@@ -14,6 +14,8 @@ use crate::runtime::{KafkaOptions, ReadError, ReadFrom, Record, TopicReader};
 use crate::store::{Database, StoreError, conversations, disputes, notifications};
 use crate::topology::{Purpose, Topology};
 
+mod people;
+
 /// How many findings are put into words; all are counted.
 const FINDINGS_IN_WORDS: usize = 20;
 
@@ -98,6 +100,11 @@ impl Findings {
         }
     }
 
+    fn duplicate(&mut self, words: impl FnOnce() -> String) {
+        self.duplicates += 1;
+        self.say(words);
+    }
+
     fn lost(&mut self, words: impl FnOnce() -> String) {
         self.lost += 1;
         self.say(words);
@@ -117,11 +124,9 @@ pub async fn audit(of: &Witnesses<'_>, published: &Published, elapsed_ms: u64) -
     let mut findings = Findings::default();
     let history = history(of.db).await?;
     compare_history(&history, published, &mut findings);
-    compare_disputes(of.db, published, &mut findings).await?;
-    compare_conversations(of.db, published, &mut findings).await?;
+    people::compare(of, published, &mut findings).await?;
     let exhausted = read(of, "webhooks.exhausted").await?;
     compare_partners(of.partners, &history, exhausted.len(), &mut findings);
-    compare_mails(of.mailbox, published, &mut findings);
 
     let mut events_by_type = BTreeMap::new();
     for kept in &history {
@@ -212,71 +217,11 @@ fn compare_history(history: &[Kept], published: &Published, findings: &mut Findi
                 if effects < causes {
                     findings.lost(|| format!("{order}: {cause} led to no {effect}"));
                 } else if effects > causes {
-                    findings.duplicates += 1;
-                    findings.say(|| format!("{order}: {causes} {cause} led to {effects} {effect}"));
+                    findings.duplicate(|| format!("{order}: {causes} {cause} led to {effects} {effect}"));
                 }
             }
         }
     }
-}
-
-async fn compare_disputes(
-    db: &Database,
-    published: &Published,
-    findings: &mut Findings,
-) -> Result<(), StoreError> {
-    let rows = db.rows("SELECT tenant_id, dispute_id, is_open, moderator_id FROM disputes", &[]).await?;
-    let mut found = HashMap::new();
-    for row in &rows {
-        let key = (row.text("tenant_id")?, row.text("dispute_id")?);
-        found.insert(key, (row.flag("is_open")?, row.opt_text("moderator_id")?));
-    }
-    for (tenant, orders) in &published.expectation.tenants {
-        for dispute in orders.values().flat_map(|expected| &expected.disputes) {
-            match found.get(&(tenant.clone(), dispute.id.clone())) {
-                None => findings.lost(|| format!("dispute {} was not opened", dispute.id)),
-                Some((true, _)) if dispute.resolved => {
-                    findings.lost(|| format!("dispute {} was resolved and is still open", dispute.id));
-                }
-                Some((_, None)) => findings.lost(|| format!("dispute {} has no moderator", dispute.id)),
-                Some(_) => {}
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Every order that was created has its conversation, with a buyer, a seller and something said.
-async fn compare_conversations(
-    db: &Database,
-    published: &Published,
-    findings: &mut Findings,
-) -> Result<(), StoreError> {
-    let rows = db
-        .rows(
-            "SELECT c.tenant_id, c.order_id,
-                 (SELECT COUNT(*) FROM conversation_messages m
-                     WHERE m.tenant_id = c.tenant_id AND m.order_id = c.order_id) AS messages,
-                 (SELECT COUNT(*) FROM conversation_participants p WHERE p.tenant_id = c.tenant_id
-                     AND p.order_id = c.order_id AND p.role IN ('buyer', 'seller')) AS parties
-             FROM conversations c",
-            &[],
-        )
-        .await?;
-    let mut complete = HashSet::new();
-    for row in &rows {
-        if row.int("messages")? > 0 && row.int("parties")? == 2 {
-            complete.insert((row.text("tenant_id")?, row.text("order_id")?));
-        }
-    }
-    for (tenant, orders) in &published.expectation.tenants {
-        for order in orders.keys() {
-            if !complete.contains(&(tenant.clone(), order.clone())) {
-                findings.lost(|| format!("{order}: no conversation of buyer and seller with a message"));
-            }
-        }
-    }
-    Ok(())
 }
 
 /// Every event in the history that a partner asked for was accepted by it, unless it was given up.
@@ -299,26 +244,6 @@ fn compare_partners(partners: &[Partner], history: &[Kept], exhausted: usize, fi
     findings.lost += missing.len().saturating_sub(exhausted) as u64;
     if missing.len() > exhausted {
         missing.into_iter().for_each(|words| findings.say(|| words));
-    }
-}
-
-/// Every order's buyer got a mail that names the order, and nobody got a mail twice.
-fn compare_mails(mailbox: &Mailbox, published: &Published, findings: &mut Findings) {
-    let letters = mailbox.letters();
-    let mut got: HashSet<(&str, &str)> = HashSet::new();
-    for mail in &letters.mails {
-        for address in &mail.to {
-            got.extend(mail.subject.split(' ').map(|word| (address.as_str(), word)));
-        }
-    }
-    for (address, number) in &published.confirmations {
-        if !got.contains(&(address.as_str(), number.to_string().as_str())) {
-            findings.lost(|| format!("order {number}: no mail to its buyer"));
-        }
-    }
-    findings.duplicates += letters.duplicates;
-    if letters.duplicates > 0 {
-        findings.say(|| format!("{} mails came twice", letters.duplicates));
     }
 }
 

@@ -30,16 +30,28 @@ async fn a_run_balances_until_something_is_lost_doubled_or_out_of_order() {
     let stranger = Traffic::new(traffic_options(&options(4))).next().unwrap();
     published.add(&stranger);
     let audit = demo.audit(&published).await.unwrap();
-    assert!(audit.ledger.lost >= 3, "not kept, no conversation, no mail: {audit:?}");
+    assert!(
+        audit.ledger.lost >= 3,
+        "not kept, no conversation, no message, no notification, no mail: {audit:?}"
+    );
     assert!(audit.findings.iter().any(|words| words.contains(&stranger.meta().order_id)), "{audit:?}");
     let lost = audit.ledger.lost;
 
-    // A row that is gone.
+    // Messages that are gone.
     let mut tx = demo.plant.db.begin().await.unwrap();
     let gone = "DELETE FROM conversation_messages WHERE order_id = (SELECT MIN(order_id) FROM conversations)";
     tx.execute(gone, &[]).await.unwrap();
     tx.commit().await.unwrap();
-    assert_eq!(demo.audit(&published).await.unwrap().ledger.lost, lost + 1);
+    assert!(demo.audit(&published).await.unwrap().ledger.lost > lost);
+
+    // A message that was told twice: of one event, two rows.
+    let mut tx = demo.plant.db.begin().await.unwrap();
+    let twice = "INSERT INTO conversation_messages
+         SELECT tenant_id, order_id, 'again', event_id, event_type, fact, status_fact, person_id, locale, body,
+             occurred_at, created_at FROM conversation_messages LIMIT 1";
+    assert_eq!(tx.execute(twice, &[]).await.unwrap(), 1);
+    tx.commit().await.unwrap();
+    assert_eq!(demo.audit(&published).await.unwrap().ledger.duplicates, 1);
 
     // A webhook that comes twice, and one that comes too late.
     let row = demo
@@ -55,7 +67,7 @@ async fn a_run_balances_until_something_is_lost_doubled_or_out_of_order() {
     let late = Arrival { id: "evt_late", sequence: -1, ..again };
     demo.partners()[0].book().arrived(late);
     let audit = demo.audit(&published).await.unwrap();
-    assert_eq!((audit.ledger.duplicates, audit.ledger.order_violations), (1, 1), "{audit:?}");
+    assert_eq!((audit.ledger.duplicates, audit.ledger.order_violations), (2, 1), "{audit:?}");
     assert!(!audit.ledger.balances());
 
     assert_eq!(demo.stop().await, Vec::<String>::new());
