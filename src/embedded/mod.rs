@@ -13,4 +13,5 @@ pub mod mailbox;
 mod mock_settings;
 pub mod partners;
 pub mod registry;
+pub mod services;
 pub mod traffic;

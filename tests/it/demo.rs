@@ -1,5 +1,7 @@
 //! What a newcomer sees first: `orderflow demo`, with nothing installed.
 
+use std::time::{Duration, Instant};
+
 use serde_json::Value;
 
 use crate::harness::cli::Cli;
@@ -50,4 +52,25 @@ async fn a_wrong_rate_is_a_usage_error() {
     let ran = Cli::bare().run(&["demo", "--rate", "0"]).await;
     assert_eq!(ran.code, 2, "{ran:?}");
     assert!(ran.stderr.contains("above zero"), "{ran:?}");
+}
+
+#[tokio::test]
+async fn embedded_services_are_open_to_other_processes() {
+    let mut cli = Cli::bare();
+    let program = cli.start_logged(&["run", "--embedded"], "run.log");
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let line = loop {
+        if let Some(line) = cli.log("run.log").lines().find(|line| line.starts_with("embedded: kafka ")) {
+            break line.to_owned();
+        }
+        assert!(Instant::now() < deadline, "{}", cli.log("run.log"));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    let words: Vec<&str> = line.split([' ', ',']).filter(|word| !word.is_empty()).collect();
+    cli.set("ORDERFLOW_KAFKA__BOOTSTRAP_SERVERS", words[2]);
+    cli.set("ORDERFLOW_REGISTRY__URL", words[4]);
+    cli.set("ORDERFLOW_REGISTRY__AUTO_REGISTER", "true");
+    let ran = cli.run(&["generate", "--orders", "3", "--seed", "1"]).await;
+    assert_eq!(ran.code, 0, "{ran:?}");
+    drop(program);
 }

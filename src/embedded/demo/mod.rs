@@ -152,8 +152,8 @@ impl Demo {
     /// Where everything is.
     pub fn places(&self) -> Places {
         Places {
-            kafka: self.plant.broker.address().to_owned(),
-            registry: self.plant.registry.url().to_owned(),
+            kafka: self.plant.services.broker.address().to_owned(),
+            registry: self.plant.services.registry.url().to_owned(),
             http: format!("http://{}", self.plant.http),
             smtp: self.plant.mailbox.address().to_string(),
             topology: self.plant.topology.name.clone(),

@@ -13,11 +13,10 @@ use crate::admin::publish::Publisher;
 use crate::admin::webhooks::Registrar;
 use crate::clock::Clock;
 use crate::crypto::{CryptoError, Secret, Vault};
-use crate::embedded::broker::{Broker, BrokerError};
 use crate::embedded::feed::Feed;
 use crate::embedded::mailbox::Mailbox;
 use crate::embedded::partners::{Behaviour, Partner};
-use crate::embedded::registry::EmbeddedRegistry;
+use crate::embedded::services::{Services, ServicesError};
 use crate::event::{Codec, LiveNotification, RegistryError};
 use crate::http::live::{Hub, LiveOptions};
 use crate::http::{self, Auth, AuthSetupError, HttpOptions, ServeError};
@@ -30,7 +29,6 @@ use crate::store::{Database, StoreError};
 use crate::task::Group;
 use crate::telemetry::Metrics;
 use crate::topology::{Topology, TopologyError};
-use outside::Folder;
 
 mod outside;
 mod settings;
@@ -46,9 +44,9 @@ pub enum DemoError {
         /// What the operating system says.
         why: std::io::Error,
     },
-    /// The broker.
+    /// Broker, registry or database.
     #[error(transparent)]
-    Broker(#[from] BrokerError),
+    Services(#[from] ServicesError),
     /// A Kafka client.
     #[error("a client of the in-process broker doesn't start: {0}")]
     Client(#[from] KafkaError),
@@ -94,8 +92,7 @@ pub enum DemoError {
 
 /// Everything that runs.
 pub(super) struct Plant {
-    pub(super) broker: Broker,
-    pub(super) registry: EmbeddedRegistry,
+    pub(super) services: Services,
     pub(super) kafka: KafkaOptions,
     pub(super) topology: Arc<Topology>,
     pub(super) db: Database,
@@ -110,13 +107,12 @@ pub(super) struct Plant {
     webhooks: Vec<String>,
     stop: CancellationToken,
     group: Group,
-    folder: Folder,
 }
 
 impl std::fmt::Debug for Plant {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Plant")
-            .field("broker", &self.broker)
+            .field("services", &self.services)
             .field("http", &self.http)
             .finish_non_exhaustive()
     }
@@ -148,12 +144,10 @@ struct Core {
 impl Plant {
     pub(super) async fn start(options: &DemoOptions, stop: CancellationToken) -> Result<Self, DemoError> {
         let topology = Arc::new(Topology::demo()?);
-        let broker = outside::broker(&topology)?;
-        let registry = outside::registry().await?;
-        let codec = outside::codec(&registry, &topology).await?;
-        let folder = Folder::new().map_err(|why| DemoError::Refused { what: "no temporary folder", why })?;
+        let services = Services::start(&topology).await?;
+        let codec = outside::codec(services.registry.url(), &topology).await?;
         let (clock, metrics, feed) = (Clock::system(), Metrics::new(), Feed::new());
-        let kafka = broker.client_options();
+        let kafka = services.broker.client_options();
         let producer = Producer::new(&kafka)?;
         let core = Core {
             publisher: Publisher::new(
@@ -164,7 +158,7 @@ impl Plant {
             ),
             kafka,
             topology,
-            db: outside::store(&folder).await?,
+            db: outside::store(services.store_url()).await?,
             vault: Vault::ephemeral(),
             codec,
             producer,
@@ -185,12 +179,11 @@ impl Plant {
         for partner in &partners {
             webhooks.push(outside::register(partner, http, &token).await?);
         }
-        core.stages(broker.cluster_id(), stage_options)?;
+        core.stages(services.broker.cluster_id(), stage_options)?;
 
         let Core { kafka, topology, db, publisher, clock, group, .. } = core;
         Ok(Self {
-            broker,
-            registry,
+            services,
             kafka,
             topology,
             db,
@@ -204,7 +197,6 @@ impl Plant {
             webhooks,
             stop,
             group,
-            folder,
         })
     }
 
@@ -242,13 +234,12 @@ impl Plant {
     /// Drains and ends everything; gives what failed on the way.
     pub(super) async fn stop(self) -> Vec<String> {
         self.stop.cancel();
-        let Self { broker, group, db, folder, publisher, .. } = self;
+        let Self { services, group, db, publisher, .. } = self;
         let failures = group.join().await;
         db.close().await;
-        drop(folder);
         // Clients go before their broker does.
         drop(publisher);
-        drop(broker);
+        drop(services);
         failures
     }
 }

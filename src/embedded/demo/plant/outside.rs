@@ -1,7 +1,6 @@
-//! What the program needs around it: broker, registry, store, mailbox, and partners who register themselves.
+//! What the demo needs around the program: a store, a mailbox, and partners who register themselves.
 
-use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -11,12 +10,10 @@ use super::DemoError;
 use crate::admin::schemas;
 use crate::clock::Clock;
 use crate::crypto::Secret;
-use crate::embedded::broker::Broker;
 use crate::embedded::demo::DemoOptions;
 use crate::embedded::feed::Feed;
 use crate::embedded::mailbox::{Mailbox, PutsOff};
 use crate::embedded::partners::{Behaviour, HANGS_FOR, Partner};
-use crate::embedded::registry::EmbeddedRegistry;
 use crate::event::{Codec, EventType, RegistryOptions};
 use crate::store::{Database, StoreOptions};
 use crate::topology::Topology;
@@ -30,38 +27,18 @@ const PARTNER_FAILS_ONE_IN: u64 = 10;
 /// One recipient in this many is put off by the mailbox once.
 const MAILBOX_PUTS_OFF_ONE_IN: u64 = 12;
 
-/// A broker with the topology's topics.
-pub(super) fn broker(topology: &Topology) -> Result<Broker, DemoError> {
-    let broker = Broker::start()?;
-    for topic in topology.topics() {
-        broker.create_topic(&topic.name, topic.partitions)?;
-    }
-    Ok(broker)
-}
-
-pub(super) async fn registry() -> Result<EmbeddedRegistry, DemoError> {
-    let bind = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    EmbeddedRegistry::start(bind)
-        .await
-        .map_err(|why| DemoError::Refused { what: "no port for the registry", why })
-}
-
 /// A codec whose registry has every schema under the subject of its topic.
-pub(super) async fn codec(registry: &EmbeddedRegistry, topology: &Topology) -> Result<Codec, DemoError> {
-    let url = registry.url().to_owned();
+pub(super) async fn codec(registry: &str, topology: &Topology) -> Result<Codec, DemoError> {
+    let url = registry.to_owned();
     let codec = Codec::new(&RegistryOptions { url, auto_register: true, ..RegistryOptions::default() })?;
     schemas::register(codec.registry(), topology).await?;
     Ok(codec)
 }
 
 /// A migrated SQLite store.
-pub(super) async fn store(folder: &Folder) -> Result<Database, DemoError> {
-    let url = format!("sqlite://{}", folder.0.join("orderflow.db").display());
-    let db = Database::open(&StoreOptions {
-        url: Secret::new(url),
-        acquire_timeout: Duration::from_secs(30),
-        ..StoreOptions::default()
-    })?;
+pub(super) async fn store(url: Secret<String>) -> Result<Database, DemoError> {
+    let acquire_timeout = Duration::from_secs(30);
+    let db = Database::open(&StoreOptions { url, acquire_timeout, ..StoreOptions::default() })?;
     db.migrate().await?;
     Ok(db)
 }
@@ -127,24 +104,4 @@ pub(super) async fn register(
     let registered: Registered = answer.json().await.map_err(|error| refused(error.to_string()))?;
     partner.learn_secret(registered.secret);
     Ok(registered.id)
-}
-
-/// A temporary folder that goes with the demo.
-#[derive(Debug)]
-pub(super) struct Folder(PathBuf);
-
-impl Folder {
-    pub(super) fn new() -> std::io::Result<Self> {
-        let path = std::env::temp_dir().join(format!("orderflow-demo-{}", uuid::Uuid::new_v4().simple()));
-        std::fs::create_dir(&path)?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_dir_all(&self.0) {
-            tracing::warn!(folder = %self.0.display(), %error, "the demo's folder couldn't be removed");
-        }
-    }
 }
