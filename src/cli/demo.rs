@@ -82,6 +82,7 @@ pub(super) async fn run(args: Args) -> Result<Exit, Fault> {
     let ended = watch(&demo, &screen, &quit).await;
     let told = match &ended {
         Ok(ended) if !quit.is_cancelled() => tell(ended, &args, &screen),
+        Ok(_) if args.once => Err(Fault::failures("interrupted before the end, so there is no ledger")),
         Ok(_) => Ok(Exit::Failures),
         Err(error) => Err(Fault::failures(error.to_string())),
     };
