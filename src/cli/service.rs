@@ -27,7 +27,7 @@ use crate::runtime::{self, Environment, RunError, StageHandle};
 use crate::stages::live_feed::LiveFeed;
 use crate::stages::webhook;
 use crate::stages::{self, Row, StageOptions};
-use crate::store::webhooks::{self, EndpointState};
+use crate::store::webhooks;
 use crate::store::{Database, migrations};
 use crate::task::Group;
 use crate::telemetry::Metrics;
@@ -266,15 +266,12 @@ impl Service {
             let (db, broker) = (db.clone(), broker.clone());
             async move {
                 broker.ping().await.map_err(|error| error.to_string())?;
-                let endpoints = webhooks::all(&db).await.map_err(|error| error.to_string())?;
-                let healthy =
-                    endpoints.iter().filter(|endpoint| endpoint.state == EndpointState::Enabled).count()
-                        as u64;
+                let endpoints = webhooks::count(&db).await.map_err(|error| error.to_string())?;
                 Ok(EventsHealth {
                     active: true,
                     subscribers,
-                    webhooks_registered: endpoints.len() as u64,
-                    webhooks_healthy: healthy,
+                    webhooks_registered: endpoints.registered,
+                    webhooks_healthy: endpoints.enabled,
                 })
             }
         })

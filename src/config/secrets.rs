@@ -22,6 +22,13 @@ const SECRET_PROPERTIES: &[&str] =
 /// Words in a librdkafka property's name by which its value is hidden: better one too many.
 const HIDDEN_WORDS: &[&str] = &["password", "secret", "ssl.key.pem", "oauthbearer.config", "token"];
 
+/// Parameters of a database's URL whose values are shown; those of all others are hidden.
+const PLAIN_PARAMETERS: &[&str] =
+    &["user", "host", "port", "dbname", "sslmode", "application_name", "connect_timeout", "mode", "cache"];
+
+/// Stands for what isn't shown.
+pub(super) const REDACTED: &str = "«redacted»";
+
 /// What a secret begins with when it stands in an example or belongs to `orderflow demo`.
 const DEMO_PREFIX: &str = "demo-";
 
@@ -88,14 +95,28 @@ pub(super) fn is_hidden(path: &[String]) -> bool {
     }
 }
 
-/// `text` without the password that a URL in it may carry.
+/// `text` without what a URL in it may carry: password, query values that may be secrets. Whatever looks like
+/// a URL but can't be read as one is hidden whole, because nobody knows where its password stands.
 pub(super) fn without_password(text: &str) -> String {
-    match url::Url::parse(text) {
-        Ok(mut url) if url.password().is_some() => match url.set_password(Some("***")) {
-            Ok(()) => url.to_string(),
-            Err(()) => "«redacted»".to_owned(),
-        },
-        Ok(_) | Err(_) => text.to_owned(),
+    if !text.contains("://") {
+        return text.to_owned();
+    }
+    let Ok(mut url) = url::Url::parse(text) else { return REDACTED.to_owned() };
+    if url.password().is_some() && url.set_password(Some("***")).is_err() {
+        return REDACTED.to_owned();
+    }
+    if let Some(query) = url.query() {
+        let masked: Vec<String> = query.split('&').map(without_value).collect();
+        url.set_query(Some(&masked.join("&")));
+    }
+    url.to_string()
+}
+
+/// A pair of a query; the value stays only where the key is known to hold no secret.
+fn without_value(pair: &str) -> String {
+    match pair.split_once('=') {
+        Some((key, _)) if !PLAIN_PARAMETERS.contains(&key) => format!("{key}=***"),
+        Some(_) | None => pair.to_owned(),
     }
 }
 
@@ -103,4 +124,27 @@ pub(super) fn without_password(text: &str) -> String {
 pub(super) fn is_known_to_all(secret: &str) -> bool {
     let lower = secret.to_lowercase();
     lower.starts_with(DEMO_PREFIX) || WELL_KNOWN.contains(&lower.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_shown_without_its_passwords_wherever_they_stand() {
+        for (text, shown) in [
+            ("127.0.0.1:9092", "127.0.0.1:9092"),
+            ("sqlite://path/to/file.db", "sqlite://path/to/file.db"),
+            ("postgres://u:hunter2@h/db", "postgres://u:***@h/db"),
+            (
+                "postgres://h/db?user=u&password=hunter2&sslmode=require",
+                "postgres://h/db?user=u&password=***&sslmode=require",
+            ),
+            ("postgres://h/db?ssl%6bey=hunter2&PASSWORD=hunter2", "postgres://h/db?ssl%6bey=***&PASSWORD=***"),
+            ("https://h/keys?token=hunter2", "https://h/keys?token=***"),
+            ("postgres://u:pa/ss@h/db", REDACTED),
+        ] {
+            assert_eq!(without_password(text), shown);
+        }
+    }
 }

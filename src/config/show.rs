@@ -39,7 +39,7 @@ fn walk(layers: &Figment, path: &mut Vec<String>, values: &Dict, settings: &mut 
         } else {
             let source =
                 layers.get_metadata(value.tag()).map_or("unknown", |metadata| &metadata.name).to_owned();
-            let value = if secrets::is_hidden(path) { "«redacted»".to_owned() } else { shown(value) };
+            let value = if secrets::is_hidden(path) { secrets::REDACTED.to_owned() } else { shown(value) };
             settings.push(Setting { key: path.join("."), value, source });
         }
         path.pop();

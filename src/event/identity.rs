@@ -29,8 +29,11 @@ pub fn effect_id(event_id: Uuid, stage: &str, kind: &str, recipient: &str) -> Uu
 }
 
 /// The event id that an idempotency key of a tenant stands for, so that a repeated request is the same event.
-pub fn event_id_for_key(tenant: &str, idempotency_key: &str) -> Uuid {
-    derive(&["request", tenant, idempotency_key])
+///
+/// `first_seen_ms` is when the key was first tried, as it is stored with the key: a key that was forgotten and
+/// is used again for something else names another event.
+pub fn event_id_for_key(tenant: &str, idempotency_key: &str, first_seen_ms: i64) -> Uuid {
+    derive(&["request", tenant, idempotency_key, &first_seen_ms.to_string()])
 }
 
 fn derive(parts: &[&str]) -> Uuid {
@@ -65,6 +68,8 @@ mod tests {
         let id = Uuid::from_u128(7);
         assert_ne!(effect_id(id, "ab", "c", "d"), effect_id(id, "a", "bc", "d"));
         assert_eq!(effect_id(id, "webhook", "deliver", "e1"), effect_id(id, "webhook", "deliver", "e1"));
-        assert_ne!(event_id_for_key("a", "k"), event_id_for_key("b", "k"));
+        assert_ne!(event_id_for_key("a", "k", 1), event_id_for_key("b", "k", 1));
+        assert_ne!(event_id_for_key("a", "k", 1), event_id_for_key("a", "k", 2));
+        assert_eq!(event_id_for_key("a", "k", 1), event_id_for_key("a", "k", 1));
     }
 }

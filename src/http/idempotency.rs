@@ -39,7 +39,7 @@ pub struct IdempotencyKey {
 impl IdempotencyKey {
     /// The id of the event that this request publishes: the same in every try, in every process.
     pub fn event_id(&self) -> Uuid {
-        event_id_for_key(&self.tenant, &self.key)
+        event_id_for_key(&self.tenant, &self.key, self.first_seen_ms)
     }
 }
 

@@ -3,9 +3,12 @@
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use super::live::Hub;
 use super::{Auth, HttpOptions, Publish};
@@ -48,25 +51,43 @@ impl fmt::Debug for Parts {
     }
 }
 
-/// Asks something that may take a moment or fail. Cheap to clone.
-pub struct Probe<T>(Arc<dyn Fn() -> BoxFuture<'static, Result<T, String>> + Send + Sync>);
+/// How long an answer of a probe counts as news. Anybody may ask for health, and asking costs the services.
+const NEWS: Duration = Duration::from_secs(1);
 
-impl<T> Probe<T> {
-    /// A probe that calls `ask` each time.
+/// Asks something that may take a moment or fail; at most once at a time and once a second, however many want
+/// to know. Cheap to clone.
+pub struct Probe<T>(Arc<Asked<T>>);
+
+struct Asked<T> {
+    ask: Box<dyn Fn() -> BoxFuture<'static, Result<T, String>> + Send + Sync>,
+    /// The last answer and when it came. Held while asking, so that others wait for the same answer.
+    last: Mutex<Option<(Instant, Result<T, String>)>>,
+}
+
+impl<T: Clone> Probe<T> {
+    /// A probe that calls `ask` when its last answer is no news any more.
     pub fn new<F, Fut>(ask: F) -> Self
     where
         F: Fn() -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<T, String>> + Send + 'static,
     {
-        Self(Arc::new(move || ask().boxed()))
+        Self(Arc::new(Asked { ask: Box::new(move || ask().boxed()), last: Mutex::new(None) }))
     }
 
-    /// Asks.
+    /// Asks, or says what was answered just before.
     ///
     /// # Errors
     /// What is wrong, in words for an operator.
     pub async fn ask(&self) -> Result<T, String> {
-        (self.0)().await
+        let mut last = self.0.last.lock().await;
+        if let Some((when, answer)) = &*last
+            && when.elapsed() < NEWS
+        {
+            return answer.clone();
+        }
+        let answer = (self.0.ask)().await;
+        *last = Some((Instant::now(), answer.clone()));
+        answer
     }
 }
 
@@ -102,4 +123,28 @@ pub struct EventsHealth {
     pub webhooks_registered: u64,
     /// Those of them that are delivered to.
     pub webhooks_healthy: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use futures_util::future::join_all;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn however_many_want_to_know_the_service_is_asked_once() {
+        let asked = Arc::new(AtomicU32::new(0));
+        let counter = Arc::clone(&asked);
+        let probe = Probe::new(move || {
+            let number = counter.fetch_add(1, Ordering::Relaxed) + 1;
+            async move {
+                tokio::task::yield_now().await;
+                Ok::<_, String>(number)
+            }
+        });
+        assert!(join_all((0..100).map(|_| probe.ask())).await.into_iter().all(|answer| answer == Ok(1)));
+        assert_eq!(asked.load(Ordering::Relaxed), 1);
+    }
 }

@@ -240,6 +240,28 @@ pub async fn all(db: &Database) -> Result<Vec<Endpoint>, StoreError> {
     db.rows("SELECT * FROM webhook_endpoints", &[]).await?.iter().map(endpoint).collect()
 }
 
+/// How many endpoints there are, over all tenants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Count {
+    /// All of them.
+    pub registered: u64,
+    /// Those that are delivered to.
+    pub enabled: u64,
+}
+
+/// Counts the endpoints of every tenant without reading them.
+///
+/// # Errors
+/// As the database says.
+pub async fn count(db: &Database) -> Result<Count, StoreError> {
+    let sql = "SELECT COUNT(*) AS registered,
+                   COALESCE(SUM(CASE WHEN state = 'enabled' THEN 1 ELSE 0 END), 0) AS enabled
+               FROM webhook_endpoints";
+    let Some(row) = db.row(sql, &[]).await? else { return Ok(Count { registered: 0, enabled: 0 }) };
+    let number = |column| row.int(column).map(i64::unsigned_abs);
+    Ok(Count { registered: number("registered")?, enabled: number("enabled")? })
+}
+
 /// How many changes there have been. A copy read after this revision was seen holds at least these changes.
 ///
 /// # Errors
@@ -358,6 +380,7 @@ mod tests {
             assert!(revision(&db).await.unwrap() > before);
             ours.state = EndpointState::Disabled("410 Gone".to_owned());
             assert_eq!(list(&db, "shop", None, None, 10).await.unwrap(), [ours]);
+            assert_eq!(count(&db).await.unwrap(), Count { registered: 2, enabled: 1 });
             assert_eq!(all(&db).await.unwrap().len(), 2, "the other tenant's is untouched");
         })
         .await;

@@ -173,12 +173,31 @@ async fn a_key_tried_again_after_a_failure_publishes_the_very_same_event() {
         assert_eq!(api.post_as(&service, PATH, Some("k"), SHIPPED).await.status.as_u16(), 202);
         let event = api.published.taken.lock().unwrap().remove(0);
         assert_eq!(event.meta().occurred_at, clock.now_ms() - 5_000, "the time of the first try");
-        assert_eq!(event.meta().event_id, crate::event::event_id_for_key("shop", "k").to_string());
+        let first_seen_ms = clock.now_ms() - 5_000;
+        let id = crate::event::event_id_for_key("shop", "k", first_seen_ms);
+        assert_eq!(event.meta().event_id, id.to_string());
 
         let wrong = r#"{"orderId":"o-1","eventType":"nope"}"#;
         assert_eq!(api.post_as(&service, PATH, Some("k2"), wrong).await.status.as_u16(), 422);
         let corrected = api.post_as(&service, PATH, Some("k2"), SHIPPED).await;
         assert_eq!(corrected.status.as_u16(), 202, "a refused request leaves its key free");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_key_used_again_after_it_was_forgotten_names_another_event() {
+    each_engine(async |db| {
+        let mut api = Api::new(db);
+        let clock = Clock::manual(api.parts.clock.now_ms());
+        api.parts.clock = clock.clone();
+        let service = api.token("erp", &[Role::Service], "shop");
+        let first = api.post_as(&service, PATH, Some("k"), SHIPPED).await;
+        clock.advance(api.parts.options.idempotency_ttl + Duration::from_secs(1));
+        let other = SHIPPED.replace("o-1", "o-2");
+        let later = api.post_as(&service, PATH, Some("k"), &other).await;
+        assert_eq!((first.status.as_u16(), later.status.as_u16()), (202, 202));
+        assert_ne!(first.json()["eventId"], later.json()["eventId"], "one id with two contents is a conflict");
     })
     .await;
 }

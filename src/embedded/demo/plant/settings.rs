@@ -15,7 +15,7 @@ use crate::stages::StageOptions;
 use crate::stages::delivery::email::SmtpOptions;
 use crate::stages::dispute::DisputeOptions;
 use crate::stages::webhook::{self, WebhookOptions};
-use crate::store::Database;
+use crate::store::{Database, webhooks};
 use crate::topology::Topology;
 
 /// Signs the demo's tokens. Everybody knows it, so the program refuses it everywhere else (it begins with `demo-`).
@@ -93,21 +93,12 @@ pub(super) fn events_health(db: &Database, subscribers: u64) -> Probe<EventsHeal
     Probe::new(move || {
         let db = db.clone();
         async move {
-            let counted = db
-                .row(
-                    "SELECT COUNT(*) AS registered, COALESCE(SUM(CASE WHEN state = 'enabled' THEN 1 ELSE 0 END), 0)
-                         AS healthy FROM webhook_endpoints",
-                    &[],
-                )
-                .await
-                .map_err(|error| error.to_string())?;
-            let count =
-                |column| counted.as_ref().and_then(|row| row.int(column).ok()).unwrap_or(0).unsigned_abs();
+            let endpoints = webhooks::count(&db).await.map_err(|error| error.to_string())?;
             Ok(EventsHealth {
                 active: true,
                 subscribers,
-                webhooks_registered: count("registered"),
-                webhooks_healthy: count("healthy"),
+                webhooks_registered: endpoints.registered,
+                webhooks_healthy: endpoints.enabled,
             })
         }
     })
