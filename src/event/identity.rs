@@ -23,9 +23,10 @@ pub fn event_id_or_coordinates(
     })
 }
 
-/// The identity of what a stage does because of an event, for one recipient.
-pub fn effect_id(event_id: Uuid, stage: &str, kind: &str, recipient: &str) -> Uuid {
-    derive(&["effect", &event_id.to_string(), stage, kind, recipient])
+/// The identity of what a stage does because of an event of a tenant, for one recipient. Event ids are the
+/// tenants' own, so two tenants may have equal ones; their effects are different ones all the same.
+pub fn effect_id(tenant: &str, event_id: Uuid, stage: &str, kind: &str, recipient: &str) -> Uuid {
+    derive(&["effect", tenant, &event_id.to_string(), stage, kind, recipient])
 }
 
 /// The event id that an idempotency key of a tenant stands for, so that a repeated request is the same event.
@@ -66,8 +67,10 @@ mod tests {
     #[test]
     fn parts_do_not_run_into_each_other() {
         let id = Uuid::from_u128(7);
-        assert_ne!(effect_id(id, "ab", "c", "d"), effect_id(id, "a", "bc", "d"));
-        assert_eq!(effect_id(id, "webhook", "deliver", "e1"), effect_id(id, "webhook", "deliver", "e1"));
+        let effect = |tenant: &str, stage: &str, kind: &str| effect_id(tenant, id, stage, kind, "d");
+        assert_ne!(effect("shop", "ab", "c"), effect("shop", "a", "bc"));
+        assert_eq!(effect("shop", "webhook", "deliver"), effect("shop", "webhook", "deliver"));
+        assert_ne!(effect("shop", "webhook", "deliver"), effect("other", "webhook", "deliver"));
         assert_ne!(event_id_for_key("a", "k", 1), event_id_for_key("b", "k", 1));
         assert_ne!(event_id_for_key("a", "k", 1), event_id_for_key("a", "k", 2));
         assert_eq!(event_id_for_key("a", "k", 1), event_id_for_key("a", "k", 1));

@@ -59,7 +59,7 @@ macro_rules! append_sql {
             "INSERT INTO outbox (id, tenant_id, aggregatetype, aggregateid, type, payload, partition, headers, bucket,
                                  created_at, exact_key) ",
             $rows,
-            " ON CONFLICT (id) DO NOTHING"
+            " ON CONFLICT (tenant_id, id) DO NOTHING"
         )
     };
 }
@@ -278,6 +278,19 @@ mod tests {
             let rest = claim(&db, bucket, 10).await.unwrap().unwrap();
             assert_eq!(rest.messages.iter().map(|stored| &stored.message).collect::<Vec<_>>(), [&second]);
             assert_eq!(rest.messages[0].created_at, 6, "the repeat changed nothing");
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn equal_ids_of_two_tenants_are_two_messages() {
+        each_engine(async |db| {
+            let ours = message("o-1", "a");
+            let theirs = Message { tenant: "other".to_owned(), ..ours.clone() };
+            let mut tx = db.begin().await.unwrap();
+            append_all(&mut tx, &[ours, theirs], 5).await.unwrap();
+            tx.commit().await.unwrap();
+            assert_eq!(depth(&db).await.unwrap().0, 2);
         })
         .await;
     }

@@ -52,8 +52,8 @@ pub(super) fn start(parts: &Parts, spec: StageSpec, stop: CancellationToken) -> 
 }
 
 /// The name of the delivery of one event to one endpoint, which all its attempts share.
-pub(super) fn delivery_id(event_id: Uuid, endpoint_id: &str) -> Uuid {
-    effect_id(event_id, super::webhook::STAGE, "deliver", endpoint_id)
+pub(super) fn delivery_id(tenant: &str, event_id: Uuid, endpoint_id: &str) -> Uuid {
+    effect_id(tenant, event_id, super::webhook::STAGE, "deliver", endpoint_id)
 }
 
 /// A record and what becomes of it.
@@ -105,7 +105,7 @@ impl Attempts {
             |text: &String| self.vault.seal(tenant, text.as_bytes()).map_err(|error| error.to_string());
         Ok(Attempt {
             response: receipt.response.as_ref().map(seal).transpose()?,
-            delivery_id: delivery_id(event_id, &receipt.endpoint_id).to_string(),
+            delivery_id: delivery_id(&receipt.tenant_id, event_id, &receipt.endpoint_id).to_string(),
             tenant: receipt.tenant_id,
             attempt_id: receipt.attempt_id,
             endpoint_id: receipt.endpoint_id,

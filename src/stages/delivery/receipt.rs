@@ -28,7 +28,9 @@ pub(super) async fn events(
         customer_id: Some(message.user_id.clone()),
         ..EventMeta::default()
     };
-    let id = |kind: EventType| effect_id(outgoing.event_id, super::NAME, kind.as_str(), &message.user_id);
+    let id = |kind: EventType| {
+        effect_id(&message.tenant_id, outgoing.event_id, super::NAME, kind.as_str(), &message.user_id)
+    };
     let at_ms = now_ms.max(message.occurred_at);
     let factory =
         |kind: EventType| Factory::new(&message.tenant_id, "orderflow").follow(&cause).with_id(id(kind));

@@ -137,7 +137,8 @@ impl Disputes {
             return Ok(());
         };
         dispute.moderator_id = Some(moderator.to_owned());
-        let id = effect_id(incoming.event_id, NAME, EventType::DisputeAssigned.as_str(), dispute_id);
+        let kind = EventType::DisputeAssigned.as_str();
+        let id = effect_id(&cause.tenant_id, incoming.event_id, NAME, kind, dispute_id);
         let now_ms = self.clock.now_ms();
         let mut assigned = Factory::new(&cause.tenant_id, "orderflow")
             .follow(&cause)

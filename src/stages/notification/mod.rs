@@ -186,7 +186,7 @@ impl Notification {
             None => Subject::Tenant { tenant: &key.tenant },
         };
         let message = Message {
-            message_id: effect_id(step.incoming.event_id, NAME, "message", ""),
+            message_id: effect_id(&key.tenant, step.incoming.event_id, NAME, "message", ""),
             event_id: step.incoming.event_id,
             event_type: plan.facts.event_type.clone(),
             fact: plan.facts.fact.clone(),
@@ -214,7 +214,8 @@ impl Notification {
         let person = telling.person.as_ref();
         let recipient = person.map(|person| person.user_id.as_str());
         let kind = format!("{}/{}", telling.channel.as_str(), telling.role.as_str());
-        let notification_id = effect_id(event_id, NAME, &kind, recipient.unwrap_or_default());
+        let notification_id =
+            effect_id(&step.key.tenant, event_id, NAME, &kind, recipient.unwrap_or_default());
         let wanted = person.and_then(|person| person.contact.locale.as_deref());
         let locale = self.templates.locale(step.rule.template, telling.channel, wanted);
         let mut decision = Decision {

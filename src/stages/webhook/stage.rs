@@ -168,7 +168,7 @@ impl WebhookStage {
             },
             Verdict::Failed { blame, at_least, error } => (*blame, *at_least, error.clone()),
         };
-        let seed = delivery_id(task.input.event_id, &target.id).as_u64_pair().1;
+        let seed = delivery_id(&task.input.tenant, task.input.event_id, &target.id).as_u64_pair().1;
         match target.schedule.after(task.attempt, seed, at_least) {
             Some(after) => Outcome::Retry { after, why: Failure::new(class(attempted, blame), error) },
             None => {

@@ -27,7 +27,7 @@ pub(super) fn receipt(
         }
     };
     WebhookAttempt {
-        attempt_id: effect_id(delivery.event_id, STAGE, &attempt, &target.id).to_string(),
+        attempt_id: effect_id(&delivery.tenant, delivery.event_id, STAGE, &attempt, &target.id).to_string(),
         tenant_id: delivery.tenant.clone(),
         endpoint_id: target.id.to_string(),
         webhook_id: delivery.webhook_id.clone(),

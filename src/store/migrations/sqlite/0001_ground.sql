@@ -14,7 +14,7 @@ CREATE TABLE stage_offsets (
 -- can't tell: not UTF-8, or empty; an empty aggregateid without it is no key).
 CREATE TABLE outbox (
     sequence      INTEGER PRIMARY KEY AUTOINCREMENT,
-    id            TEXT   NOT NULL UNIQUE,
+    id            TEXT   NOT NULL,
     tenant_id     TEXT   NOT NULL,
     aggregatetype TEXT   NOT NULL,
     aggregateid   TEXT   NOT NULL,
@@ -24,6 +24,7 @@ CREATE TABLE outbox (
     partition     BIGINT,
     headers       TEXT   NOT NULL,
     bucket        BIGINT NOT NULL,
-    created_at    BIGINT NOT NULL
+    created_at    BIGINT NOT NULL,
+    UNIQUE (tenant_id, id)
 );
 CREATE INDEX outbox_by_bucket ON outbox (bucket, sequence);
