@@ -56,6 +56,9 @@ pub struct Before {
 /// # Errors
 /// As the database says.
 pub async fn add(tx: &mut Transaction, attempts: &[Attempt]) -> Result<(), StoreError> {
+    if attempts.is_empty() {
+        return Ok(());
+    }
     match tx.engine() {
         Engine::Postgres => {
             tx.execute(
@@ -208,7 +211,7 @@ mod tests {
     async fn attempts_are_kept_once_and_read_newest_first_page_by_page() {
         each_engine(async |db| {
             let attempts: Vec<_> = (1..=5).map(|number| attempt("shop", number)).collect();
-            for batch in [&attempts[..], &attempts[2..], &[attempt("other", 1)]] {
+            for batch in [&attempts[..], &attempts[2..], &[attempt("other", 1)], &[]] {
                 let mut tx = db.begin().await.unwrap();
                 add(&mut tx, batch).await.unwrap();
                 tx.commit().await.unwrap();

@@ -34,6 +34,22 @@ fn receipt(tenant: &str, number: i32) -> WebhookAttempt {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_batch_without_any_receipt_is_put_aside_and_the_log_goes_on() {
+    let mut program = TestProgram::new("junk", StageOptions::default()).await;
+    let topic = program.topic("webhooks.attempts");
+    for payload in [None, Some(b"\x01junk".to_vec())] {
+        let mut record = OutRecord::keyed(topic.as_str(), "o-1", Vec::new());
+        record.payload = payload.map(Into::into);
+        program.parts.env.producer.send(record).await.expect("acknowledged");
+    }
+    program.start(&["attempts"]);
+    let letters = program.topic("webhooks.attempts.attempts.dlq");
+    eventually("the junk is a dead letter", SOON, async || program.kafka.all(&letters).await.len() == 1)
+        .await;
+    program.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn receipts_are_kept_once_and_what_is_none_is_put_aside() {
     let mut program = TestProgram::new("attempts", StageOptions::default()).await;
     let topic = program.topic("webhooks.attempts");
