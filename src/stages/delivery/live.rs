@@ -6,8 +6,9 @@ use super::channel::{Accepted, Carrier, Refusal};
 use crate::event::{Codec, EncodeError, LiveNotification, OutboundNotification};
 use crate::runtime::{ErrorClass, Failure, OutRecord, Producer};
 
-/// Messages that one member has on their way at once; Kafka batches them.
-const CONCURRENCY: usize = 64;
+/// Messages that one member has on their way at once: half of what the stage may do, so that
+/// mails keep a share when the live topic is slow.
+const CONCURRENCY: usize = 32;
 
 /// Carries messages to the live topic.
 #[derive(Debug, Clone)]
