@@ -7,8 +7,8 @@ use orderflow::runtime::Record;
 use orderflow::stages::StageOptions;
 use orderflow::store::history::{self, Filter};
 
-use crate::harness::eventually;
 use crate::harness::program::TestProgram;
+use crate::harness::{eventually, service};
 
 const SOON: Duration = Duration::from_secs(30);
 const NOW: i64 = 1_760_000_000_000;
@@ -34,6 +34,21 @@ async fn events_are_kept_once_and_tenants_apart() {
     })
     .await;
     program.end().await;
+}
+
+/// Registers a record type that isn't ours, without fields, and gives its id.
+async fn foreign_schema(topic: &str) -> u32 {
+    let registry = service("ORDERFLOW_TEST_REGISTRY");
+    let schema = r#"{"type":"record","name":"Foreign","namespace":"somebody.else","fields":[]}"#;
+    let answer = reqwest::Client::new()
+        .post(format!("{registry}/subjects/{topic}-somebody.else.Foreign/versions"))
+        .header("content-type", "application/vnd.schemaregistry.v1+json")
+        .json(&serde_json::json!({ "schema": schema }))
+        .send()
+        .await
+        .expect("the registry answers");
+    let body: serde_json::Value = answer.json().await.expect("JSON");
+    u32::try_from(body["id"].as_u64().expect("an id")).expect("a small number")
 }
 
 /// What a dead letter says: class, source offset, and the bytes as they were.
@@ -74,6 +89,8 @@ async fn bad_records_get_what_the_contract_says_and_the_rest_goes_on() {
         expected.push((class.to_owned(), sent.offset.to_string(), payload.map(<[u8]>::to_vec)));
     }
     program.send_raw(key, None).await;
+    let foreign = foreign_schema(&topic).await.to_be_bytes();
+    program.send_raw(key, Some(&[[0].as_slice(), &foreign].concat())).await;
     program.publish(&event).await;
     let conflict = program.send_raw(key, Some(&conflicting)).await;
     expected.push(("conflict".to_owned(), conflict.offset.to_string(), Some(conflicting)));
@@ -90,5 +107,7 @@ async fn bad_records_get_what_the_contract_says_and_the_rest_goes_on() {
     letters.sort();
     expected.sort();
     assert_eq!(letters, expected);
+    let text = program.parts.env.metrics.text();
+    assert!(text.contains("orderflow_tasks_total{outcome=\"skipped\",stage=\"history\"} 2"), "{text}");
     program.end().await;
 }
