@@ -8,6 +8,7 @@
 //! [`router`] holds every route on one screen, with the roles that may take it. What must not live here:
 //! Kafka and stages. What the API needs from them is handed in as [`Parts`] by whoever starts the program.
 
+mod accept;
 pub mod api;
 pub mod auth;
 mod error;

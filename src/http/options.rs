@@ -32,6 +32,11 @@ pub struct HttpOptions {
     pub cors_origins: Vec<String>,
     /// When set, `/metrics` asks for it as a bearer token.
     pub metrics_token: Option<Secret<String>>,
+    /// Connections at once; further ones wait until one ends. Live sockets don't count: `live.max_clients`.
+    pub max_connections: u32,
+    /// How long a connection may take to send the header of a request, or the next one.
+    #[serde(with = "humantime_serde")]
+    pub header_timeout: Duration,
     /// The largest request body taken, in bytes.
     pub max_body_bytes: usize,
     /// How long a request may take before it is answered with 503.
@@ -60,6 +65,8 @@ impl Default for HttpOptions {
             audience: "orderflow".to_owned(),
             cors_origins: Vec::new(),
             metrics_token: None,
+            max_connections: 10_000,
+            header_timeout: Duration::from_secs(10),
             max_body_bytes: 1024 * 1024,
             request_timeout: Duration::from_secs(15),
             publish_timeout: Duration::from_secs(10),

@@ -1,5 +1,6 @@
 //! Listens, answers, and ends in good order.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use super::accept::accept;
 use super::{AuthSetupError, Parts, router};
 use crate::store::idempotency;
 use crate::task;
@@ -28,9 +30,6 @@ pub enum ServeError {
     /// A setting can't be used.
     #[error(transparent)]
     Setup(#[from] AuthSetupError),
-    /// The listener broke.
-    #[error("the HTTP listener broke: {0}")]
-    Io(#[from] std::io::Error),
 }
 
 /// An API that listens but doesn't answer yet, so that its address is known before it starts.
@@ -62,33 +61,23 @@ impl Bound {
     }
 
     /// Answers until `shutdown`, then takes nothing new and lets open requests end within `http.drain`.
-    ///
-    /// # Errors
-    /// When the listener breaks.
-    pub async fn serve(self, shutdown: CancellationToken) -> Result<(), ServeError> {
+    pub async fn serve(self, shutdown: CancellationToken) -> Result<(), Infallible> {
         let Self { listener, router, parts, address } = self;
         tracing::info!(%address, "the HTTP API listens");
         let upkeep = task::spawn("http upkeep", upkeep(parts.clone(), shutdown.clone()));
-        let (stop, hub) = (shutdown.clone(), parts.hub.clone());
-        let serving = axum::serve(listener, router)
-            .with_graceful_shutdown(async move {
-                stop.cancelled().await;
-                hub.close();
-            })
-            .into_future();
         let deadline = async {
             shutdown.cancelled().await;
+            parts.hub.close();
             parts.clock.sleep(parts.options.drain).await;
         };
-        let ended = tokio::select! {
-            ended = serving => ended.map_err(ServeError::Io),
+        tokio::select! {
+            () = accept(listener, router, &parts.options, &parts.clock, &shutdown) => parts.hub.close(),
             () = deadline => {
                 tracing::warn!("open HTTP requests did not end within http.drain and were cut");
-                Ok(())
             }
-        };
+        }
         upkeep.abort();
-        ended
+        Ok(())
     }
 }
 

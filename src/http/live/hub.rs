@@ -37,6 +37,8 @@ struct Inner {
 struct Rooms {
     by_user: HashMap<RoomKey, Room>,
     clients: usize,
+    /// Connections that haven't said yet whose they are.
+    waiting: usize,
     next_client: u64,
     /// How many messages the rings hold together.
     kept: usize,
@@ -93,6 +95,16 @@ pub(super) struct Session {
     joined_place: u64,
     /// Ends when the client was too slow.
     pub(super) queue: mpsc::Receiver<Queued>,
+}
+
+/// The place of a connection without a user yet; dropping it gives the place back.
+#[derive(Debug)]
+pub(super) struct Waiting(Hub);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.rooms().waiting -= 1;
+    }
 }
 
 impl Hub {
@@ -181,14 +193,28 @@ impl Hub {
         &self.0.metrics
     }
 
+    /// Takes a place for a connection that hasn't said yet whose it is: those count, too.
+    pub(super) fn wait(&self) -> Result<Waiting, Full> {
+        let mut rooms = self.rooms();
+        self.has_place(&rooms)?;
+        rooms.waiting += 1;
+        Ok(Waiting(self.clone()))
+    }
+
+    fn has_place(&self, rooms: &Rooms) -> Result<(), Full> {
+        let taken = rooms.clients + rooms.waiting;
+        match taken < self.0.options.max_clients && !self.0.closing.is_cancelled() {
+            true => Ok(()),
+            false => Err(Full::Server),
+        }
+    }
+
     pub(super) fn join(&self, tenant: &str, user: &str) -> Result<Session, Full> {
         let room_key: RoomKey = (tenant.into(), user.into());
         let joined_at_ms = self.0.clock.now_ms();
         let mut guard = self.rooms();
         let rooms = &mut *guard;
-        if rooms.clients >= self.0.options.max_clients || self.0.closing.is_cancelled() {
-            return Err(Full::Server);
-        }
+        self.has_place(rooms)?;
         let room = rooms.by_user.entry(room_key.clone()).or_default();
         if room.clients.len() >= self.0.options.max_clients_per_user {
             return Err(Full::User);

@@ -14,7 +14,7 @@ use axum::response::Response;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
 use super::Hub;
-use super::hub::{Full, Session};
+use super::hub::{Full, Session, Waiting};
 use super::message::{ClientMessage, ServerMessage};
 use crate::http::auth::{Auth, TokenFault, bearer};
 use crate::http::extract::NoParameters;
@@ -96,20 +96,28 @@ pub(in crate::http) async fn socket(
     })?;
     check_origin(&headers, &parts.options.cors_origins).map_err(&refuse)?;
     let upgrade = upgrade.max_message_size(MAX_CLIENT_MESSAGE).max_frame_size(MAX_CLIENT_MESSAGE);
-    let known = match headers.contains_key(header::AUTHORIZATION) {
-        false => None,
+    let full = |full: Full| refuse(Problem::new(Code::TooManyConnections, full.to_string()));
+    let entry = match headers.contains_key(header::AUTHORIZATION) {
+        false => Entry::Unknown(parts.hub.wait().map_err(full)?),
         true => {
             let caller = match bearer(&headers) {
                 Some(token) => parts.auth.check(token).await,
                 None => Err(TokenFault::Missing),
             };
             let caller = caller.map_err(|fault| refuse(fault.into_problem()))?;
-            let session = join(&parts.hub, &caller)
-                .map_err(|full| refuse(Problem::new(Code::TooManyConnections, full.to_string())))?;
-            Some((caller, session))
+            let session = join(&parts.hub, &caller).map_err(full)?;
+            Entry::Known(caller, session)
         }
     };
-    Ok(upgrade.on_upgrade(move |socket| async move { converse(parts, socket, known).await }))
+    Ok(upgrade.on_upgrade(move |socket| async move { converse(parts, socket, entry).await }))
+}
+
+/// Who stands at the door, holding a place either way.
+enum Entry {
+    /// The token came with the handshake.
+    Known(Caller, Session),
+    /// It is to come as the first message.
+    Unknown(Waiting),
 }
 
 /// A page of a foreign origin must not use a token that its user pasted elsewhere; programs send no origin.
@@ -133,10 +141,10 @@ fn count_failure(hub: &Hub, reason: &str) {
     hub.metrics().ws_connection_failures.with_label_values(&[reason]).inc();
 }
 
-async fn converse(parts: Parts, mut socket: WebSocket, known: Option<(Caller, Session)>) {
-    let entered = match known {
-        Some(entered) => Ok(entered),
-        None => log_in(&parts, &mut socket).await,
+async fn converse(parts: Parts, mut socket: WebSocket, entry: Entry) {
+    let entered = match entry {
+        Entry::Known(caller, session) => Ok((caller, session)),
+        Entry::Unknown(place) => log_in(&parts, &mut socket, place).await,
     };
     let ending = match entered {
         Ok((caller, session)) => Feed::new(&parts, caller, session).run(&mut socket).await,
@@ -152,7 +160,11 @@ async fn converse(parts: Parts, mut socket: WebSocket, known: Option<(Caller, Se
 }
 
 /// Waits for the first message and believes or doubts its token.
-async fn log_in(parts: &Parts, socket: &mut WebSocket) -> Result<(Caller, Session), Ending> {
+async fn log_in(
+    parts: &Parts,
+    socket: &mut WebSocket,
+    place: Waiting,
+) -> Result<(Caller, Session), Ending> {
     let first = timeout(parts.hub.options().login_timeout, socket.recv());
     let first = tokio::select! {
         first = first => first.map_err(|_| Ending::TokenMissing)?,
@@ -169,6 +181,7 @@ async fn log_in(parts: &Parts, socket: &mut WebSocket) -> Result<(Caller, Sessio
         return Err(Ending::TokenMissing);
     };
     let caller = check(&parts.auth, &token).await?;
+    drop(place);
     let session = join(&parts.hub, &caller).map_err(|_| Ending::TooManyConnections)?;
     Ok((caller, session))
 }

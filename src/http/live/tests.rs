@@ -118,6 +118,10 @@ fn clients_are_bounded_per_user_and_in_all() {
     let _bob = hub.join("shop", "bob").unwrap();
     assert_eq!(hub.join("shop", "cy").err(), Some(Full::Server));
     drop(second);
+    let nameless = hub.wait().unwrap();
+    assert_eq!(hub.wait().err(), Some(Full::Server), "who hasn't sent a token yet takes a place, too");
+    assert_eq!(hub.join("shop", "cy").err(), Some(Full::Server));
+    drop(nameless);
     assert!(hub.join("shop", "cy").is_ok());
     hub.close();
     assert_eq!(hub.join("shop", "dee").err(), Some(Full::Server));
