@@ -1,19 +1,26 @@
-//! The relay: claims a bucket, publishes its messages key by key, deletes what was acknowledged.
+//! The relay: claims buckets, publishes their messages key by key, deletes what was acknowledged.
+//!
+//! A message that fails or takes long stops its key and nothing else: neither the rest of its bucket, however much
+//! stands behind it, nor other buckets. A bucket's lock is given back after [`PATIENCE`] whatever is still on
+//! its way, so another process may publish that again: under the same id, as after a crash.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::stream::{self, StreamExt};
+use futures_util::stream::{self, FuturesUnordered, StreamExt};
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
+use super::held::{Held, Key, key_of};
 use crate::clock::Clock;
 use crate::event::EventType;
 use crate::runtime::{Headers, OutRecord, ProduceError, Producer};
 use crate::store::outbox::{self, Stored};
 use crate::store::{Database, StoreError};
+use crate::task;
 use crate::telemetry::Metrics;
 
 /// `[outbox]` in the configuration.
@@ -43,8 +50,11 @@ impl Default for RelayOptions {
     }
 }
 
-/// Keys of one bucket that are published at the same time, at most.
-const KEYS_AT_ONCE: usize = 256;
+/// Buckets that are published at the same time, at most: on PostgreSQL each keeps a connection meanwhile.
+const BUCKETS_AT_ONCE: usize = 4;
+
+/// How long a bucket waits for what was sent. What takes longer goes on without it; its key waits.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Publishes the outbox of one store.
 #[derive(Debug, Clone)]
@@ -54,15 +64,31 @@ pub struct Relay {
     metrics: Arc<Metrics>,
     clock: Clock,
     options: RelayOptions,
+    held: Arc<Held>,
 }
 
-/// Why a pass ended early. What wasn't published stays and is tried again.
+/// Why not everything was published. What wasn't stays and is tried again.
 #[derive(Debug, thiserror::Error)]
 enum PassError {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("{0}")]
     Produce(#[from] ProduceError),
+}
+
+/// What came of some of the messages.
+#[derive(Debug, Default)]
+struct Published {
+    acknowledged: Vec<i64>,
+    failure: Option<PassError>,
+}
+
+impl Published {
+    fn and(mut self, other: Self) -> Self {
+        self.acknowledged.extend(other.acknowledged);
+        self.failure = self.failure.or(other.failure);
+        self
+    }
 }
 
 impl Relay {
@@ -74,28 +100,34 @@ impl Relay {
         clock: Clock,
         options: RelayOptions,
     ) -> Self {
-        Self { db, producer, metrics, clock, options }
+        Self { db, producer, metrics, clock, options, held: Arc::default() }
     }
 
     /// Publishes until `stop`. Failures are logged once per change and tried again; they never end it.
     pub async fn run(self, stop: CancellationToken) {
         let mut failing = false;
         while !stop.is_cancelled() {
-            let wait = match self.pass().await {
-                Ok(published) => {
-                    if failing {
-                        tracing::info!("the outbox is published again");
-                    }
-                    failing = false;
-                    if published > 0 { Duration::ZERO } else { self.options.poll_interval }
-                }
-                Err(error) => {
-                    if !failing {
-                        tracing::warn!(%error, "the outbox can't be published; its messages wait");
-                    }
+            let published = self
+                .pass()
+                .await
+                .unwrap_or_else(|error| Published { failure: Some(error.into()), ..Published::default() });
+            match &published.failure {
+                Some(error) if !failing => {
+                    tracing::warn!(%error, "messages of the outbox can't be published; they wait");
                     failing = true;
-                    self.options.retry_interval
                 }
+                None if failing && !self.held.any() => {
+                    tracing::info!("the outbox is published again");
+                    failing = false;
+                }
+                Some(_) | None => {}
+            }
+            let wait = if !published.acknowledged.is_empty() {
+                Duration::ZERO
+            } else if published.failure.is_some() || self.held.any() {
+                self.options.retry_interval
+            } else {
+                self.options.poll_interval
             };
             tokio::select! {
                 () = stop.cancelled() => {}
@@ -104,55 +136,122 @@ impl Relay {
         }
     }
 
-    /// Publishes once what is there now, and tells how many messages Kafka acknowledged.
-    async fn pass(&self) -> Result<usize, PassError> {
+    /// Publishes once what is there now.
+    async fn pass(&self) -> Result<Published, StoreError> {
+        let late = self.held.arrived();
+        outbox::forget(&self.db, &late).await?;
+        self.held.forget(&late, self.clock.now_ms());
         let buckets = outbox::waiting_buckets(&self.db).await?;
-        let mut published = 0;
-        let mut failure = None;
-        for bucket in buckets {
-            match self.publish_bucket(bucket).await {
-                Ok((acknowledged, refused)) => {
-                    published += acknowledged;
-                    failure = failure.or(refused.map(PassError::from));
-                }
-                Err(error) => failure = Some(error.into()),
-            }
-        }
+        let published = stream::iter(buckets)
+            .map(|bucket| self.publish_bucket(bucket))
+            .buffer_unordered(BUCKETS_AT_ONCE)
+            .fold(Published::default(), async |all, bucket| all.and(bucket))
+            .await;
         self.measure().await?;
-        failure.map_or(Ok(published), Err)
+        Ok(published)
     }
 
-    /// Publishes a bucket's oldest messages; a message that fails stops its key, and no other.
-    async fn publish_bucket(&self, bucket: i64) -> Result<(usize, Option<ProduceError>), StoreError> {
-        let Some(mut claim) = outbox::claim(&self.db, bucket, i64::from(self.options.batch)).await? else {
-            return Ok((0, None));
+    /// Publishes a bucket page by page, until there is nothing more or a page had something to publish.
+    ///
+    /// Pages pass over keys that wait, however many messages of theirs stand in front. A pass that published
+    /// something starts over: a message with a lower sequence may have been committed meanwhile.
+    async fn publish_bucket(&self, bucket: i64) -> Published {
+        let mut published = Published::default();
+        let mut last = 0;
+        while published.acknowledged.is_empty() && !self.held.is_full() {
+            match self.publish_page(bucket, last).await {
+                Ok(Some((page, end))) => {
+                    published = published.and(page);
+                    last = end;
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    return published.and(Published { failure: Some(error.into()), ..Published::default() });
+                }
+            }
+        }
+        published
+    }
+
+    /// Publishes the oldest messages of a bucket behind `last`, and gives the last one's place; `None` when there
+    /// are none, or another process has the bucket.
+    async fn publish_page(&self, bucket: i64, last: i64) -> Result<Option<(Published, i64)>, StoreError> {
+        let limit = i64::from(self.options.batch);
+        let Some(mut claim) = outbox::claim(&self.db, bucket, last, limit).await? else {
+            return Ok(None);
         };
         let messages = std::mem::take(&mut claim.messages);
-        let chains: Vec<_> =
-            by_key(messages).into_values().map(|chain| self.publish_in_order(chain)).collect();
-        let outcomes: Vec<_> = stream::iter(chains).buffer_unordered(KEYS_AT_ONCE).collect().await;
-        let mut published = Vec::new();
-        let mut failure = None;
-        for (acknowledged, refused) in outcomes {
-            published.extend(acknowledged);
-            failure = failure.or(refused);
-        }
-        claim.finish(&self.db, &published).await?;
-        Ok((published.len(), failure))
+        let Some(end) = messages.last().map(|stored| stored.sequence) else {
+            return Ok(None);
+        };
+        let chains = self.by_key(messages).into_iter();
+        let published = chains
+            .map(|(key, chain)| self.publish_in_order(key, chain))
+            .collect::<FuturesUnordered<_>>()
+            .fold(Published::default(), async |all, chain| all.and(chain))
+            .await;
+        claim.finish(&self.db, &published.acknowledged).await?;
+        Ok(Some((published, end)))
     }
 
-    /// Publishes messages of one key one after another, up to the first that fails.
-    async fn publish_in_order(&self, chain: Vec<Stored>) -> (Vec<i64>, Option<ProduceError>) {
-        let mut acknowledged = Vec::new();
+    /// Publishes messages of one key one after another, up to the first that fails or takes too long.
+    async fn publish_in_order(&self, key: Key, chain: Vec<Stored>) -> Published {
+        let mut published = Published::default();
+        let mut patience = pin!(self.clock.sleep(PATIENCE));
         for stored in chain {
-            let (sequence, kind) = (stored.sequence, label(&stored.message.kind));
-            if let Err(error) = self.producer.send(record(stored)).await {
-                return (acknowledged, Some(error));
+            let sequence = stored.sequence;
+            let mut send = Box::pin(self.clone().send(stored));
+            let sent = tokio::select! {
+                biased;
+                sent = &mut send => sent,
+                () = &mut patience => {
+                    self.held.on_its_way(key.clone());
+                    // Nobody waits for it: how it ended stands in `held`.
+                    drop(task::spawn("late outbox message", self.clone().see_off(key, sequence, send)));
+                    break;
+                }
+            };
+            if let Err(error) = sent {
+                self.hold(key, &error);
+                published.failure = Some(error.into());
+                break;
             }
-            self.metrics.events_published.with_label_values(&[kind]).inc();
-            acknowledged.push(sequence);
+            published.acknowledged.push(sequence);
         }
-        (acknowledged, None)
+        published
+    }
+
+    /// Waits for the end of a message that takes its time; its key waits with it.
+    async fn see_off(self, key: Key, sequence: i64, send: impl Future<Output = Result<(), ProduceError>>) {
+        match send.await {
+            Ok(()) => self.held.acknowledged(key, sequence),
+            Err(error) => self.hold(key, &error),
+        }
+    }
+
+    fn hold(&self, key: Key, error: &ProduceError) {
+        tracing::debug!(topic = key.0, %error, "a message of the outbox waits, and its key with it");
+        let retry_ms = i64::try_from(self.options.retry_interval.as_millis()).unwrap_or(i64::MAX);
+        self.held.failed(key, self.clock.now_ms().saturating_add(retry_ms));
+    }
+
+    async fn send(self, stored: Stored) -> Result<(), ProduceError> {
+        let kind = label(&stored.message.kind);
+        self.producer.send(record(stored)).await?;
+        self.metrics.events_published.with_label_values(&[kind]).inc();
+        Ok(())
+    }
+
+    /// Messages by topic and key, each in its order, without those that have to wait.
+    fn by_key(&self, messages: Vec<Stored>) -> BTreeMap<Key, Vec<Stored>> {
+        let mut chains: BTreeMap<_, Vec<Stored>> = BTreeMap::new();
+        for stored in messages {
+            let key = key_of(&stored);
+            if !self.held.holds(&key) {
+                chains.entry(key).or_default().push(stored);
+            }
+        }
+        chains
     }
 
     async fn measure(&self) -> Result<(), StoreError> {
@@ -162,16 +261,6 @@ impl Relay {
         self.metrics.outbox_oldest.with_label_values::<&str>(&[]).set(age_ms as f64 / 1000.0);
         Ok(())
     }
-}
-
-/// Messages by topic and key, each in its order.
-fn by_key(messages: Vec<Stored>) -> BTreeMap<(String, Option<Vec<u8>>), Vec<Stored>> {
-    let mut chains: BTreeMap<_, Vec<Stored>> = BTreeMap::new();
-    for stored in messages {
-        let key = (stored.message.topic.clone(), stored.message.key.clone());
-        chains.entry(key).or_default().push(stored);
-    }
-    chains
 }
 
 /// The type as a metric label: others than our own are one label, since anybody may write into the table.

@@ -122,13 +122,14 @@ pub async fn waiting_buckets(db: &Database) -> Result<Vec<i64>, StoreError> {
     rows.iter().map(|row| row.int("bucket")).collect()
 }
 
-/// Claims up to `limit` of the oldest messages of `bucket`; `None` when another process has it.
+/// Claims up to `limit` of the oldest messages of `bucket` whose sequence is above `last`; `None` when another process has it.
 ///
 /// # Errors
 /// As the database says.
-pub async fn claim(db: &Database, bucket: i64, limit: i64) -> Result<Option<Claim>, StoreError> {
-    const OLDEST: &str = "SELECT * FROM outbox WHERE bucket = $1 ORDER BY sequence LIMIT $2";
-    let values: [Value; 2] = [bucket.into(), limit.into()];
+pub async fn claim(db: &Database, bucket: i64, last: i64, limit: i64) -> Result<Option<Claim>, StoreError> {
+    const OLDEST: &str =
+        "SELECT * FROM outbox WHERE bucket = $1 AND sequence > $2 ORDER BY sequence LIMIT $3";
+    let values: [Value; 3] = [bucket.into(), last.into(), limit.into()];
     let (rows, lock) = match db.engine() {
         Engine::Sqlite => (db.rows(OLDEST, &values).await?, None),
         Engine::Postgres => {
@@ -160,22 +161,40 @@ impl Claim {
             None if published.is_empty() => return Ok(()),
             None => db.begin().await?,
         };
-        match tx.engine() {
-            Engine::Postgres => {
-                let sequences = Value::Ints(published.iter().copied().map(Some).collect());
-                tx.execute("DELETE FROM outbox WHERE sequence = ANY($1::BIGINT[])", &[sequences]).await?;
-            }
-            Engine::Sqlite => {
-                let sequences = serde_json::json!(published).to_string();
-                tx.execute(
-                    "DELETE FROM outbox WHERE sequence IN (SELECT value FROM json_each($1))",
-                    &[sequences.into()],
-                )
-                .await?;
-            }
-        }
+        delete(&mut tx, published).await?;
         tx.commit().await
     }
+}
+
+/// Forgets messages that Kafka acknowledged after their claim was given back.
+///
+/// # Errors
+/// As the database says.
+pub async fn forget(db: &Database, published: &[i64]) -> Result<(), StoreError> {
+    if published.is_empty() {
+        return Ok(());
+    }
+    let mut tx = db.begin().await?;
+    delete(&mut tx, published).await?;
+    tx.commit().await
+}
+
+async fn delete(tx: &mut Transaction, published: &[i64]) -> Result<(), StoreError> {
+    match tx.engine() {
+        Engine::Postgres => {
+            let sequences = Value::Ints(published.iter().copied().map(Some).collect());
+            tx.execute("DELETE FROM outbox WHERE sequence = ANY($1::BIGINT[])", &[sequences]).await?;
+        }
+        Engine::Sqlite => {
+            let sequences = serde_json::json!(published).to_string();
+            tx.execute(
+                "DELETE FROM outbox WHERE sequence IN (SELECT value FROM json_each($1))",
+                &[sequences.into()],
+            )
+            .await?;
+        }
+    }
+    Ok(())
 }
 
 /// How many messages wait, and since when the oldest does (epoch milliseconds).
@@ -269,13 +288,13 @@ mod tests {
             assert_eq!(depth(&db).await.unwrap(), (2, Some(5)));
 
             let bucket = bucket("orders.events", "o-1");
-            let claimed = claim(&db, bucket, 10).await.unwrap().unwrap();
+            let claimed = claim(&db, bucket, 0, 10).await.unwrap().unwrap();
             let found: Vec<_> = claimed.messages.iter().map(|stored| stored.message.clone()).collect();
             assert_eq!(found, [first, second.clone()]);
             let done = [claimed.messages[0].sequence];
             claimed.finish(&db, &done).await.unwrap();
 
-            let rest = claim(&db, bucket, 10).await.unwrap().unwrap();
+            let rest = claim(&db, bucket, 0, 10).await.unwrap().unwrap();
             assert_eq!(rest.messages.iter().map(|stored| &stored.message).collect::<Vec<_>>(), [&second]);
             assert_eq!(rest.messages[0].created_at, 6, "the repeat changed nothing");
         })
@@ -309,13 +328,13 @@ mod tests {
     #[tokio::test]
     async fn a_bucket_is_claimed_by_one_process_at_a_time() {
         each_engine(async |db| {
-            let held = claim(&db, 0, 10).await.unwrap().unwrap();
+            let held = claim(&db, 0, 0, 10).await.unwrap().unwrap();
             if db.engine() == Engine::Postgres {
-                assert!(claim(&db, 0, 10).await.unwrap().is_none());
-                assert!(claim(&db, 1, 10).await.unwrap().is_some());
+                assert!(claim(&db, 0, 0, 10).await.unwrap().is_none());
+                assert!(claim(&db, 1, 0, 10).await.unwrap().is_some());
             }
             held.finish(&db, &[]).await.unwrap();
-            assert!(claim(&db, 0, 10).await.unwrap().is_some());
+            assert!(claim(&db, 0, 0, 10).await.unwrap().is_some());
         })
         .await;
     }

@@ -10,6 +10,7 @@ mod history;
 mod http;
 mod main_job;
 mod outages;
+mod outbox;
 mod people_delivered;
 mod people_told;
 mod python_producer;

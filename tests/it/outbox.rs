@@ -1,0 +1,55 @@
+//! The outbox on real services: what can't be published holds up nothing but its own key.
+
+use std::time::Duration;
+
+use orderflow::stages::StageOptions;
+use orderflow::store::outbox::{self, Message};
+use uuid::Uuid;
+
+use crate::harness::eventually;
+use crate::harness::program::TestProgram;
+
+const SOON: Duration = Duration::from_secs(30);
+/// More than the relay takes at once.
+const STUCK: usize = 700;
+/// So many keys that some lie in the same bucket as the stuck ones.
+const KEYS: usize = 200;
+
+fn message(topic: &str, key: &str, number: usize) -> Message {
+    Message {
+        id: Uuid::now_v7(),
+        tenant: "shop".to_owned(),
+        topic: topic.to_owned(),
+        partition: None,
+        key: Some(key.as_bytes().to_vec()),
+        kind: "test".to_owned(),
+        payload: Some(number.to_string().into_bytes()),
+        headers: Vec::new(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_of_a_missing_topic_hold_up_no_other_key() {
+    let mut program = TestProgram::new("outbox", StageOptions::default()).await;
+    let (missing, there) = (program.kafka.name("missing"), program.kafka.name("there"));
+    program.kafka.create(std::slice::from_ref(&there), 3).await;
+    let stuck = (0..STUCK).map(|number| message(&missing, "stuck", number));
+    let others = (0..2 * KEYS).map(|number| message(&there, &format!("k-{}", number % KEYS), number));
+    let messages: Vec<_> = stuck.chain(others).collect();
+    let mut tx = program.parts.db.begin().await.expect("the store answers");
+    outbox::append_all(&mut tx, &messages, 1).await.expect("written");
+    tx.commit().await.expect("committed");
+
+    program.start(&[]);
+    let waiting = async || outbox::depth(&program.parts.db).await.expect("the store answers").0;
+    eventually("all but the stuck ones have left", SOON, async || waiting().await == STUCK as i64).await;
+    assert_eq!(program.kafka.all(&there).await.len(), 2 * KEYS);
+
+    program.kafka.create(std::slice::from_ref(&missing), 1).await;
+    eventually("the stuck ones follow", 4 * SOON, async || waiting().await == 0).await;
+    let records = program.kafka.all(&missing).await;
+    let numbers: Vec<_> = records.iter().map(crate::harness::kafka::text).collect();
+    let expected: Vec<_> = (0..STUCK).map(|number| number.to_string()).collect();
+    assert_eq!(numbers, expected, "each once, in order");
+    program.end().await;
+}
