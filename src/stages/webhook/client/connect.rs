@@ -112,7 +112,11 @@ impl Connector {
         };
         let allowed: Vec<IpAddr> =
             found.into_iter().filter(|ip| self.guard.allows(*ip)).take(ADDRESSES).collect();
-        if allowed.is_empty() { Err(AttemptError::Forbidden(first)) } else { Ok(allowed) }
+        if allowed.is_empty() {
+            tracing::warn!(host = ?address.host, address = %first, "a webhook's host has no address that may be sent to");
+            return Err(AttemptError::Forbidden);
+        }
+        Ok(allowed)
     }
 }
 

@@ -50,9 +50,10 @@ pub(super) enum AttemptError {
     /// The name has no address.
     #[error("the host name can't be resolved: {0}")]
     Resolve(String),
-    /// Every address is one that we don't connect to.
-    #[error("{0} is an address that requests aren't sent to (webhook.allow_private_networks)")]
-    Forbidden(std::net::IpAddr),
+    /// Every address is one that we don't connect to. Which it is stays with us: a partner that may register
+    /// names could read our internal DNS from it.
+    #[error("the host is not one that requests are sent to (webhook.allow_private_networks)")]
+    Forbidden,
     /// No connection.
     #[error("no connection: {0}")]
     Connect(String),

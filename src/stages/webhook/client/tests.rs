@@ -282,7 +282,7 @@ async fn private_addresses_are_refused_as_literals_and_as_names() {
     let client = client(Guard { allow_private_networks: false });
     for host in ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "2130706433"] {
         let ended = post(&client, &Address::of(&format!("http://{host}:{}/", receiver.port)).unwrap()).await;
-        assert!(matches!(ended, Err(AttemptError::Forbidden(_))), "{host}: {ended:?}");
+        assert!(matches!(ended, Err(AttemptError::Forbidden)), "{host}: {ended:?}");
     }
     assert_eq!(receiver.connections(), 0);
 }
