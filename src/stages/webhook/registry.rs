@@ -42,12 +42,10 @@ impl View {
         of_tenant.filter(move |target| target.enabled && target.takes(event_type))
     }
 
-    /// Whether anybody at all is told of `event_type`.
+    /// Whether any endpoint at all, enabled or not, may be told of `event_type`. An endpoint keeps its types as long
+    /// as it lives, so this holds for parked work too as long as its target is there.
     pub(super) fn anyone_takes(&self, event_type: EventType) -> bool {
-        self.tenants
-            .values()
-            .flat_map(HashMap::values)
-            .any(|target| target.enabled && target.takes(event_type))
+        self.tenants.values().flat_map(HashMap::values).any(|target| target.takes(event_type))
     }
 }
 

@@ -245,11 +245,12 @@ impl EffectStage for WebhookStage {
         };
         let attempted = self.attempt(target, &task).await;
         let outcome = self.outcome(target, &task, &attempted).await;
-        self.receipts.attempted(&receipt(target, &task, &attempted, &outcome)).await;
-        if let Outcome::Dead(_) = outcome {
-            self.receipts.exhausted(&exhausted(target, &task, &attempted, self.clock.now_ms())).await;
+        let mut written = self.receipts.attempted(&receipt(target, &task, &attempted, &outcome)).await;
+        if let (Ok(()), Outcome::Dead(_)) = (&written, &outcome) {
+            let exhausted = exhausted(target, &task, &attempted, self.clock.now_ms());
+            written = self.receipts.exhausted(&exhausted).await;
         }
-        outcome
+        written.map_or_else(Outcome::Fatal, |()| outcome)
     }
 
     fn kind(&self, delivery: &Delivery) -> &'static str {
