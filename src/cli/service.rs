@@ -115,6 +115,7 @@ impl Service {
             timeout: options.timeout,
             endpoints_per_tenant: options.endpoints_per_tenant,
             refresh: options.refresh,
+            deliverable: webhook::deliverable(&self.parts.topology),
             policy: webhook::policy(&self.parts.topology),
         };
         let (db, vault) = (self.parts.db.clone(), self.parts.vault.clone());

@@ -140,7 +140,10 @@ mod tests {
                 "postgres://h/db?user=u&password=hunter2&sslmode=require",
                 "postgres://h/db?user=u&password=***&sslmode=require",
             ),
-            ("postgres://h/db?ssl%6bey=hunter2&PASSWORD=hunter2", "postgres://h/db?ssl%6bey=***&PASSWORD=***"),
+            (
+                "postgres://h/db?ssl%6bey=hunter2&PASSWORD=hunter2",
+                "postgres://h/db?ssl%6bey=***&PASSWORD=***",
+            ),
             ("https://h/keys?token=hunter2", "https://h/keys?token=***"),
             ("postgres://u:pa/ss@h/db", REDACTED),
         ] {

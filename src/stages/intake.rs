@@ -10,6 +10,7 @@
 //! | key missing, not UTF-8, or not the order's id | dead letter `key` |
 //! | registry away | its partition waits |
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use uuid::Uuid;
@@ -23,6 +24,7 @@ use crate::telemetry::Metrics;
 pub struct Reader {
     codec: Codec,
     cluster_id: Arc<str>,
+    takes: Arc<BTreeSet<EventType>>,
     metrics: Arc<Metrics>,
 }
 
@@ -38,18 +40,24 @@ pub struct Reading {
 }
 
 impl Reader {
-    /// A reader of the cluster called `cluster_id`.
-    pub fn new(codec: Codec, cluster_id: Arc<str>, metrics: Arc<Metrics>) -> Self {
-        Self { codec, cluster_id, metrics }
+    /// A reader of the cluster called `cluster_id`, for a stage that the topology lets take the types `takes`.
+    pub fn new(
+        codec: Codec,
+        cluster_id: Arc<str>,
+        takes: BTreeSet<EventType>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self { codec, cluster_id, takes: Arc::new(takes), metrics }
     }
 
-    /// Reads `record` for a stage that takes the types for which `takes` answers true.
+    /// Reads `record` for a stage that, of the types that the topology gives it, takes those for which `takes`
+    /// answers true.
     pub async fn read(&self, record: &Record, takes: impl Fn(EventType) -> bool) -> Intake<Reading> {
         let Some(payload) = &record.payload else {
             return Intake::Skipped(SkipReason::Tombstone);
         };
         match self.codec.identify(payload).await {
-            Ok(Peeked::Event(event_type)) if takes(event_type) => {}
+            Ok(Peeked::Event(event_type)) if self.takes.contains(&event_type) && takes(event_type) => {}
             Ok(Peeked::Event(_)) => return Intake::Skipped(SkipReason::Filtered),
             Ok(Peeked::Unknown(_)) => return Intake::Skipped(SkipReason::UnknownType),
             Err(error) => return refused(&error),

@@ -6,12 +6,13 @@
 //! [`EffectStage`](crate::runtime::EffectStage). A new stage is a folder and a row in [`TABLE`], and its groups and
 //! topics are declared in `topology/`.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
 use crate::crypto::Vault;
-use crate::event::Codec;
+use crate::event::{Codec, EventType};
 use crate::runtime::retry::Schedule;
 use crate::runtime::{Environment, RuntimeOptions, StageHandle, StageSpec, StartAt};
 use crate::store::Database;
@@ -67,10 +68,17 @@ impl Parts {
         self.topology.topic(id).map_or_else(|| Arc::from(id), |topic| Arc::clone(&topic.name))
     }
 
-    /// Reads records of event topics, as every stage does.
-    pub fn reader(&self) -> intake::Reader {
-        intake::Reader::new(self.codec.clone(), Arc::clone(&self.cluster_id), Arc::clone(&self.env.metrics))
+    /// Reads the source of the stage called `name`: the event types that the topology lets it take.
+    pub fn reader(&self, name: &str) -> intake::Reader {
+        let takes = taken_by(&self.topology, name);
+        let metrics = Arc::clone(&self.env.metrics);
+        intake::Reader::new(self.codec.clone(), Arc::clone(&self.cluster_id), takes, metrics)
     }
+}
+
+/// The event types that the topology lets the stage called `name` take.
+pub fn taken_by(topology: &Topology, name: &str) -> BTreeSet<EventType> {
+    topology.stage(name).map(|stage| stage.takes.clone()).unwrap_or_default()
 }
 
 /// When failed work of the stage called `name` is tried again: the topology's policy. Without one it is tried once.

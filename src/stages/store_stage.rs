@@ -7,6 +7,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
@@ -21,6 +22,7 @@ use crate::runtime::{
 use crate::store::outbox::{self, Message};
 use crate::store::positions::{self, Place};
 use crate::store::{Database, StoreError, Transaction};
+use crate::telemetry::Metrics;
 
 /// What a store stage does with events. Everything is written through the transaction, or it didn't happen.
 pub trait StoreHandler: Send + Sync + 'static {
@@ -30,13 +32,19 @@ pub trait StoreHandler: Send + Sync + 'static {
     /// Whether the stage takes events of this type; others are skipped without being decoded.
     fn takes(&self, event_type: EventType) -> bool;
 
+    /// What is to be counted once a batch is committed.
+    type Tally: Send;
+
     /// Applies events of one partition in their order, all or nothing. May be called again for the same events
-    /// with a fresh transaction: nothing may be remembered but through `tx`.
+    /// with a fresh transaction: nothing may be remembered but through `tx`, and nothing counted.
     fn apply(
         &self,
         tx: &mut Transaction,
         batch: &[Incoming],
-    ) -> impl Future<Output = Result<(), HandlerError>> + Send;
+    ) -> impl Future<Output = Result<Self::Tally, HandlerError>> + Send;
+
+    /// Counts what a batch came to, after its commit.
+    fn committed(&self, tally: Self::Tally);
 }
 
 /// An event to be applied.
@@ -93,6 +101,9 @@ impl HandlerError {
 /// How often an unknown schema id is asked for before its record is dead-lettered.
 const SCHEMA_TRIES: u32 = 3;
 
+/// The type, as a metric label, of records that can't be read.
+const UNREAD: &str = "other";
+
 /// A handler as a stage of the engine.
 #[derive(Debug)]
 pub struct Handled<H> {
@@ -100,6 +111,7 @@ pub struct Handled<H> {
     db: Database,
     reader: Reader,
     clock: Clock,
+    metrics: Arc<Metrics>,
     dead_letters: Arc<str>,
 }
 
@@ -117,9 +129,10 @@ impl<H: StoreHandler> Handled<H> {
         db: Database,
         reader: Reader,
         clock: Clock,
+        metrics: Arc<Metrics>,
         dead_letters: impl Into<Arc<str>>,
     ) -> Self {
-        Self { handler, db, reader, clock, dead_letters: dead_letters.into() }
+        Self { handler, db, reader, clock, metrics, dead_letters: dead_letters.into() }
     }
 
     async fn read(&self, record: Record) -> Result<Entry, StoreFault> {
@@ -133,7 +146,7 @@ impl<H: StoreHandler> Handled<H> {
                 Intake::Skipped(reason) => return Ok(Entry::Skipped(reason)),
                 Intake::Dead(failure) => return Ok(Entry::Dead(record, failure)),
                 Intake::Retry(failure) if tries >= SCHEMA_TRIES => return Ok(Entry::Dead(record, failure)),
-                Intake::Retry(_) => self.clock.sleep(std::time::Duration::from_millis(200)).await,
+                Intake::Retry(_) => self.clock.sleep(Duration::from_millis(200)).await,
                 Intake::Unavailable(failure) => return Err(StoreFault::Unavailable(failure)),
             }
         }
@@ -143,7 +156,7 @@ impl<H: StoreHandler> Handled<H> {
     async fn try_out(&self, batch: &[Incoming]) -> Result<Option<Failure>, StoreFault> {
         let mut tx = self.db.begin().await.map_err(|error| away(&error))?;
         match self.handler.apply(&mut tx, batch).await {
-            Ok(()) => Ok(None),
+            Ok(_) => Ok(None),
             Err(error) => error.records_fault().map(Some).ok_or_else(|| away(&error)),
         }
     }
@@ -181,7 +194,7 @@ impl<H: StoreHandler> Handled<H> {
         at: &SourcePartition,
         batch: &StoreBatch,
         ready: &[Incoming],
-        dead: &[(Record, Failure)],
+        dead: &[(Record, &'static str, Failure)],
     ) -> Result<Option<Failure>, StoreFault> {
         let mut tx = self.db.begin().await.map_err(|error| away(&error))?;
         let last = ready.last().map(|incoming| incoming.event_id.to_string());
@@ -190,16 +203,31 @@ impl<H: StoreHandler> Handled<H> {
         if !moved.await.map_err(|error| away(&error))? {
             return Err(StoreFault::PositionMoved);
         }
-        if let Err(error) = self.handler.apply(&mut tx, ready).await {
-            return error.records_fault().map(Some).ok_or_else(|| away(&error));
-        }
+        let tally = match self.handler.apply(&mut tx, ready).await {
+            Ok(tally) => tally,
+            Err(error) => return error.records_fault().map(Some).ok_or_else(|| away(&error)),
+        };
         let now_ms = self.clock.now_ms();
-        for (record, failure) in dead {
+        for (record, _, failure) in dead {
             let letter = dead_letter_of(self.handler.name(), &self.dead_letters, at, record, failure, now_ms);
             outbox::append(&mut tx, &letter, now_ms).await.map_err(|error| away(&error))?;
         }
         tx.commit().await.map_err(|error| away(&error))?;
+        self.handler.committed(tally);
         Ok(None)
+    }
+
+    /// Measures a stored batch: each event's share of the time it took, and the faults of the others.
+    fn measure(&self, took: Duration, ready: &[Incoming], dead: &[(Record, &'static str, Failure)]) {
+        let (stage, records) = (self.handler.name(), ready.len() + dead.len());
+        let share = took.as_secs_f64() / records.max(1) as f64;
+        for incoming in ready {
+            let labels = [stage, incoming.event.event_type().as_str()];
+            self.metrics.event_processing_duration.with_label_values(&labels).observe(share);
+        }
+        for (_, kind, failure) in dead {
+            self.metrics.event_handler_errors.with_label_values(&[stage, kind, failure.class.as_str()]).inc();
+        }
     }
 }
 
@@ -215,12 +243,13 @@ impl<H: StoreHandler> StoreStage for Handled<H> {
     }
 
     async fn store(&self, at: &SourcePartition, mut batch: StoreBatch) -> Result<Stored, StoreFault> {
+        let begun = Instant::now();
         let (mut ready, mut dead, mut stored) = (Vec::new(), Vec::new(), Stored::default());
         for record in std::mem::take(&mut batch.records) {
             match self.read(record).await? {
                 Entry::Ready(incoming) => ready.push(incoming),
                 Entry::Skipped(reason) => stored.skipped.push((reason, 1)),
-                Entry::Dead(record, failure) => dead.push((record, failure)),
+                Entry::Dead(record, failure) => dead.push((record, UNREAD, failure)),
             }
         }
         while let Some(complaint) = self.commit(at, &batch, &ready, &dead).await? {
@@ -228,10 +257,12 @@ impl<H: StoreHandler> StoreStage for Handled<H> {
             let Some((culprit, failure)) = self.find_culprit(&ready).await? else {
                 return Err(StoreFault::Retry(complaint));
             };
-            dead.push((ready.remove(culprit).record, failure));
+            let culprit = ready.remove(culprit);
+            dead.push((culprit.record, culprit.event.event_type().as_str(), failure));
         }
+        self.measure(begun.elapsed(), &ready, &dead);
         stored.done = ready.len() as u64;
-        stored.dead = dead.iter().map(|(_, failure)| (failure.class, 1)).collect();
+        stored.dead = dead.iter().map(|(_, _, failure)| (failure.class, 1)).collect();
         Ok(stored)
     }
 }

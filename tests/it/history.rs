@@ -1,11 +1,13 @@
 //! The history on real services: what is kept, what is refused, and that the rest goes on.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use orderflow::event::{Event, Factory, Money};
 use orderflow::runtime::Record;
 use orderflow::stages::StageOptions;
 use orderflow::store::history::{self, Filter};
+use orderflow::topology::Topology;
 
 use crate::harness::program::TestProgram;
 use crate::harness::{eventually, service};
@@ -49,6 +51,30 @@ async fn foreign_schema(topic: &str) -> u32 {
         .expect("the registry answers");
     let body: serde_json::Value = answer.json().await.expect("JSON");
     u32::try_from(body["id"].as_u64().expect("an id")).expect("a small number")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stage_takes_only_what_the_topology_gives_it() {
+    let mut program = TestProgram::new("takes", StageOptions::default()).await;
+    let overlay = format!(
+        "topic_prefix: \"{}\"\nstages: {{ history: {{ takes: [\"order.*\"] }} }}\n",
+        program.kafka.name("")
+    );
+    let built_in = ("the built-in topology", include_str!("../../topology/orders.yaml"));
+    let topology = Topology::from_yaml(&[built_in, ("the test's overlay", &overlay)]);
+    program.parts.topology = Arc::new(topology.expect("it is valid"));
+    let factory = Factory::new("shop", "it");
+    let money = Money::new(1999, "EUR");
+    program.publish(&factory.payment_processed("o-1", NOW, "pay-1", "card", money).into()).await;
+    program.publish(&paid("shop", "o-1")).await;
+    program.start(&["history"]);
+    eventually("the order's event is kept", SOON, || async { kept(&program, "shop", "o-1").await == 1 })
+        .await;
+    let text = program.parts.env.metrics.text();
+    let observed =
+        "orderflow_event_processing_duration_seconds_count{stage=\"history\",type=\"order.paid\"} 1";
+    assert!(text.contains(observed), "{text}");
+    program.end().await;
 }
 
 /// What a dead letter says: class, source offset, and the bytes as they were.

@@ -38,6 +38,8 @@ pub struct Rules {
     pub endpoints_per_tenant: u32,
     /// How long until every process knows of a change.
     pub refresh: Duration,
+    /// The event types that the webhook stage sees; nobody can be told of others.
+    pub deliverable: BTreeSet<EventType>,
     /// The topology's policy, where neither attempts nor delay are asked for.
     pub policy: Schedule,
 }
@@ -107,7 +109,7 @@ impl Rules {
         within("retryAttempts", registration.retry_attempts, 1, MOST_ATTEMPTS);
         within("retryDelay", registration.retry_delay, 1, longest_delay);
         within("timeout", registration.timeout, SHORTEST_TIMEOUT_MS, LONGEST_TIMEOUT_MS);
-        let events = events(&registration.events, &mut faults);
+        let events = self.events(&registration.events, &mut faults);
         match url {
             Some(url) if faults.is_empty() => Ok(Accepted {
                 url,
@@ -144,6 +146,33 @@ impl Rules {
         }
         Ok(url.into())
     }
+
+    fn events(&self, names: &[String], faults: &mut Vec<FieldFault>) -> Subscription {
+        if names.len() > MOST_EVENTS {
+            let message = format!("must name at most {MOST_EVENTS} types");
+            faults.push(FieldFault { field: "events".to_owned(), message, unknown_event: false });
+            return Subscription::All;
+        }
+        let mut types = BTreeSet::new();
+        let mut all = names.is_empty();
+        for (at, name) in names.iter().enumerate() {
+            if name == "*" {
+                all = true;
+                continue;
+            }
+            let fault = match name.parse::<EventType>() {
+                Ok(event_type) if self.deliverable.contains(&event_type) => {
+                    types.insert(event_type);
+                    continue;
+                }
+                Ok(event_type) => (format!("webhooks are never told of {}", event_type.as_str()), false),
+                Err(unknown) => (unknown.to_string(), true),
+            };
+            let (message, unknown_event) = fault;
+            faults.push(FieldFault { field: format!("events[{at}]"), message, unknown_event });
+        }
+        if all { Subscription::All } else { Subscription::Only(types.into_iter().collect()) }
+    }
 }
 
 fn usable(secret: &str) -> Result<(), String> {
@@ -158,31 +187,4 @@ fn usable(secret: &str) -> Result<(), String> {
     }
     let (least, most) = SECRET_KEY_BYTES.into_inner();
     Err(format!("must stand for {least} to {most} bytes after {SECRET_PREFIX}"))
-}
-
-fn events(names: &[String], faults: &mut Vec<FieldFault>) -> Subscription {
-    if names.len() > MOST_EVENTS {
-        let message = format!("must name at most {MOST_EVENTS} types");
-        faults.push(FieldFault { field: "events".to_owned(), message, unknown_event: false });
-        return Subscription::All;
-    }
-    let mut types = BTreeSet::new();
-    let mut all = names.is_empty();
-    for (at, name) in names.iter().enumerate() {
-        if name == "*" {
-            all = true;
-            continue;
-        }
-        match name.parse::<EventType>() {
-            Ok(event_type) => {
-                types.insert(event_type);
-            }
-            Err(unknown) => faults.push(FieldFault {
-                field: format!("events[{at}]"),
-                message: unknown.to_string(),
-                unknown_event: true,
-            }),
-        }
-    }
-    if all { Subscription::All } else { Subscription::Only(types.into_iter().collect()) }
 }

@@ -13,6 +13,7 @@ fn rules() -> Rules {
         timeout: Duration::from_secs(10),
         endpoints_per_tenant: 2,
         refresh: Duration::from_millis(1),
+        deliverable: EventType::ALL.iter().copied().filter(|kind| *kind != EventType::JobCompleted).collect(),
         policy: Schedule { attempts: 8, delays: seconds.to_vec(), jitter_percent: 10 },
     }
 }
@@ -86,6 +87,10 @@ fn everything_that_is_wrong_is_named() {
         (
             Registration { events: vec!["order.paid".to_owned(), "order.payed".to_owned()], ..asking("x") },
             vec!["url", "events[1]"],
+        ),
+        (
+            Registration { events: vec!["*".to_owned(), "job.completed".to_owned()], ..good() },
+            vec!["events[1]"],
         ),
         (Registration { events: vec!["order.paid".to_owned(); 201], ..good() }, vec!["events"]),
     ] {

@@ -197,7 +197,11 @@ async fn a_key_used_again_after_it_was_forgotten_names_another_event() {
         let other = SHIPPED.replace("o-1", "o-2");
         let later = api.post_as(&service, PATH, Some("k"), &other).await;
         assert_eq!((first.status.as_u16(), later.status.as_u16()), (202, 202));
-        assert_ne!(first.json()["eventId"], later.json()["eventId"], "one id with two contents is a conflict");
+        assert_ne!(
+            first.json()["eventId"],
+            later.json()["eventId"],
+            "one id with two contents is a conflict"
+        );
     })
     .await;
 }

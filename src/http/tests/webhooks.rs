@@ -15,6 +15,7 @@ pub(super) fn registrar(db: &Database, vault: &Vault, clock: &Clock) -> Registra
         timeout: Duration::from_secs(10),
         endpoints_per_tenant: 5,
         refresh: Duration::from_millis(1),
+        deliverable: EventType::ALL.iter().copied().filter(|kind| *kind != EventType::JobCompleted).collect(),
         policy,
     };
     Registrar::new(db.clone(), vault.clone(), clock.clone(), rules)
@@ -113,6 +114,7 @@ async fn what_is_not_right_is_refused_by_name() {
             (r#"{"url":"https://e.com","retryAttempts":0}"#, 422, "invalid_fields", "retryAttempts"),
             (r#"{"url":"https://e.com","secret":"short"}"#, 422, "invalid_fields", "secret"),
             (r#"{"url":"https://e.com","events":["order.payed"]}"#, 422, "unknown_event_type", "events[0]"),
+            (r#"{"url":"https://e.com","events":["job.completed"]}"#, 422, "invalid_fields", "events[0]"),
         ] {
             let answer = api.post_as(&partner, PATH, None, body).await;
             assert_eq!(answer.problem(), (status, code.to_owned()), "{body}: {}", answer.text);

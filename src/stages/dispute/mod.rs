@@ -76,6 +76,9 @@ impl Disputes {
 }
 
 impl StoreHandler for Disputes {
+    /// How many disputes are open by stage, if that changed.
+    type Tally = Option<Vec<(Stage, i64)>>;
+
     fn name(&self) -> &'static str {
         NAME
     }
@@ -84,19 +87,20 @@ impl StoreHandler for Disputes {
         event_type.as_str().starts_with("dispute.")
     }
 
-    async fn apply(&self, tx: &mut Transaction, batch: &[Incoming]) -> Result<(), HandlerError> {
+    async fn apply(&self, tx: &mut Transaction, batch: &[Incoming]) -> Result<Self::Tally, HandlerError> {
         let mut changed = false;
         for incoming in batch {
             changed |= self.take(tx, incoming).await?;
         }
-        if changed {
-            let open = disputes::open_by_stage_in(tx).await?;
-            for stage in Stage::ALL {
-                let count = open.iter().find(|(other, _)| other == stage).map_or(0, |(_, count)| *count);
-                self.metrics.dispute_open.with_label_values(&[stage.as_str()]).set(count);
-            }
+        Ok(if changed { Some(disputes::open_by_stage_in(tx).await?) } else { None })
+    }
+
+    fn committed(&self, open: Self::Tally) {
+        let Some(open) = open else { return };
+        for stage in Stage::ALL {
+            let count = open.iter().find(|(other, _)| other == stage).map_or(0, |(_, count)| *count);
+            self.metrics.dispute_open.with_label_values(&[stage.as_str()]).set(count);
         }
-        Ok(())
     }
 }
 
@@ -245,8 +249,9 @@ pub fn start(parts: &Parts, spec: StageSpec, stop: CancellationToken) -> StageHa
     let stage = Handled::new(
         handler,
         parts.db.clone(),
-        parts.reader(),
+        parts.reader(NAME),
         parts.env.clock.clone(),
+        Arc::clone(&parts.env.metrics),
         spec.dead_letters.as_str(),
     );
     start_store_stage(spec, Arc::new(stage), parts.env.clone(), stop)

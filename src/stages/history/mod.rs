@@ -37,6 +37,8 @@ impl History {
 }
 
 impl StoreHandler for History {
+    type Tally = ();
+
     fn name(&self) -> &'static str {
         NAME
     }
@@ -45,7 +47,7 @@ impl StoreHandler for History {
         true
     }
 
-    async fn apply(&self, tx: &mut Transaction, batch: &[Incoming]) -> Result<(), HandlerError> {
+    async fn apply(&self, tx: &mut Transaction, batch: &[Incoming]) -> Result<Self::Tally, HandlerError> {
         let fresh = self.without_repeats(tx, batch).await?;
         let mut orders = self.load_orders(tx, &fresh).await?;
         let mut events = Vec::with_capacity(fresh.len());
@@ -66,6 +68,8 @@ impl StoreHandler for History {
         history::save_orders(tx, &rows, now_ms).await?;
         Ok(())
     }
+
+    fn committed(&self, (): ()) {}
 }
 
 impl History {
@@ -157,8 +161,9 @@ pub fn start(parts: &Parts, spec: StageSpec, stop: CancellationToken) -> StageHa
     let stage = Handled::new(
         handler,
         parts.db.clone(),
-        parts.reader(),
+        parts.reader(NAME),
         parts.env.clock.clone(),
+        Arc::clone(&parts.env.metrics),
         spec.dead_letters.as_str(),
     );
     start_store_stage(spec, Arc::new(stage), parts.env.clone(), stop)

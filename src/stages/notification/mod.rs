@@ -98,6 +98,9 @@ impl Notification {
 }
 
 impl StoreHandler for Notification {
+    /// The decisions.
+    type Tally = Vec<Decision>;
+
     fn name(&self) -> &'static str {
         NAME
     }
@@ -106,7 +109,7 @@ impl StoreHandler for Notification {
         rule_of(event_type).is_some()
     }
 
-    async fn apply(&self, tx: &mut Transaction, batch: &[Incoming]) -> Result<(), HandlerError> {
+    async fn apply(&self, tx: &mut Transaction, batch: &[Incoming]) -> Result<Self::Tally, HandlerError> {
         let keys: HashSet<OrderKey> = batch.iter().map(order_key).collect();
         let keys: Vec<OrderKey> = keys.into_iter().collect();
         let mut orders = known::load(tx, &self.vault, &keys).await?;
@@ -127,11 +130,14 @@ impl StoreHandler for Notification {
             }
         }
         writes.write(tx, self.clock.now_ms()).await?;
-        for decision in &writes.decisions {
+        Ok(writes.decisions)
+    }
+
+    fn committed(&self, decisions: Vec<Decision>) {
+        for decision in decisions {
             let labels = [decision.channel.as_str(), decision.outcome.as_str()];
             self.metrics.notifications.with_label_values(&labels).inc();
         }
-        Ok(())
     }
 }
 
@@ -345,8 +351,9 @@ pub fn start(parts: &Parts, spec: StageSpec, stop: CancellationToken) -> StageHa
     let stage = Handled::new(
         handler,
         parts.db.clone(),
-        parts.reader(),
+        parts.reader(NAME),
         parts.env.clock.clone(),
+        Arc::clone(&parts.env.metrics),
         spec.dead_letters.as_str(),
     );
     start_store_stage(spec, Arc::new(stage), parts.env.clone(), stop)

@@ -32,11 +32,13 @@ pub use options::WebhookOptions;
 pub use receipts::ReceiptTopics;
 pub use stage::{STAGE, WebhookParts, WebhookStage};
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Parts, schedule_of};
+use super::{Parts, schedule_of, taken_by};
+use crate::event::EventType;
 use crate::runtime::retry::Schedule;
 use crate::runtime::{StageHandle, StageSpec, start_effect_stage};
 use crate::topology::Topology;
@@ -45,7 +47,7 @@ use crate::topology::Topology;
 pub(super) fn start(parts: &Parts, spec: StageSpec, stop: CancellationToken) -> StageHandle {
     let stage = WebhookStage::new(
         WebhookParts {
-            reader: parts.reader(),
+            reader: parts.reader(STAGE),
             db: parts.db.clone(),
             vault: parts.vault.clone(),
             codec: parts.codec.clone(),
@@ -61,6 +63,11 @@ pub(super) fn start(parts: &Parts, spec: StageSpec, stop: CancellationToken) -> 
         &parts.options.webhook,
     );
     start_effect_stage(spec, Arc::new(stage), parts.env.clone(), stop)
+}
+
+/// The event types that the stage sees, and endpoints can be told of.
+pub fn deliverable(topology: &Topology) -> BTreeSet<EventType> {
+    taken_by(topology, STAGE)
 }
 
 /// When failed deliveries are tried again where an endpoint doesn't say: the topology's policy for this stage.

@@ -101,6 +101,7 @@ impl TestProgram {
             timeout: options.timeout,
             endpoints_per_tenant: options.endpoints_per_tenant,
             refresh: options.refresh,
+            deliverable: webhook::deliverable(&self.parts.topology),
             policy: webhook::policy(&self.parts.topology),
         };
         Registrar::new(self.parts.db.clone(), self.parts.vault.clone(), Clock::system(), rules)

@@ -74,6 +74,7 @@ pub(super) fn registration(options: &WebhookOptions, topology: &Topology) -> Rul
         timeout: options.timeout,
         endpoints_per_tenant: options.endpoints_per_tenant,
         refresh: options.refresh,
+        deliverable: webhook::deliverable(topology),
         policy: webhook::policy(topology),
     }
 }
