@@ -1,10 +1,12 @@
 //! `orderflow config`: which settings apply, and whether they can be used.
 
 use clap::Subcommand;
+use tokio_util::sync::CancellationToken;
 
 use super::context::Context;
 use super::exit::{Exit, Fault};
-use super::output;
+use super::service::Service;
+use super::{output, parts};
 use crate::config;
 
 #[derive(Debug, clap::Args)]
@@ -23,18 +25,22 @@ enum Action {
         #[arg(long)]
         json: bool,
     },
-    /// Read settings and topology, and say what is wrong with them (exit code 64)
+    /// Check settings and topology as `run` and `serve` do, without asking any service (exit code 64)
     #[command(after_help = "Example:\n  orderflow config check --config production.toml")]
-    Check,
+    Check {
+        /// Only what `orderflow run` without --serve needs: no key that checks tokens, no API
+        #[arg(long)]
+        stages_only: bool,
+    },
     /// Print the commented defaults, to start an orderflow.toml from
     #[command(after_help = "Example:\n  orderflow config defaults > orderflow.toml")]
     Defaults,
 }
 
-pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Fault> {
+pub(super) async fn run(args: &Args, context: &Context) -> Result<Exit, Fault> {
     match args.action {
         Action::Show { json } => show(context, json)?,
-        Action::Check => check(context)?,
+        Action::Check { stages_only } => check(context, stages_only)?,
         Action::Defaults => output::line(config::DEFAULTS.trim_end())?,
     }
     Ok(Exit::Fine)
@@ -54,9 +60,16 @@ fn show(context: &Context, json: bool) -> Result<(), Fault> {
     Ok(())
 }
 
-fn check(context: &Context) -> Result<(), Fault> {
-    let loaded = context.load()?;
-    let topology = loaded.config.topology.load()?;
+/// Makes everything that can be made without a service, as `run --serve` would.
+fn check(context: &Context, stages_only: bool) -> Result<(), Fault> {
+    let config = context.load()?.config;
+    config.log.filter().map_err(|error| Fault::configuration(error.to_string()))?;
+    let topology = config.topology.load()?;
+    parts::check_members(&config)?;
+    let service = Service::new(config, CancellationToken::new())?;
+    if !stages_only {
+        service.check_api()?;
+    }
     output::line(&format!(
         "settings and topology `{}` are sound: {} topics, {} stages",
         topology.name,

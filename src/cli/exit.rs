@@ -89,6 +89,7 @@ impl From<TopologyError> for Fault {
 impl From<AdminError> for Fault {
     fn from(error: AdminError) -> Self {
         let exit = match error {
+            AdminError::Settings(_) => Exit::Configuration,
             AdminError::Unavailable { .. } => Exit::Unavailable,
             AdminError::Refused { .. } => Exit::Failures,
         };

@@ -90,7 +90,7 @@ pub async fn run(cli: Cli) -> Exit {
         Command::Generate(args) => generate::run(args, &context).await,
         Command::Tail(args) => tail::run(args, &context).await,
         Command::Token(args) => token::run(args, &context),
-        Command::Config(args) => config::run(&args, &context),
+        Command::Config(args) => config::run(&args, &context).await,
     };
     ended.unwrap_or_else(|fault| {
         output::complain(&fault.sentence);

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use rdkafka::consumer::BaseConsumer;
+
 use super::exit::Fault;
 use crate::admin::publish::Publisher;
 use crate::admin::topology::Broker;
 use crate::config::Config;
 use crate::event::Codec;
-use crate::runtime::Producer;
+use crate::runtime::{Producer, Role};
 use crate::store::Database;
 use crate::telemetry::Metrics;
 use crate::topology::Topology;
@@ -25,6 +27,15 @@ pub(super) fn producer(config: &Config) -> Result<Producer, Fault> {
 /// The configured database; it connects when it is first used.
 pub(super) fn database(config: &Config) -> Result<Database, Fault> {
     Database::open(&config.store).map_err(|error| Fault::configuration(format!("store.url: {error}")))
+}
+
+/// Whether the client takes the settings of a stage's member; nothing is sent.
+pub(super) fn check_members(config: &Config) -> Result<(), Fault> {
+    let member = config.kafka.client_config(Role::Member { group: "check", stage: "check" });
+    match member.create::<BaseConsumer>() {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Fault::configuration(format!("[kafka] can't be used: {error}"))),
+    }
 }
 
 /// A publisher for a command: it is known that the broker answers and has the declared topics, so that what

@@ -80,14 +80,28 @@ impl Service {
 
     /// Starts the API. It answers from here on, and says in `/health/ready` what isn't there yet.
     pub(super) async fn start_api(&self) -> Result<(), Fault> {
-        let refused = |error: &dyn std::fmt::Display| Fault::configuration(error.to_string());
+        let api = self.api()?;
+        let hub = api.hub.clone();
+        let bound = Bound::new(api).await.map_err(|error| Fault::configuration(error.to_string()))?;
+        self.group.spawn("http", bound.serve(self.stop.clone()));
+        self.start_live_feed(hub);
+        Ok(())
+    }
+
+    /// Whether the API could be started, as far as that can be known without listening.
+    pub(super) fn check_api(&self) -> Result<(), Fault> {
+        http::router(self.api()?).map(drop).map_err(|error| Fault::configuration(error.to_string()))
+    }
+
+    fn api(&self) -> Result<http::Parts, Fault> {
         let options = Arc::new(self.config.http.clone());
         let env = &self.parts.env;
         let (codec, topology) = (self.parts.codec.clone(), Arc::clone(&self.parts.topology));
         let publisher = Publisher::new(codec, env.producer.clone(), topology, Arc::clone(&env.metrics));
-        let auth = Auth::new(&options, env.clock.clone()).map_err(|error| refused(&error))?;
+        let auth = Auth::new(&options, env.clock.clone())
+            .map_err(|error| Fault::configuration(error.to_string()))?;
         let hub = Hub::new(self.config.live.clone(), Arc::clone(&env.metrics), env.clock.clone());
-        let bound = Bound::new(http::Parts {
+        Ok(http::Parts {
             options,
             auth: Arc::new(auth),
             db: self.parts.db.clone(),
@@ -95,16 +109,11 @@ impl Service {
             metrics: Arc::clone(&env.metrics),
             clock: env.clock.clone(),
             publisher: Arc::new(publisher),
-            hub: hub.clone(),
+            hub,
             webhooks: self.registrar(),
             readiness: self.checks().into(),
             events_health: self.events_health(),
         })
-        .await
-        .map_err(|error| refused(&error))?;
-        self.group.spawn("http", bound.serve(self.stop.clone()));
-        self.start_live_feed(hub);
-        Ok(())
     }
 
     /// What decides on registrations of webhooks.

@@ -10,6 +10,7 @@ use super::exit::{Exit, Fault};
 use super::output;
 use crate::clock::{Clock, rfc3339};
 use crate::http::Role;
+use crate::http::auth::is_name;
 use crate::http::token::{self, Grant, IssueError};
 use crate::topology::ROLES;
 
@@ -33,13 +34,13 @@ enum Action {
 #[derive(Debug, clap::Args)]
 struct Issue {
     /// Whose token it is: a user id, or the name of a service
-    #[arg(long, value_name = "USER")]
+    #[arg(long, value_name = "USER", value_parser = name)]
     sub: String,
     /// What its owner may do; may be given several times
     #[arg(long = "role", required = true, value_parser = PossibleValuesParser::new(ROLES))]
     roles: Vec<String>,
     /// The tenant to which it is bound
-    #[arg(long)]
+    #[arg(long, value_parser = name)]
     tenant: String,
     /// How long it is valid
     #[arg(long, default_value = "1h", value_parser = humantime_serde::re::humantime::parse_duration)]
@@ -47,6 +48,14 @@ struct Issue {
     /// Print JSON with the time at which it expires
     #[arg(long)]
     json: bool,
+}
+
+/// What the API takes as a user or tenant.
+fn name(text: &str) -> Result<String, String> {
+    match is_name(text) {
+        true => Ok(text.to_owned()),
+        false => Err("a name has 1 to 255 bytes and no control characters, and isn't blank".to_owned()),
+    }
 }
 
 pub(super) fn run(args: Args, context: &Context) -> Result<Exit, Fault> {

@@ -1,11 +1,14 @@
 //! `orderflow topology`: the declared topics compared with the broker's.
 
 use clap::{Subcommand, ValueEnum};
+use serde::Serialize;
 
 use super::context::Context;
 use super::exit::{Exit, Fault};
-use super::output;
-use crate::admin::topology::{self, Broker, Plan};
+use super::{output, parts};
+use crate::admin::schemas::{self, Listed, State};
+use crate::admin::topology::{self, Broker, Change, Plan};
+use crate::event::Registry;
 use crate::topology::Topology;
 
 #[derive(Debug, clap::Args)]
@@ -29,7 +32,7 @@ enum Action {
         #[command(flatten)]
         options: Options,
     },
-    /// Exit with 1 when the broker differs from the topology
+    /// Exit with 1 when the broker or the registry differs from the topology
     #[command(after_help = "Example:\n  orderflow topology check || orderflow topology plan")]
     Check {
         /// Print JSON
@@ -81,21 +84,54 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<Exit, Fault> {
         }
         Action::Apply { options } => apply(&broker, &topology, &options).await,
         Action::Check { json } => {
-            let plan = planned(&broker, &topology, false).await?;
-            tell(&plan, json, "broker and topology agree")?;
-            if plan.agrees() {
-                return Ok(Exit::Fine);
-            }
-            Err(Fault::failures(
-                "the broker differs from the topology; run `orderflow topology apply`, or change the topology",
-            ))
+            check(&broker, parts::codec(&config)?.registry(), &topology, json).await
         }
         Action::Graph { .. } => Ok(Exit::Fine),
     }
 }
 
 async fn planned(broker: &Broker, topology: &Topology, allow_delete: bool) -> Result<Plan, Fault> {
-    Ok(topology::plan(topology, &broker.observe().await?, allow_delete))
+    Ok(topology::plan(topology, &broker.observe(topology).await?, allow_delete))
+}
+
+/// What `check` prints as JSON.
+#[derive(Serialize)]
+struct Differences<'a> {
+    changes: &'a [Change],
+    /// Subjects of which the registry lacks our schema.
+    schemas: &'a [Listed],
+}
+
+/// Compares both with what is declared; exit code 1 and a sentence when one differs.
+async fn check(
+    broker: &Broker,
+    registry: &Registry,
+    topology: &Topology,
+    json: bool,
+) -> Result<Exit, Fault> {
+    let plan = planned(broker, topology, false).await?;
+    let mut schemas = schemas::list(registry, topology).await?;
+    // A registry that is ahead of this program is no fault: every version reads the older ones.
+    schemas.retain(|subject| matches!(subject.state, State::Absent | State::Outdated));
+    if json {
+        output::json(&Differences { changes: &plan.changes, schemas: &schemas })?;
+    } else {
+        plan.changes.iter().try_for_each(|change| output::line(&change.to_string()))?;
+        schemas.iter().try_for_each(|subject| output::line(&format!("register   {}", subject.subject)))?;
+    }
+    let differs = match (plan.agrees(), schemas.is_empty()) {
+        (true, true) if json => return Ok(Exit::Fine),
+        (true, true) => {
+            output::line("broker, registry and topology agree")?;
+            return Ok(Exit::Fine);
+        }
+        (false, true) => "the broker differs from the topology; run `orderflow topology apply`, or change the topology",
+        (true, false) => "the registry lacks schemas of ours; run `orderflow schemas register`",
+        (false, false) => {
+            "broker and registry differ from the topology; run `orderflow topology apply` and `orderflow schemas register`"
+        }
+    };
+    Err(Fault::failures(differs))
 }
 
 /// Applies what can be applied; exit code 1 and a sentence when something can't.

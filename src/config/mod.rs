@@ -24,6 +24,7 @@ use crate::store::StoreOptions;
 use crate::telemetry::logs::LogOptions;
 use crate::topology::{self, Topology};
 
+mod bounds;
 mod load;
 mod secrets;
 mod show;
@@ -166,6 +167,7 @@ fn read_layer(path: &Path, key: &str) -> Result<(String, String), ConfigError> {
 impl Config {
     /// What must hold whatever the command is.
     fn check(&self) -> Result<(), ConfigError> {
+        bounds::check(self)?;
         if let Some(secret) = &self.http.jwt_secret {
             refuse_known(secret, "http.jwt_secret", "openssl rand -base64 48")?;
             if secret.expose().len() < SHORTEST_JWT_SECRET {

@@ -30,14 +30,14 @@ fn shown(loaded: &Loaded, key: &str) -> Setting {
 
 #[test]
 fn variables_win_over_the_file_which_wins_over_the_defaults() {
-    let file = "[kafka]\nbootstrap_servers = 'file:1'\n[runtime]\nconcurrency = 7\n";
+    let file = "[kafka]\nbootstrap_servers = 'file:1'\n[runtime]\nbatch_records = 7\n";
     let loaded = with_file(file, &[("ORDERFLOW_KAFKA__BOOTSTRAP_SERVERS", "env:1")]).expect("configuration");
     assert_eq!(loaded.config.kafka.bootstrap_servers, "env:1");
-    assert_eq!(loaded.config.runtime.concurrency, 7);
+    assert_eq!(loaded.config.runtime.batch_records, 7);
     assert_eq!(loaded.config.http.bind.to_string(), "127.0.0.1:8080");
     let source = |key| shown(&loaded, key).source;
     assert_eq!(source("kafka.bootstrap_servers"), "the variable ORDERFLOW_KAFKA__BOOTSTRAP_SERVERS");
-    assert!(source("runtime.concurrency").starts_with("the file "));
+    assert!(source("runtime.batch_records").starts_with("the file "));
     assert_eq!(source("http.bind"), "the built-in defaults");
 }
 

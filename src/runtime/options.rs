@@ -167,7 +167,8 @@ pub enum StartAt {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RuntimeOptions {
-    /// Tasks that run at once, per member of an effect stage.
+    /// Tasks that run at once, per member of an effect stage. The topology says it, stage by stage.
+    #[serde(skip)]
     pub concurrency: usize,
     /// Records held in memory per member, over all its partitions.
     pub max_buffered_records: usize,
@@ -179,8 +180,8 @@ pub struct RuntimeOptions {
     pub batch_records: usize,
     /// Bytes in one batch of a store stage, at most (one record is always taken).
     pub batch_bytes: usize,
-    /// Delays up to this wait in place; longer ones are parked in the retry topic.
-    #[serde(with = "humantime_serde")]
+    /// Delays up to this wait in place; longer ones are parked in the retry topic. The topology says it.
+    #[serde(skip)]
     pub in_place_limit: Duration,
     /// How long started work may take to end when partitions are taken away.
     #[serde(with = "humantime_serde")]

@@ -21,6 +21,17 @@ impl Default for LogOptions {
     }
 }
 
+impl LogOptions {
+    /// The filter that `level` describes.
+    ///
+    /// # Errors
+    /// When it is malformed.
+    pub fn filter(&self) -> Result<EnvFilter, LogError> {
+        EnvFilter::try_new(&self.level)
+            .map_err(|error| LogError::BadFilter { level: self.level.clone(), reason: error.to_string() })
+    }
+}
+
 /// How a log line looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -52,9 +63,7 @@ pub enum LogError {
 /// # Errors
 /// When the filter is malformed or logging was set up before.
 pub fn start(options: &LogOptions) -> Result<(), LogError> {
-    let filter = EnvFilter::try_new(&options.level)
-        .map_err(|error| LogError::BadFilter { level: options.level.clone(), reason: error.to_string() })?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt().with_env_filter(options.filter()?).with_writer(std::io::stderr);
     // Colours are for terminals; a file or a collector would keep their codes.
     let builder = builder.with_ansi(std::io::stderr().is_terminal());
     let set = match options.format {

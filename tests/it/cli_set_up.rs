@@ -35,7 +35,44 @@ async fn config_show_tells_values_and_sources_but_no_secret() {
     let text = cli.fine(&["config", "show"]).await;
     assert!(text.contains("http.jwt_secret") && text.contains("«redacted»"), "{text}");
     assert!(!json.contains("must-not-be-shown") && !text.contains("must-not-be-shown"));
+    cli.set("ORDERFLOW_STORE__URL", "postgres://h/db?user=u&password=must-not-be-shown");
+    assert!(!cli.fine(&["config", "show"]).await.contains("must-not-be-shown"));
+}
+
+#[tokio::test]
+async fn config_check_refuses_what_run_and_serve_would() {
+    let mut cli = Cli::bare();
+    cli.set("ORDERFLOW_HTTP__JWT_SECRET", "a-secret-that-must-not-be-shown-anywhere");
+    let ran = cli.run(&["config", "check"]).await;
+    assert!(ran.code == 64 && ran.stderr.contains("store.encryption_key is not set"), "{ran:?}");
+    cli.set("ORDERFLOW_STORE__ENCRYPTION_KEY", "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=");
     assert!(cli.fine(&["config", "check"]).await.contains("are sound"));
+    for (file, word) in [
+        ("[http]\njwt_secret = ''\n[smtp]\nfrom = 'nobody'\n", "smtp.from"),
+        ("[smtp]\nuser = 'u'\n", "smtp.password"),
+        ("[notification]\ntemplates = 'no-such-folder'\n", "no-such-folder"),
+        ("[http]\ncors_origins = ['shop.example/path']\n", "shop.example/path"),
+        ("[http]\njwks_file = 'no-such.json'\n", "no-such.json"),
+        ("[log]\nlevel = 'info,=,='\n", "log.level"),
+        ("[store]\nurl = 'mysql://h/db'\n", "store.url"),
+        ("[kafka.properties]\n'no.such.property' = '1'\n", "no.such.property"),
+        ("[runtime]\nbatch_records = 0\n", "runtime.batch_records"),
+        ("[outbox]\nbatch = 0\n", "outbox.batch"),
+        ("[webhook]\ntimeout = '0s'\n", "webhook.timeout"),
+    ] {
+        cli.file("orderflow.toml", file);
+        let ran = cli.run(&["config", "check"]).await;
+        assert!(ran.code == 64 && ran.stderr.contains(word), "{file}: {ran:?}");
+        assert_eq!(ran.stderr.lines().count(), 1, "one sentence: {ran:?}");
+    }
+    cli.file("orderflow.toml", "[kafka.properties]\n'no.such.property' = '1'\n");
+    let ran = cli.run(&["topology", "plan"]).await;
+    assert!(ran.code == 64 && ran.stderr.contains("no.such.property"), "{ran:?}");
+
+    cli.file("orderflow.toml", "");
+    cli.set("ORDERFLOW_HTTP__JWT_SECRET", "");
+    assert_eq!(cli.run(&["config", "check"]).await.code, 64, "the API needs a key");
+    cli.fine(&["config", "check", "--stages-only"]).await;
 }
 
 #[tokio::test]
@@ -68,6 +105,10 @@ async fn a_token_carries_what_was_asked_for_and_needs_a_secret() {
 
     let role = cli.run(&["token", "issue", "--sub", "x", "--role", "king", "--tenant", "t"]).await;
     assert_eq!(role.code, 2, "{role:?}");
+    for (sub, tenant) in [("", "t"), ("x", ""), ("x", " ")] {
+        let ran = cli.run(&["token", "issue", "--sub", sub, "--role", "buyer", "--tenant", tenant]).await;
+        assert!(ran.code == 2 && ran.stdout.is_empty(), "the API would refuse it: {ran:?}");
+    }
 }
 
 #[tokio::test]
@@ -80,6 +121,10 @@ async fn topology_apply_makes_what_is_missing_once_and_check_sees_drift() {
     );
     assert!(cli.fine(&["topology", "apply"]).await.contains("orders.events.webhook.retry"));
     assert!(cli.fine(&["topology", "apply"]).await.contains("nothing to do"));
+    let ran = cli.run(&["topology", "check"]).await;
+    assert!(ran.code == 1 && ran.stderr.contains("the registry lacks schemas"), "{ran:?}");
+    assert!(ran.stdout.contains("orders.events-orderflow.events.OrderCreated"), "{ran:?}");
+    cli.fine(&["schemas", "register"]).await;
     assert!(cli.fine(&["topology", "check"]).await.contains("agree"));
 
     // A setting that differs is drift, and is changed; a source that would have to grow is refused.
@@ -109,7 +154,7 @@ async fn topics_of_a_gone_stage_are_deleted_only_with_leave() {
     assert!(cli.fine(&["topology", "apply"]).await.contains(&format!("left over  {gone}")));
     assert!(cli.fine(&["topology", "plan"]).await.contains(&gone), "it is still there");
     assert!(cli.fine(&["topology", "apply", "--allow-delete"]).await.contains(&format!("delete     {gone}")));
-    assert!(cli.fine(&["topology", "check"]).await.contains("broker and topology agree"));
+    assert!(cli.fine(&["topology", "plan"]).await.contains("broker and topology agree"));
 }
 
 #[tokio::test]

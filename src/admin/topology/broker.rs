@@ -9,8 +9,9 @@ use rdkafka::admin::{
 };
 use rdkafka::client::DefaultClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::metadata::MetadataPartition;
 
-use super::plan::{Change, Observed, ObservedTopic, Plan};
+use super::plan::{Change, Observed, ObservedTopic, Plan, is_left_over};
 use crate::runtime::{KafkaOptions, Role};
 use crate::task;
 use crate::topology::Topology;
@@ -27,6 +28,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// Why the broker couldn't be observed or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum AdminError {
+    /// The client can't be made of these settings.
+    #[error("[kafka] can't be used: {0}")]
+    Settings(String),
     /// It didn't answer.
     #[error("kafka at {servers} does not answer: {why}; start it or set kafka.bootstrap_servers")]
     Unavailable {
@@ -70,16 +74,18 @@ impl Broker {
         let client = options
             .client_config(Role::Admin)
             .create()
-            .map_err(|error| AdminError::Unavailable { servers: servers.clone(), why: error.to_string() })?;
+            .map_err(|error| AdminError::Settings(error.to_string()))?;
         Ok(Self { client: Arc::new(client), servers })
     }
 
-    /// The broker's topics with their settings; internal ones left out.
+    /// The broker's topics with their settings, as far as they concern `topology`: those it declares, and those
+    /// that are left over from it. A broker may hold thousands of others.
     ///
     /// # Errors
     /// When the broker doesn't answer.
-    pub async fn observe(&self) -> Result<Observed, AdminError> {
-        let mut observed = self.partition_counts(REQUEST).await?;
+    pub async fn observe(&self, topology: &Topology) -> Result<Observed, AdminError> {
+        let mut observed = self.partition_counts(REQUEST, |_| true).await?;
+        observed.retain(|name, _| topology.topic_on_broker(name).is_some() || is_left_over(topology, name));
         let names: Vec<String> = observed.keys().cloned().collect();
         let asked: Vec<_> = names.iter().map(|name| ResourceSpecifier::Topic(name)).collect();
         // A broker without topics: the client refuses to ask about nothing.
@@ -110,7 +116,7 @@ impl Broker {
     /// # Errors
     /// When the broker doesn't answer.
     pub async fn ping(&self) -> Result<(), AdminError> {
-        self.partition_counts(PING).await.map(drop)
+        self.partition_counts(PING, |_| true).await.map(drop)
     }
 
     /// The declared topics that the broker doesn't have, by their names there.
@@ -118,7 +124,7 @@ impl Broker {
     /// # Errors
     /// When the broker doesn't answer.
     pub async fn missing(&self, topology: &Topology) -> Result<Vec<Arc<str>>, AdminError> {
-        let observed = self.partition_counts(REQUEST).await?;
+        let observed = self.partition_counts(REQUEST, |_| true).await?;
         let absent = topology.topics().filter(|topic| !observed.contains_key(&*topic.name));
         Ok(absent.map(|topic| Arc::clone(&topic.name)).collect())
     }
@@ -208,7 +214,7 @@ impl Broker {
             .collect();
         let waiting = async {
             loop {
-                let observed = self.partition_counts(REQUEST).await?;
+                let observed = self.partition_counts(REQUEST, has_leader).await?;
                 let there =
                     |(name, count): &(&str, i32)| observed.get(*name).is_some_and(|t| t.partitions == *count);
                 if expected.iter().all(there) {
@@ -226,8 +232,12 @@ impl Broker {
         }
     }
 
-    /// The topics and how many of their partitions have a leader.
-    async fn partition_counts(&self, within: Duration) -> Result<Observed, AdminError> {
+    /// The topics and how many of their partitions are as asked for.
+    async fn partition_counts(
+        &self,
+        within: Duration,
+        counts: fn(&MetadataPartition) -> bool,
+    ) -> Result<Observed, AdminError> {
         let client = Arc::clone(&self.client);
         let metadata = task::spawn_blocking(move || client.inner().fetch_metadata(None, within))
             .await
@@ -239,8 +249,8 @@ impl Broker {
         let topics = metadata.topics().iter().filter(|topic| !topic.name().starts_with("__"));
         Ok(topics
             .map(|topic| {
-                let led = topic.partitions().iter().filter(|partition| partition.leader() >= 0).count();
-                let partitions = i32::try_from(led).unwrap_or(i32::MAX);
+                let counted = topic.partitions().iter().filter(|partition| counts(partition)).count();
+                let partitions = i32::try_from(counted).unwrap_or(i32::MAX);
                 (topic.name().to_owned(), ObservedTopic { partitions, ..ObservedTopic::default() })
             })
             .collect())
@@ -249,6 +259,11 @@ impl Broker {
     fn unavailable(&self, error: &KafkaError) -> AdminError {
         AdminError::Unavailable { servers: self.servers.clone(), why: error.to_string() }
     }
+}
+
+/// A partition without one exists, but can't be written to.
+fn has_leader(partition: &MetadataPartition) -> bool {
+    partition.leader() >= 0
 }
 
 fn options() -> AdminOptions {

@@ -190,7 +190,7 @@ fn settings(topic: &Topic, found: &ObservedTopic) -> Option<Change> {
 }
 
 /// A retry or dead-letter topic of one of our sources, whose stage isn't declared any more.
-fn is_left_over(topology: &Topology, name: &str) -> bool {
+pub(super) fn is_left_over(topology: &Topology, name: &str) -> bool {
     let derived = name.ends_with(".retry") || name.ends_with(".dlq");
     let of_ours = topology
         .topics()

@@ -184,7 +184,8 @@ fn signature_only(algorithm: Algorithm) -> Validation {
     validation
 }
 
-fn is_name(text: &str) -> bool {
+/// Whether `text` can be a user or a tenant in a token.
+pub fn is_name(text: &str) -> bool {
     !text.trim().is_empty() && text.len() <= MAX_NAME && !text.chars().any(char::is_control)
 }
 

@@ -40,8 +40,6 @@ pub(super) fn token(options: &HttpOptions, clock: &Clock) -> Result<Secret<Strin
 
 pub(super) fn stages(mailbox: SocketAddr) -> Result<StageOptions, DemoError> {
     let runtime = RuntimeOptions {
-        // Below the overlay's second delay, so that parking is seen, too.
-        in_place_limit: Duration::from_millis(500),
         commit_interval: Duration::from_millis(100),
         shutdown_drain: Duration::from_secs(5),
         ..RuntimeOptions::default()
