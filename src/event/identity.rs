@@ -50,6 +50,7 @@ fn derive(parts: &[&str]) -> Uuid {
 mod tests {
     use super::*;
 
+    /// Invariant 4 (identity).
     #[test]
     fn a_valid_event_id_is_kept_and_any_other_gives_way_to_the_coordinates() {
         let id = Uuid::from_u128(7);

@@ -50,6 +50,7 @@ async fn send_lanes(kafka: &TestKafka, spec: &StageSpec, lanes: u64, from: u64, 
     }
 }
 
+/// Invariants 1 (completion), 2 (order), 5 (ownership) and 7 (balance).
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lanes_keep_their_order_while_handlers_fail_and_members_come_go_and_die() {
     members_come_go_and_die(&TestKafka::new("effect-order"), seed()).await;
@@ -92,6 +93,7 @@ async fn members_come_go_and_die(kafka: &TestKafka, seed: u64) {
     assert!(!kafka.all(spec.retry.as_deref().expect("set")).await.is_empty(), "something was parked");
 }
 
+/// Invariants 2 (order) and 3 (isolation).
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lane_that_waits_keeps_its_order_and_delays_no_other() {
     let kafka = TestKafka::new("effect-parked");
@@ -123,6 +125,7 @@ async fn a_lane_that_waits_keeps_its_order_and_delays_no_other() {
     member.leave().await;
 }
 
+/// Invariants 1 (completion) and 6 (bounds).
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn parked_work_outlives_the_member_that_parked_it_also_when_it_no_longer_fits_in_memory() {
     for in_memory in [true, false] {
@@ -182,6 +185,7 @@ async fn after_the_last_attempt_the_record_is_dead_lettered_and_its_lane_goes_on
     member.leave().await;
 }
 
+/// Invariant 8 (nothing lost).
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cannot_be_read_is_dead_lettered_byte_for_byte_and_the_rest_goes_on() {
     let kafka = TestKafka::new("effect-decode");
@@ -209,6 +213,7 @@ async fn what_cannot_be_read_is_dead_lettered_byte_for_byte_and_the_rest_goes_on
     member.leave().await;
 }
 
+/// Invariant 3 (isolation).
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_target_that_hangs_delays_no_other() {
     let kafka = TestKafka::new("effect-hang");

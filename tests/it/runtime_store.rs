@@ -186,6 +186,7 @@ async fn a_missing_topic_is_named() {
     assert!(error.to_string().contains("topology apply"));
 }
 
+/// Invariant 8 (nothing lost).
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_position_outside_the_log_stops_its_partition_by_name_and_no_other() {
     let kafka = TestKafka::new("store-outside");
