@@ -83,9 +83,7 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<Exit, Fault> {
             Ok(Exit::Fine)
         }
         Action::Apply { options } => apply(&broker, &topology, &options).await,
-        Action::Check { json } => {
-            check(&broker, parts::codec(&config)?.registry(), &topology, json).await
-        }
+        Action::Check { json } => check(&broker, parts::codec(&config)?.registry(), &topology, json).await,
         Action::Graph { .. } => Ok(Exit::Fine),
     }
 }
@@ -103,12 +101,7 @@ struct Differences<'a> {
 }
 
 /// Compares both with what is declared; exit code 1 and a sentence when one differs.
-async fn check(
-    broker: &Broker,
-    registry: &Registry,
-    topology: &Topology,
-    json: bool,
-) -> Result<Exit, Fault> {
+async fn check(broker: &Broker, registry: &Registry, topology: &Topology, json: bool) -> Result<Exit, Fault> {
     let plan = planned(broker, topology, false).await?;
     let mut schemas = schemas::list(registry, topology).await?;
     // A registry that is ahead of this program is no fault: every version reads the older ones.
@@ -125,7 +118,9 @@ async fn check(
             output::line("broker, registry and topology agree")?;
             return Ok(Exit::Fine);
         }
-        (false, true) => "the broker differs from the topology; run `orderflow topology apply`, or change the topology",
+        (false, true) => {
+            "the broker differs from the topology; run `orderflow topology apply`, or change the topology"
+        }
         (true, false) => "the registry lacks schemas of ours; run `orderflow schemas register`",
         (false, false) => {
             "broker and registry differ from the topology; run `orderflow topology apply` and `orderflow schemas register`"

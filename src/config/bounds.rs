@@ -47,7 +47,9 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
         ("live.idle_timeout", live.idle_timeout),
     ];
     match durations.iter().find(|(_, duration)| *duration < Duration::from_millis(1)) {
-        Some((key, _)) => Err(ConfigError(format!("{key} must be longer than nothing; write it as in `10s`"))),
+        Some((key, _)) => {
+            Err(ConfigError(format!("{key} must be longer than nothing; write it as in `10s`")))
+        }
         None => Ok(()),
     }
 }

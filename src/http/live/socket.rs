@@ -160,11 +160,7 @@ async fn converse(parts: Parts, mut socket: WebSocket, entry: Entry) {
 }
 
 /// Waits for the first message and believes or doubts its token.
-async fn log_in(
-    parts: &Parts,
-    socket: &mut WebSocket,
-    place: Waiting,
-) -> Result<(Caller, Session), Ending> {
+async fn log_in(parts: &Parts, socket: &mut WebSocket, place: Waiting) -> Result<(Caller, Session), Ending> {
     let first = timeout(parts.hub.options().login_timeout, socket.recv());
     let first = tokio::select! {
         first = first => first.map_err(|_| Ending::TokenMissing)?,
