@@ -17,11 +17,6 @@ impl Backoff {
         self.tries > 0
     }
 
-    /// How many pauses were asked for.
-    pub(crate) fn tries(&self) -> u32 {
-        self.tries
-    }
-
     /// The next pause.
     pub(crate) fn next_pause(&mut self) -> Duration {
         let pause = FIRST.saturating_mul(2u32.saturating_pow(self.tries.min(16))).min(LONGEST);

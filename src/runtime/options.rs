@@ -32,7 +32,8 @@ pub struct KafkaOptions {
     /// Static membership: a member restarted within the session time-out gets its partitions back without
     /// disturbing the others. Must be unique per process; the stage's name is appended.
     pub group_instance_id: Option<String>,
-    /// The largest message that the producer sends, in bytes before compression.
+    /// The largest message that the producer sends, in bytes before compression. Brokers count after compression, so
+    /// it lies far above their limits: whatever a foreign producer got in can be parked and dead-lettered.
     pub max_message_bytes: usize,
 }
 
@@ -57,7 +58,7 @@ impl Default for KafkaOptions {
             heartbeat_interval: Duration::from_secs(2),
             max_poll_interval: Duration::from_secs(300),
             group_instance_id: None,
-            max_message_bytes: 2 * 1024 * 1024,
+            max_message_bytes: 64 * 1024 * 1024,
         }
     }
 }

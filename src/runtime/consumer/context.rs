@@ -149,7 +149,7 @@ impl Membership {
         Vec::new()
     }
 
-    fn commit_patiently(&self, consumer: &BaseConsumer<Self>) {
+    pub(super) fn commit_patiently(&self, consumer: &BaseConsumer<Self>) {
         let deadline = Instant::now() + COMMIT_PATIENCE;
         while self.commit(consumer) == Committed::TryAgain && Instant::now() < deadline {
             self.links.tick();

@@ -52,6 +52,8 @@ struct Orders {
     starts: Vec<Start>,
     stopped: BTreeSet<i32>,
     close: bool,
+    /// Whether everything was committed when the member left.
+    farewell: Option<bool>,
 }
 
 impl Desk {
@@ -86,9 +88,16 @@ impl Desk {
         self.ticked_ms.load(Ordering::Relaxed)
     }
 
-    /// True when every position that was handed in is committed.
+    /// True when every position that was handed in was committed before the member left.
     pub(crate) fn is_committed(&self) -> bool {
-        self.lock().pending.is_empty()
+        let orders = self.lock();
+        orders.farewell.unwrap_or(orders.pending.is_empty())
+    }
+
+    /// Notes whether everything is committed now, for after the member has left.
+    pub(super) fn note_farewell(&self) {
+        let mut orders = self.lock();
+        orders.farewell = Some(orders.pending.is_empty());
     }
 
     pub(super) fn tick(&self, now_ms: i64) {

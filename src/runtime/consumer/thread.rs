@@ -147,7 +147,11 @@ impl Poller {
         }
         let count = i32::try_from(source_partitions).unwrap_or(i32::MAX);
         positions::ensure_positions(consumer, &self.spec, count)?;
-        let cluster = consumer.client().fetch_cluster_id(positions::ANSWER_WITHIN).unwrap_or_default();
+        // Positions of store stages are kept under it, so that it must be known.
+        let cluster = consumer
+            .client()
+            .fetch_cluster_id(positions::ANSWER_WITHIN)
+            .ok_or(KafkaError::MetadataFetch(RDKafkaErrorCode::RequestTimedOut))?;
         consumer.subscribe(&[&self.spec.source])?;
         Ok(cluster.into())
     }
@@ -414,8 +418,11 @@ impl Poller {
     }
 
     /// Commits what is pending and leaves the group; the engine has drained before.
+    /// Commits what is pending and leaves the group. Whether it was committed is noted before the client goes, as
+    /// its last rebalance forgets what it owned.
     fn leave(&self, consumer: BaseConsumer<Membership>) {
-        consumer.context().commit(&consumer);
+        consumer.context().commit_patiently(&consumer);
+        self.links.desk.note_farewell();
         consumer.context().book().closing = true;
         drop(consumer);
     }

@@ -96,7 +96,7 @@ impl<S: EffectStage> Engine<S> {
         let now = self.env.clock.now_ms();
         if let Some(owned) = self.partitions.get_mut(&partition).filter(|owned| !owned.closed) {
             owned.state = PartitionState::Flowing;
-            self.lanes.open(partition, now);
+            self.lanes.open(partition, owned.admitted(), now);
             tracing::info!(stage = %self.name, partition, parked = self.lanes.census(partition).parked,
                 "parked work was read back; the source flows");
         }
@@ -184,7 +184,8 @@ impl<S: EffectStage> Engine<S> {
         let concurrency = self.spec.options.concurrency;
         loop {
             let stage = &self.stage;
-            let limit = |target: &str| stage.target_concurrency(target);
+            // Whatever a stage allows, one target leaves half of the slots to the others.
+            let limit = |target: &str| stage.target_concurrency(target).min((concurrency / 2).max(1));
             let Some(no) = self.lanes.next(concurrency, &limit, now) else { break };
             self.start_attempt(no);
         }

@@ -26,6 +26,10 @@ pub(super) struct Partition {
     pub(super) generation: u64,
     pub(super) gauge: Arc<Gauge>,
     pub(super) source: Tracker,
+    /// The next source offset that may be admitted.
+    next_admitted: i64,
+    /// The end of the source when the partition was assigned.
+    source_end: i64,
     pub(super) retry: Tracker,
     /// Delivered and not yet opened.
     pub(super) queue: VecDeque<Record>,
@@ -50,6 +54,8 @@ impl Partition {
             generation: assigned.generation,
             gauge: Arc::clone(&assigned.gauge),
             source: Tracker::new(assigned.source.position),
+            next_admitted: assigned.source.position,
+            source_end: assigned.source.high,
             retry: Tracker::new(assigned.retry.map_or(0, |retry| retry.position)),
             queue: VecDeque::new(),
             intake: None,
@@ -61,6 +67,17 @@ impl Partition {
             closed: false,
             state: PartitionState::Starting,
         }
+    }
+
+    /// Notes that the source record at `offset` was admitted: its tasks are known to the lanes.
+    pub(super) fn admit(&mut self, offset: i64) {
+        self.next_admitted = self.next_admitted.max(offset + 1);
+    }
+
+    /// Below this no source record is to come that a former owner may have parked work of. Behind the end that
+    /// the source had at the assignment there is none at all.
+    pub(super) fn admitted(&self) -> i64 {
+        if self.next_admitted >= self.source_end { i64::MAX } else { self.next_admitted }
     }
 
     /// Source and retry position, from one moment: they are committed in one request.

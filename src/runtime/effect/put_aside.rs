@@ -15,9 +15,6 @@ use crate::runtime::record::Record;
 use crate::runtime::retry::{Mark, TaskOf};
 use crate::runtime::stage::EffectStage;
 
-/// Tries, each of which the client itself pursues for two minutes, before the partition stops by name.
-const TRIES: u32 = 5;
-
 impl<S: EffectStage> Engine<S> {
     /// A mark for a task, as far as it came.
     fn mark(&self, no: TaskNo, record: &Record) -> Option<Mark> {
@@ -126,14 +123,16 @@ fn marked(record: &Record, mark: &Mark, topic: &Arc<str>) -> OutRecord {
     }
 }
 
-/// Sends `record` until it is acknowledged, or can't be.
+/// Sends `record` until it is acknowledged, or refused for good. While Kafka is away its lane waits.
 async fn send(producer: &Producer, clock: &Clock, record: OutRecord) -> Result<Delivered, ProduceError> {
     let mut backoff = Backoff::default();
     loop {
         match producer.send(record.clone()).await {
             Ok(delivered) => return Ok(delivered),
-            Err(error) if error.is_transient() && backoff.tries() + 1 < TRIES => {
-                tracing::warn!(topic = %record.topic, %error, "putting a record aside fails; trying again");
+            Err(error) if error.is_transient() => {
+                if !backoff.is_waiting() {
+                    tracing::warn!(topic = %record.topic, %error, "putting a record aside fails; trying until it works");
+                }
                 clock.sleep(backoff.next_pause()).await;
             }
             Err(error) => return Err(error),

@@ -71,7 +71,12 @@ impl<S: EffectStage> Engine<S> {
             None => {}
         }
         for opened in round.opened {
+            let offset = opened.record.offset;
             self.admit(partition, opened);
+            if let Some(owned) = self.partitions.get_mut(&partition) {
+                owned.admit(offset);
+                self.lanes.admitted(partition, owned.admitted(), now);
+            }
         }
     }
 

@@ -5,7 +5,8 @@
 //! (architecture: retry that keeps order) live here:
 //!
 //! - behind a task that is parked, or on its way there, fresh tasks are parked too, unattempted;
-//! - below the lane's lowest parked task a fresh one runs first;
+//! - below the lane's lowest parked task a fresh one runs first; so a parked task starts only after its source
+//!   record came by again, or is known not to come;
 //! - a fresh task that is open already is its own parked copy and needs nothing;
 //! - when a lane's first task ends, the next is due at once.
 //!
@@ -17,7 +18,7 @@ mod task;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use self::ready::Ready;
@@ -38,19 +39,39 @@ pub(crate) struct Lanes {
     tasks: HashMap<TaskNo, Task>,
     ready: Ready,
     timers: BTreeSet<(i64, TaskNo)>,
-    flowing: HashSet<i32>,
+    /// Partitions whose lanes may start work, each with the offset below which every source record was admitted.
+    flowing: HashMap<i32, i64>,
+    /// Lanes whose first task is parked at an offset that was not admitted yet: (partition, offset, lane).
+    ahead: BTreeSet<(i32, i64, u64)>,
     census: HashMap<i32, Census>,
     numbers: u64,
 }
 
 impl Lanes {
-    /// Lets the lanes of a partition start work: its retry partition has been read.
-    pub(crate) fn open(&mut self, partition: i32, now_ms: i64) {
-        self.flowing.insert(partition);
+    /// Lets the lanes of a partition start work: its retry partition has been read. Source records below
+    /// `admitted` don't come again.
+    pub(crate) fn open(&mut self, partition: i32, admitted: i64, now_ms: i64) {
+        self.flowing.insert(partition, admitted);
         let mut lanes: Vec<u64> =
             self.lanes.iter().filter(|(_, lane)| lane.partition == partition).map(|(&no, _)| no).collect();
         lanes.sort_unstable();
         for lane in lanes {
+            self.consider(lane, now_ms);
+        }
+    }
+
+    /// Every source record below `offset` was admitted: parked tasks below it have no fresh one before them.
+    ///
+    /// Invariant 2 (order) across a restart: a former owner may have parked a task whose forerunner was still in
+    /// memory, or whose completion in the source was not committed.
+    pub(crate) fn admitted(&mut self, partition: i32, offset: i64, now_ms: i64) {
+        let Some(known) = self.flowing.get_mut(&partition).filter(|known| **known < offset) else { return };
+        *known = offset;
+        while let Some(&(number, waiting, lane)) = self.ahead.range((partition, i64::MIN, 0)..).next() {
+            if number != partition || waiting >= offset {
+                return;
+            }
+            self.ahead.remove(&(number, waiting, lane));
             self.consider(lane, now_ms);
         }
     }
@@ -77,6 +98,7 @@ impl Lanes {
         }
         self.lanes.retain(|_, lane| lane.partition != partition);
         self.names.retain(|(number, _), _| *number != partition);
+        self.ahead.retain(|(number, ..)| *number != partition);
         self.census.remove(&partition);
     }
 
@@ -164,7 +186,7 @@ impl Lanes {
                 && task.class() == class
                 && task.phase == Phase::Waiting
                 && task.place.is_none_or(|place| place.due_ms <= now_ms)
-                && self.flowing.contains(&lane.partition);
+                && self.flowing.get(&lane.partition).is_some_and(|admitted| task.may_start(*admitted));
             if !fits || !self.ready.has_room(&task.identity.target, limit) {
                 self.consider(lane_no, now_ms);
                 continue;
@@ -332,11 +354,16 @@ impl Lanes {
     /// Makes a lane ready, or sets its timer, if its first task may start.
     fn consider(&mut self, lane_no: u64, now_ms: i64) {
         let Some(lane) = self.lanes.get_mut(&lane_no) else { return };
-        if lane.active.is_some() || lane.queued || !self.flowing.contains(&lane.partition) {
+        if lane.active.is_some() || lane.queued {
             return;
         }
+        let Some(&admitted) = self.flowing.get(&lane.partition) else { return };
         let Some(&first) = lane.tasks.front() else { return };
         let Some(task) = self.tasks.get(&first).filter(|task| task.phase == Phase::Waiting) else { return };
+        if !task.may_start(admitted) {
+            self.ahead.insert((lane.partition, task.identity.offset, lane_no));
+            return;
+        }
         if let Some(place) = task.place.filter(|place| place.due_ms > now_ms) {
             self.set_timer(first, place.due_ms);
             return;

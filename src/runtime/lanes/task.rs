@@ -148,6 +148,11 @@ impl Task {
         self.place.is_some() || self.phase == Phase::Moving
     }
 
+    /// A parked task waits until its source record came by; see [`super::Lanes::admitted`].
+    pub(super) fn may_start(&self, admitted: i64) -> bool {
+        self.place.is_none() || self.identity.offset < admitted
+    }
+
     /// Waiting in memory, never parked.
     pub(super) fn is_fresh(&self) -> bool {
         self.place.is_none() && self.phase == Phase::Waiting

@@ -14,7 +14,7 @@ fn identity(lane: &str, target: &str, offset: i64, priority: u16) -> Identity {
 
 fn open_lanes() -> Lanes {
     let mut lanes = Lanes::default();
-    lanes.open(0, 0);
+    lanes.open(0, i64::MAX, 0);
     lanes
 }
 
@@ -72,11 +72,35 @@ fn a_redelivered_record_whose_task_is_parked_needs_nothing_and_a_lower_one_runs_
         panic!("it is new")
     };
     assert_eq!(start(&mut lanes, 0), None, "nothing starts before the partition was read back");
-    lanes.open(0, 0);
+    lanes.open(0, i64::MAX, 0);
     let lower = queued(lanes.fresh(identity("a", "t", 5, 100), MANY, 0));
     assert_eq!(lanes.fresh(identity("a", "t", 7, 100), MANY, 0), Admitted::AlreadyParked);
     assert_eq!(start(&mut lanes, 0), Some(lower));
     lanes.complete(lower, 0);
+    assert_eq!(start(&mut lanes, 0), Some(parked));
+}
+
+/// Invariant 2 (order): a former owner parked 7 while 5 was still in its memory, and committed neither.
+#[test]
+fn parked_work_waits_until_its_source_record_came_by_again() {
+    let mut lanes = Lanes::default();
+    let place = Place { offset: 4, due_ms: 0 };
+    let Indexed::New(parked) = lanes.index(identity("a", "t", 7, 100), place, History::default(), 0) else {
+        panic!("it is new")
+    };
+    let Indexed::New(older) = lanes.index(identity("b", "t", 3, 100), place, History::default(), 0) else {
+        panic!("it is new")
+    };
+    lanes.open(0, 5, 0);
+    assert_eq!(start(&mut lanes, 0), Some(older), "below the committed position nothing comes again");
+    assert_eq!(start(&mut lanes, 0), None, "7 waits: something of its lane may come before it");
+    let lower = queued(lanes.fresh(identity("a", "t", 5, 100), MANY, 0));
+    lanes.admitted(0, 6, 0);
+    assert_eq!(start(&mut lanes, 0), Some(lower));
+    lanes.complete(lower, 0);
+    assert_eq!(start(&mut lanes, 0), None, "7 has not come by yet");
+    assert_eq!(lanes.fresh(identity("a", "t", 7, 100), MANY, 0), Admitted::AlreadyParked);
+    lanes.admitted(0, 8, 0);
     assert_eq!(start(&mut lanes, 0), Some(parked));
 }
 
@@ -132,7 +156,7 @@ fn retries_take_at_most_half_the_slots_while_fresh_work_waits() {
         let place = Place { offset, due_ms: 0 };
         lanes.index(identity(&format!("r{offset}"), "t", offset, 1), place, History::default(), 0);
     }
-    lanes.open(0, 0);
+    lanes.open(0, i64::MAX, 0);
     for offset in 100..200 {
         queued(lanes.fresh(identity(&format!("f{offset}"), "t", offset, 100), MANY, 0));
     }
