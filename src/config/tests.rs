@@ -107,8 +107,8 @@ fn a_variable_with_one_underscore_is_answered_with_the_form_that_works() {
 
 #[test]
 fn wrong_values_say_where_and_what() {
-    let message = refused("", &[("ORDERFLOW_RUNTIME__CONCURRENCY", "many")]);
-    assert_eq!(message, "the variable ORDERFLOW_RUNTIME__CONCURRENCY must be a whole number, not `many`");
+    let message = refused("", &[("ORDERFLOW_RUNTIME__BATCH_RECORDS", "many")]);
+    assert_eq!(message, "the variable ORDERFLOW_RUNTIME__BATCH_RECORDS must be a whole number, not `many`");
     let message = refused("[start]\nwait_for_services = '10'\n", &[]);
     assert!(message.contains("`start.wait_for_services`") && message.contains("in the file"), "{message}");
     let message = refused("[log]\nformat = 'xml'\n", &[]);

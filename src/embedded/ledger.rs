@@ -1,7 +1,7 @@
 //! The ledger: what went in, what came of it, and whether the two agree.
 //!
 //! The numbers come from the store and from those outside (partners, mail server), never from the sender's
-//! own counters, so that a fault of the sender can't hide itself. Pure: [`super::audit`] gathers, this judges.
+//! own counters, so that a fault of the sender can't hide itself. Pure: [`super::demo`] gathers, this judges.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

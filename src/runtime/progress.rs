@@ -72,6 +72,7 @@ impl Progress {
     /// True when the member owns something and has nothing left to do: no lag, nothing in flight or parked.
     pub fn is_caught_up(&self) -> bool {
         !self.partitions.is_empty()
+            && self.faults().is_empty()
             && self.lag() == 0
             && self.balance.in_flight == 0
             && self.balance.parked == 0

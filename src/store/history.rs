@@ -88,7 +88,7 @@ pub struct OrderRow {
     pub buyer_id: Option<String>,
     /// The seller's user id.
     pub seller_id: Option<String>,
-    /// The folded state as JSON, sealed for [`state_subject`].
+    /// The folded state as JSON, sealed for the order's parties.
     pub state: Sealed,
 }
 

@@ -33,7 +33,7 @@ kafka_start_package() {
     echo "log.dirs=$home/data"
   } >"$home/server.properties"
   if [ ! -f "$home/data/meta.properties" ]; then
-    java -cp "$KAFKA_CLASSES" kafka.tools.StorageTool format -t "$(kafka_cluster_id)" -c "$home/server.properties" \
+    java -cp "$KAFKA_CLASSES" kafka.tools.StorageTool format --cluster-id="$(kafka_cluster_id)" -c "$home/server.properties" \
       >"$home/log" 2>&1 || fail_with_log kafka 'Kafka could not format its data folder'
   fi
   start_process kafka java "-Xmx${ORDERFLOW_DEV_KAFKA_HEAP:-512m}" -XX:+UseSerialGC -Dlog4j2.level=WARN \

@@ -1,7 +1,7 @@
 //! Registering webhook endpoints: what is allowed, what an endpoint's schedule comes to, and the secret that is
 //! shown once.
 //!
-//! [`rules`] decides (pure); the [`Registrar`] does. The API and the command line come through here. How
+//! `rules` decides (pure); the [`Registrar`] does. The API and the command line come through here. How
 //! endpoints are delivered to is the webhook stage's business.
 
 mod rules;

@@ -6,7 +6,7 @@
 //!                                      registry                                receipt ──► webhooks.attempts
 //! ```
 //!
-//! - [`stage`]: the engine's port, and the chain above.
+//! - `stage`: the engine's port, and the chain above.
 //! - `registry`, `target`: endpoints as deliveries need them, never older than a moment.
 //! - `body`, `facts`, `signature`, `headers`, `verdict`: what is sent and what an answer means; pure.
 //! - `client`: one bounded POST, pooled connections, the check of addresses.
