@@ -1,7 +1,10 @@
 //! Reads parked records again, by offset, when they aren't in memory any more.
 //!
-//! A thread with a small client of its own, started at the first need: the member's client stays where it is.
+//! A thread with a small client of its own, started at the first need: the member's client stays where it is. Work is
+//! due about in the order in which it was parked, so what follows a record is kept for a while: a question that finds
+//! its record there costs no fetch.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,6 +22,11 @@ use crate::task;
 const WAITING: usize = 64;
 /// How long one record may take.
 const WITHIN: Duration = Duration::from_secs(10);
+
+/// Bytes of records that are kept because they followed one that was asked for.
+const AHEAD_BYTES: usize = 4 * 1024 * 1024;
+/// How long to wait for a further record to keep.
+const AHEAD_WAIT: Duration = Duration::from_millis(5);
 
 type Question = (i32, i64, oneshot::Sender<Result<Record, Failure>>);
 
@@ -59,10 +67,11 @@ impl Readback {
             self.kafka.client_config(Role::Reader).create().map_err(|error| error.to_string())?;
         let (sender, mut questions) = mpsc::channel::<Question>(WAITING);
         let topic = Arc::clone(&self.topic);
+        let mut reader = Reader { consumer, topic, ahead: VecDeque::new(), ahead_bytes: 0 };
         task::spawn_thread("parked-reader", move || {
             while let Some((partition, offset, reply)) = questions.blocking_recv() {
                 if !reply.is_closed() {
-                    let _ = reply.send(read(&consumer, &topic, partition, offset));
+                    let _ = reply.send(reader.read(partition, offset));
                 }
             }
         })
@@ -71,25 +80,64 @@ impl Readback {
     }
 }
 
-fn read(consumer: &BaseConsumer, topic: &Arc<str>, partition: i32, offset: i64) -> Result<Record, Failure> {
-    let away = |why: String| Failure::new(ErrorClass::Unavailable, why);
-    let mut list = TopicPartitionList::new();
-    list.add_partition_offset(topic, partition, Offset::Offset(offset))
-        .and_then(|()| consumer.assign(&list))
-        .map_err(|error| away(error.to_string()))?;
-    let deadline = Instant::now() + WITHIN;
-    let mut last = "no answer in time".to_owned();
-    while Instant::now() < deadline {
-        match consumer.poll(Duration::from_millis(100)) {
-            Some(Ok(message)) => {
-                let record = to_record(&message, topic);
-                if record.partition == partition && record.offset == offset {
-                    return Ok(record);
+/// The thread's side.
+struct Reader {
+    consumer: BaseConsumer,
+    topic: Arc<str>,
+    /// Records that followed one that was asked for, oldest first, at most [`AHEAD_BYTES`].
+    ahead: VecDeque<Record>,
+    ahead_bytes: usize,
+}
+
+impl Reader {
+    fn read(&mut self, partition: i32, offset: i64) -> Result<Record, Failure> {
+        let kept = self.ahead.iter().position(|kept| kept.partition == partition && kept.offset == offset);
+        if let Some(record) = kept.and_then(|at| self.ahead.remove(at)) {
+            self.ahead_bytes -= record.bytes();
+            return Ok(record);
+        }
+        let record = self.fetch(partition, offset)?;
+        self.keep_what_follows();
+        Ok(record)
+    }
+
+    fn fetch(&self, partition: i32, offset: i64) -> Result<Record, Failure> {
+        let away = |why: String| Failure::new(ErrorClass::Unavailable, why);
+        let topic = &self.topic;
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(topic, partition, Offset::Offset(offset))
+            .and_then(|()| self.consumer.assign(&list))
+            .map_err(|error| away(error.to_string()))?;
+        let deadline = Instant::now() + WITHIN;
+        let mut last = "no answer in time".to_owned();
+        while Instant::now() < deadline {
+            match self.consumer.poll(Duration::from_millis(100)) {
+                Some(Ok(message)) => {
+                    let record = to_record(&message, topic);
+                    if record.partition == partition && record.offset == offset {
+                        return Ok(record);
+                    }
                 }
+                Some(Err(error)) => last = error.to_string(),
+                None => {}
             }
-            Some(Err(error)) => last = error.to_string(),
-            None => {}
+        }
+        Err(away(format!("the parked record {topic}/{partition}@{offset} can't be read: {last}")))
+    }
+
+    /// Takes what the fetch brought beside the record, up to half of the bound; the oldest give way.
+    fn keep_what_follows(&mut self) {
+        let mut taken = 0;
+        while taken < AHEAD_BYTES / 2 {
+            let Some(Ok(message)) = self.consumer.poll(AHEAD_WAIT) else { return };
+            let record = to_record(&message, &self.topic);
+            taken += record.bytes();
+            self.ahead_bytes += record.bytes();
+            self.ahead.push_back(record);
+            while self.ahead_bytes > AHEAD_BYTES {
+                let Some(oldest) = self.ahead.pop_front() else { return };
+                self.ahead_bytes -= oldest.bytes();
+            }
         }
     }
-    Err(away(format!("the parked record {topic}/{partition}@{offset} can't be read: {last}")))
 }
