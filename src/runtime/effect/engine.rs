@@ -3,9 +3,8 @@
 //! Nothing here awaits. Decisions about order are in `lanes`, about completion in `offsets`; this file carries
 //! them out.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
@@ -16,15 +15,13 @@ use super::partition::Partition;
 use super::readback::Readback;
 use super::report::{Report, What};
 use crate::runtime::Environment;
-use crate::runtime::consumer::{Assigned, Desk, Event, Position, Side, Start};
+use crate::runtime::consumer::{Desk, Event, Side};
 use crate::runtime::error::PartitionFault;
-use crate::runtime::lanes::{History, Identity, Indexed, Lanes, Place, TaskNo};
+use crate::runtime::lanes::{Lanes, TaskNo};
 use crate::runtime::options::StageSpec;
-use crate::runtime::progress::{Balance, PartitionState, Progress};
+use crate::runtime::progress::{Balance, Progress};
 use crate::runtime::rebalance::Draining;
 use crate::runtime::record::Record;
-use crate::runtime::retry::Mark;
-use crate::runtime::series;
 use crate::runtime::stage::EffectStage;
 use crate::task;
 
@@ -79,29 +76,6 @@ impl<S: EffectStage> Engine<S> {
         }
     }
 
-    fn assign(&mut self, assigned: &Assigned) {
-        let number = assigned.partition;
-        self.let_go(number);
-        self.faulted.remove(&number);
-        self.partitions.insert(number, Partition::new(assigned));
-        self.desk.start(Start { partition: number, generation: assigned.generation, from: None });
-        let read = assigned.retry.is_none_or(|retry| retry.position >= retry.high);
-        if read {
-            self.open(number);
-        }
-    }
-
-    /// The retry partition was read back: its lanes may start, and the source flows.
-    fn open(&mut self, partition: i32) {
-        let now = self.env.clock.now_ms();
-        if let Some(owned) = self.partitions.get_mut(&partition).filter(|owned| !owned.closed) {
-            owned.state = PartitionState::Flowing;
-            self.lanes.open(partition, owned.admitted(), now);
-            tracing::info!(stage = %self.name, partition, parked = self.lanes.census(partition).parked,
-                "parked work was read back; the source flows");
-        }
-    }
-
     fn take_in(&mut self, partition: i32, records: Vec<Record>) {
         let Some(owned) = self.partitions.get_mut(&partition) else { return };
         self.env.metrics.records_in.with_label_values(&[&*self.name]).inc_by(records.len() as u64);
@@ -111,62 +85,6 @@ impl<S: EffectStage> Engine<S> {
             } else {
                 owned.queue.push_back(record);
             }
-        }
-    }
-
-    /// Rule 4: the open part of the retry partition, by lane and source offset.
-    fn index(&mut self, partition: i32, record: Record) {
-        let Some(owned) = self.partitions.get_mut(&partition) else { return };
-        if owned.closed || !owned.retry.deliver(record.offset) {
-            return;
-        }
-        let mark = Mark::read(&record.headers).ok().filter(|mark| mark.source.partition == partition);
-        let Some((mark, of)) = mark.and_then(|mark| mark.task.clone().map(|of| (mark, of))) else {
-            self.put_foreign(partition, &record);
-            return;
-        };
-        let identity = Identity {
-            partition,
-            lane: of.lane,
-            target: of.target,
-            offset: mark.source.offset,
-            priority: of.priority,
-        };
-        // A held lane waits until somebody decides.
-        let due_ms = if mark.held { i64::MAX } else { mark.not_before_ms.unwrap_or(0) };
-        let place = Place { offset: record.offset, due_ms };
-        let history = History { attempt: mark.attempt, first_failed_at_ms: mark.first_failed_at_ms };
-        match self.lanes.index(identity, place, history, self.env.clock.now_ms()) {
-            Indexed::New(no) => {
-                self.balance.opened += 1;
-                self.count("opened", 1);
-                self.keep(no, Arc::new(mark.original(&record)));
-            }
-            Indexed::Replaced { task: no, older } => {
-                owned.retry.complete(older);
-                self.forget(no);
-                self.keep(no, Arc::new(mark.original(&record)));
-            }
-            Indexed::Older => owned.retry.complete(record.offset),
-            Indexed::Known => {}
-        }
-    }
-
-    /// Keeps a parked task's record while the bound on their bytes allows.
-    pub(super) fn keep(&mut self, no: TaskNo, record: Arc<Record>) {
-        let bytes = record.bytes();
-        let fits = self.parked_bytes + bytes <= self.spec.options.max_parked_bytes;
-        if fits {
-            self.parked_bytes += bytes;
-        }
-        self.payloads.insert(no, Payload { record: fits.then_some(record), input: None });
-    }
-
-    /// Drops what is in memory of a task. A parked one's record counts against the bound until then.
-    pub(super) fn forget(&mut self, no: TaskNo) {
-        let Some(payload) = self.payloads.remove(&no) else { return };
-        if let (Some(record), true) = (payload.record, self.lanes.place(no).is_some()) {
-            self.parked_bytes = self.parked_bytes.saturating_sub(record.bytes());
         }
     }
 
@@ -263,81 +181,8 @@ impl<S: EffectStage> Engine<S> {
         owned.jobs.insert(job, running.abort_handle());
     }
 
-    /// Stops a partition by name; the others go on, and what runs may end.
-    pub(super) fn stop(&mut self, partition: i32, fault: PartitionFault) {
-        let Some(owned) = self.partitions.get_mut(&partition) else { return };
-        tracing::error!(stage = %self.name, partition, %fault, "a partition stopped");
-        owned.close();
-        owned.state = PartitionState::Stopped(fault);
-        self.lanes.freeze(partition);
-        self.desk.stop(partition);
-    }
-
-    fn revoke(&mut self, revoked: Vec<(i32, u64)>, deadline: Instant, reply: SyncSender<Vec<Position>>) {
-        let mut busy = BTreeSet::new();
-        for &(number, generation) in &revoked {
-            let Some(owned) = self.partitions.get_mut(&number) else { continue };
-            if owned.generation == generation {
-                owned.close();
-                self.lanes.freeze(number);
-                if !owned.jobs.is_empty() {
-                    busy.insert(number);
-                }
-            }
-        }
-        let partitions = revoked.into_iter().map(|(number, _)| number).collect();
-        self.draining.push(Draining::new(partitions, busy, deadline, reply));
-    }
-
-    /// Answers the drains that are over; what still runs then is cut off and left to the next owner.
-    pub(super) fn finish_drains(&mut self) {
-        let now = Instant::now();
-        while let Some(at) = self.draining.iter().position(|drain| drain.is_over(now)) {
-            let drain = self.draining.swap_remove(at);
-            let mut positions = Vec::new();
-            for &number in drain.partitions() {
-                if let Some(owned) = self.partitions.get(&number) {
-                    positions.extend(owned.positions(number));
-                }
-                self.let_go(number);
-                self.faulted.remove(&number);
-            }
-            drain.revoke(positions);
-        }
-    }
-
-    /// Forgets a partition and cuts off what runs of it.
-    pub(super) fn let_go(&mut self, number: i32) {
-        let Some(mut owned) = self.partitions.remove(&number) else { return };
-        owned.abort();
-        series::forget_lag(&self.env.metrics, &self.spec, number);
-        let census = self.lanes.census(number);
-        let given_up = census.parked + census.in_memory + owned.records_moving;
-        self.balance.given_up += given_up;
-        self.count("given_up", given_up);
-        for no in self.lanes.tasks_of(number) {
-            self.forget(no);
-        }
-        self.lanes.remove(number);
-    }
-
-    /// Starts nothing more anywhere.
-    pub(super) fn close_all(&mut self) {
-        for (&number, owned) in &mut self.partitions {
-            owned.close();
-            self.lanes.freeze(number);
-        }
-    }
-
     pub(super) fn is_busy(&self) -> bool {
         self.partitions.values().any(|owned| !owned.jobs.is_empty())
-    }
-
-    /// Hands the positions of all partitions to the poll thread.
-    pub(super) fn commit(&self) {
-        let positions: Vec<_> =
-            self.partitions.iter().flat_map(|(&number, owned)| owned.positions(number)).collect();
-        self.desk.commit(&positions);
     }
 
     pub(super) fn count(&self, outcome: &str, tasks: u64) {

@@ -11,6 +11,8 @@
 mod attempt;
 mod engine;
 mod intake;
+mod ownership;
+mod parked;
 mod partition;
 mod publish;
 mod put_aside;

@@ -1,0 +1,119 @@
+//! Which partitions the engine works on: taken up, opened, stopped, drained and let go.
+//!
+//! Invariant 5 (ownership) is kept here: what a partition's assignment started ends, or is cut off, with it.
+
+use std::collections::BTreeSet;
+use std::sync::mpsc::SyncSender;
+use std::time::Instant;
+
+use super::engine::Engine;
+use super::partition::Partition;
+use crate::runtime::consumer::{Assigned, Position, Start};
+use crate::runtime::error::PartitionFault;
+use crate::runtime::progress::PartitionState;
+use crate::runtime::rebalance::Draining;
+use crate::runtime::series;
+use crate::runtime::stage::EffectStage;
+
+impl<S: EffectStage> Engine<S> {
+    pub(super) fn assign(&mut self, assigned: &Assigned) {
+        let number = assigned.partition;
+        self.let_go(number);
+        self.faulted.remove(&number);
+        self.partitions.insert(number, Partition::new(assigned));
+        self.desk.start(Start { partition: number, generation: assigned.generation, from: None });
+        let read = assigned.retry.is_none_or(|retry| retry.position >= retry.high);
+        if read {
+            self.open(number);
+        }
+    }
+
+    /// The retry partition was read back: its lanes may start, and the source flows.
+    pub(super) fn open(&mut self, partition: i32) {
+        let now = self.env.clock.now_ms();
+        if let Some(owned) = self.partitions.get_mut(&partition).filter(|owned| !owned.closed) {
+            owned.state = PartitionState::Flowing;
+            self.lanes.open(partition, owned.admitted(), now);
+            tracing::info!(stage = %self.name, partition, parked = self.lanes.census(partition).parked,
+                "parked work was read back; the source flows");
+        }
+    }
+
+    /// Stops a partition by name; the others go on, and what runs may end.
+    pub(super) fn stop(&mut self, partition: i32, fault: PartitionFault) {
+        let Some(owned) = self.partitions.get_mut(&partition) else { return };
+        tracing::error!(stage = %self.name, partition, %fault, "a partition stopped");
+        owned.close();
+        owned.state = PartitionState::Stopped(fault);
+        self.lanes.freeze(partition);
+        self.desk.stop(partition);
+    }
+
+    pub(super) fn revoke(
+        &mut self,
+        revoked: Vec<(i32, u64)>,
+        deadline: Instant,
+        reply: SyncSender<Vec<Position>>,
+    ) {
+        let mut busy = BTreeSet::new();
+        for &(number, generation) in &revoked {
+            let Some(owned) = self.partitions.get_mut(&number) else { continue };
+            if owned.generation == generation {
+                owned.close();
+                self.lanes.freeze(number);
+                if !owned.jobs.is_empty() {
+                    busy.insert(number);
+                }
+            }
+        }
+        let partitions = revoked.into_iter().map(|(number, _)| number).collect();
+        self.draining.push(Draining::new(partitions, busy, deadline, reply));
+    }
+
+    /// Answers the drains that are over; what still runs then is cut off and left to the next owner.
+    pub(super) fn finish_drains(&mut self) {
+        let now = Instant::now();
+        while let Some(at) = self.draining.iter().position(|drain| drain.is_over(now)) {
+            let drain = self.draining.swap_remove(at);
+            let mut positions = Vec::new();
+            for &number in drain.partitions() {
+                if let Some(owned) = self.partitions.get(&number) {
+                    positions.extend(owned.positions(number));
+                }
+                self.let_go(number);
+                self.faulted.remove(&number);
+            }
+            drain.revoke(positions);
+        }
+    }
+
+    /// Forgets a partition and cuts off what runs of it.
+    pub(super) fn let_go(&mut self, number: i32) {
+        let Some(mut owned) = self.partitions.remove(&number) else { return };
+        owned.abort();
+        series::forget_lag(&self.env.metrics, &self.spec, number);
+        let census = self.lanes.census(number);
+        let given_up = census.parked + census.in_memory + owned.records_moving;
+        self.balance.given_up += given_up;
+        self.count("given_up", given_up);
+        for no in self.lanes.tasks_of(number) {
+            self.forget(no);
+        }
+        self.lanes.remove(number);
+    }
+
+    /// Starts nothing more anywhere.
+    pub(super) fn close_all(&mut self) {
+        for (&number, owned) in &mut self.partitions {
+            owned.close();
+            self.lanes.freeze(number);
+        }
+    }
+
+    /// Hands the positions of all partitions to the poll thread.
+    pub(super) fn commit(&self) {
+        let positions: Vec<_> =
+            self.partitions.iter().flat_map(|(&number, owned)| owned.positions(number)).collect();
+        self.desk.commit(&positions);
+    }
+}

@@ -1,0 +1,68 @@
+//! The index of parked work: what was read back from the retry partition, and how much of it is in memory.
+
+use std::sync::Arc;
+
+use super::attempt::Payload;
+use super::engine::Engine;
+use crate::runtime::lanes::{History, Identity, Indexed, Place, TaskNo};
+use crate::runtime::record::Record;
+use crate::runtime::retry::Mark;
+use crate::runtime::stage::EffectStage;
+
+impl<S: EffectStage> Engine<S> {
+    /// Rule 4: the open part of the retry partition, by lane and source offset.
+    pub(super) fn index(&mut self, partition: i32, record: Record) {
+        let Some(owned) = self.partitions.get_mut(&partition) else { return };
+        if owned.closed || !owned.retry.deliver(record.offset) {
+            return;
+        }
+        let mark = Mark::read(&record.headers).ok().filter(|mark| mark.source.partition == partition);
+        let Some((mark, of)) = mark.and_then(|mark| mark.task.clone().map(|of| (mark, of))) else {
+            self.put_foreign(partition, &record);
+            return;
+        };
+        let identity = Identity {
+            partition,
+            lane: of.lane,
+            target: of.target,
+            offset: mark.source.offset,
+            priority: of.priority,
+        };
+        // A held lane waits until somebody decides.
+        let due_ms = if mark.held { i64::MAX } else { mark.not_before_ms.unwrap_or(0) };
+        let place = Place { offset: record.offset, due_ms };
+        let history = History { attempt: mark.attempt, first_failed_at_ms: mark.first_failed_at_ms };
+        match self.lanes.index(identity, place, history, self.env.clock.now_ms()) {
+            Indexed::New(no) => {
+                self.balance.opened += 1;
+                self.count("opened", 1);
+                self.keep(no, Arc::new(mark.original(&record)));
+            }
+            Indexed::Replaced { task: no, older } => {
+                owned.retry.complete(older);
+                self.forget(no);
+                self.keep(no, Arc::new(mark.original(&record)));
+            }
+            Indexed::Older => owned.retry.complete(record.offset),
+            Indexed::Known => {}
+        }
+    }
+
+    /// Keeps a parked task's record while the bound on their bytes allows.
+    pub(super) fn keep(&mut self, no: TaskNo, record: Arc<Record>) {
+        let bytes = record.bytes();
+        let fits = self.parked_bytes + bytes <= self.spec.options.max_parked_bytes;
+        if fits {
+            self.parked_bytes += bytes;
+        }
+        self.payloads.insert(no, Payload { record: fits.then_some(record), input: None });
+    }
+
+    /// Drops what is in memory of a task. A parked one's record counts against the bound until then.
+    pub(super) fn forget(&mut self, no: TaskNo) {
+        let Some(payload) = self.payloads.remove(&no) else { return };
+        if let (Some(record), true) = (payload.record, self.lanes.place(no).is_some()) {
+            self.parked_bytes = self.parked_bytes.saturating_sub(record.bytes());
+        }
+    }
+}
