@@ -1,10 +1,10 @@
 //! Reads parked records again, by offset, when they aren't in memory any more.
 //!
-//! A thread with a small client of its own, started at the first need: the member's client stays where it is. Work is
-//! due about in the order in which it was parked, so what follows a record is kept for a while: a question that finds
-//! its record there costs no fetch.
+//! A thread with a small client of its own, started at the first need: the member's client stays where it is. Lanes are
+//! served in the order in which their work was parked, so what follows a record is kept in a window per partition: a
+//! question that finds its record there costs no fetch.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,8 +23,8 @@ const WAITING: usize = 64;
 /// How long one record may take.
 const WITHIN: Duration = Duration::from_secs(10);
 
-/// Bytes of records that are kept because they followed one that was asked for.
-const AHEAD_BYTES: usize = 4 * 1024 * 1024;
+/// Bytes of a partition's records that are kept because they followed one that was asked for.
+const WINDOW_BYTES: usize = 1024 * 1024;
 /// How long to wait for a further record to keep.
 const AHEAD_WAIT: Duration = Duration::from_millis(5);
 
@@ -67,7 +67,7 @@ impl Readback {
             self.kafka.client_config(Role::Reader).create().map_err(|error| error.to_string())?;
         let (sender, mut questions) = mpsc::channel::<Question>(WAITING);
         let topic = Arc::clone(&self.topic);
-        let mut reader = Reader { consumer, topic, ahead: VecDeque::new(), ahead_bytes: 0 };
+        let mut reader = Reader { consumer, topic, windows: Windows::default() };
         task::spawn_thread("parked-reader", move || {
             while let Some((partition, offset, reply)) = questions.blocking_recv() {
                 if !reply.is_closed() {
@@ -84,20 +84,18 @@ impl Readback {
 struct Reader {
     consumer: BaseConsumer,
     topic: Arc<str>,
-    /// Records that followed one that was asked for, oldest first, at most [`AHEAD_BYTES`].
-    ahead: VecDeque<Record>,
-    ahead_bytes: usize,
+    windows: Windows,
 }
 
 impl Reader {
     fn read(&mut self, partition: i32, offset: i64) -> Result<Record, Failure> {
-        let kept = self.ahead.iter().position(|kept| kept.partition == partition && kept.offset == offset);
-        if let Some(record) = kept.and_then(|at| self.ahead.remove(at)) {
-            self.ahead_bytes -= record.bytes();
+        if let Some(record) = self.windows.take(partition, offset) {
             return Ok(record);
         }
         let record = self.fetch(partition, offset)?;
-        self.keep_what_follows();
+        let consumer = &self.consumer;
+        let next = std::iter::from_fn(|| consumer.poll(AHEAD_WAIT).and_then(Result::ok));
+        self.windows.refill(partition, next.map(|message| to_record(&message, &self.topic)));
         Ok(record)
     }
 
@@ -124,20 +122,67 @@ impl Reader {
         }
         Err(away(format!("the parked record {topic}/{partition}@{offset} can't be read: {last}")))
     }
+}
 
-    /// Takes what the fetch brought beside the record, up to half of the bound; the oldest give way.
-    fn keep_what_follows(&mut self) {
-        let mut taken = 0;
-        while taken < AHEAD_BYTES / 2 {
-            let Some(Ok(message)) = self.consumer.poll(AHEAD_WAIT) else { return };
-            let record = to_record(&message, &self.topic);
-            taken += record.bytes();
-            self.ahead_bytes += record.bytes();
-            self.ahead.push_back(record);
-            while self.ahead_bytes > AHEAD_BYTES {
-                let Some(oldest) = self.ahead.pop_front() else { return };
-                self.ahead_bytes -= oldest.bytes();
+/// Records that followed one that was asked for, by partition, ascending; at most [`WINDOW_BYTES`] each.
+#[derive(Debug, Default)]
+struct Windows(HashMap<i32, VecDeque<Record>>);
+
+impl Windows {
+    fn take(&mut self, partition: i32, offset: i64) -> Option<Record> {
+        let window = self.0.get_mut(&partition)?;
+        let at = window.binary_search_by_key(&offset, |record| record.offset).ok()?;
+        window.remove(at)
+    }
+
+    /// Puts `following` in place of what the partition's window held.
+    fn refill(&mut self, partition: i32, following: impl Iterator<Item = Record>) {
+        let window = self.0.entry(partition).or_default();
+        window.clear();
+        let mut bytes = 0;
+        for record in following.filter(|record| record.partition == partition) {
+            bytes += record.bytes();
+            window.push_back(record);
+            if bytes >= WINDOW_BYTES {
+                return;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::runtime::record::Headers;
+
+    fn log(partition: i32, from: i64) -> impl Iterator<Item = Record> {
+        (from..).map(move |offset| Record {
+            topic: "retry".into(),
+            partition,
+            offset,
+            timestamp_ms: None,
+            key: None,
+            payload: Some(Bytes::from_static(&[7; 1024])),
+            headers: Headers::default(),
+        })
+    }
+
+    #[test]
+    fn partitions_read_in_turns_keep_their_windows_and_each_stays_within_its_bound() {
+        let mut windows = Windows::default();
+        let mut fetches = 0;
+        for offset in 0..5_000 {
+            for partition in 0..3 {
+                if windows.take(partition, offset).is_none() {
+                    fetches += 1;
+                    windows.refill(partition, log(partition, offset + 1));
+                }
+            }
+        }
+        assert!(fetches <= 3 * 6, "{fetches}");
+        let held = |window: &VecDeque<Record>| window.iter().map(Record::bytes).sum::<usize>();
+        assert!(windows.0.values().all(|window| held(window) < WINDOW_BYTES + 2 * 1024));
     }
 }

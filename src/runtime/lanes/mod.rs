@@ -371,7 +371,7 @@ impl Lanes {
         let looked_at = lane.tasks.iter().take(PRIORITY_WINDOW).filter_map(|no| self.tasks.get(no));
         let priority = looked_at.map(|task| task.identity.priority).min().unwrap_or(task.identity.priority);
         lane.queued = true;
-        self.ready.push(lane_no, &task.identity.target, task.class(), priority);
+        self.ready.push(lane_no, task, priority);
     }
 
     fn set_timer(&mut self, no: TaskNo, due_ms: i64) {

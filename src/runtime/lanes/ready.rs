@@ -2,12 +2,14 @@
 //!
 //! Queues stand by class (fresh or retry), priority and target: a target without room is stepped over without
 //! looking at its lanes, and targets of one priority take turns. The best priority goes first, but every
-//! [`FAIR_EVERY`]th start is the turn of the priority that was passed over the longest.
+//! [`FAIR_EVERY`]th start is the turn of the priority that was passed over the longest. Within a queue lanes go as
+//! they came, but those with a parked first task by its place in the retry topic: what has to be read back is read
+//! in the order of the log.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
-use super::task::{Identity, Standing};
+use super::task::{Identity, Standing, Task};
 
 /// Every so many starts the longest-waiting priority gets one, so the lowest gets at least 5 % of starts
 /// against up to two others.
@@ -27,7 +29,8 @@ type Level = (Class, u16);
 #[derive(Debug, Default)]
 struct Target {
     running: usize,
-    lanes: BTreeMap<Level, VecDeque<u64>>,
+    /// By level: lanes, each behind the number that says when it is served.
+    lanes: BTreeMap<Level, BTreeSet<(i64, u64)>>,
     /// Levels in whose turn list it stands.
     listed: BTreeSet<Level>,
     /// Fresh tasks that wait, by partition.
@@ -55,14 +58,18 @@ pub(super) struct Ready {
     running: usize,
     running_retries: usize,
     starts: u64,
+    arrivals: i64,
 }
 
 impl Ready {
-    /// Adds a lane whose first task goes to `target`.
-    pub(super) fn push(&mut self, lane: u64, target: &Arc<str>, class: Class, priority: u16) {
-        let level = (class, priority);
+    /// Adds a lane whose first task is `first`.
+    pub(super) fn push(&mut self, lane: u64, first: &Task, priority: u16) {
+        let (target, level) = (&first.identity.target, (first.class(), priority));
+        // What failed in place a moment ago comes before what is read back: negative numbers.
+        self.arrivals += 1;
+        let turn = first.place.map_or(i64::MIN + self.arrivals, |place| place.offset);
         let known = self.targets.entry(Arc::clone(target)).or_default();
-        known.lanes.entry(level).or_default().push_back(lane);
+        known.lanes.entry(level).or_default().insert((turn, lane));
         self.list(target, level);
     }
 
@@ -96,7 +103,7 @@ impl Ready {
             return None;
         }
         let lanes = target.lanes.get_mut(&level)?;
-        let lane = lanes.pop_front();
+        let lane = lanes.pop_first().map(|(_, lane)| lane);
         if lanes.is_empty() {
             target.lanes.remove(&level);
         } else {

@@ -150,6 +150,26 @@ fn the_urgent_go_first_but_the_lowest_priority_is_not_starved() {
 }
 
 #[test]
+fn parked_work_is_served_in_the_order_in_which_it_was_parked() {
+    let mut lanes = Lanes::default();
+    for (lane, offset, place) in [("c", 9, 5), ("a", 1, 7), ("b", 4, 6), ("a", 2, 8)] {
+        lanes.index(
+            identity(lane, "t", offset, 100),
+            Place { offset: place, due_ms: 0 },
+            History::default(),
+            0,
+        );
+    }
+    lanes.open(0, i64::MAX, 0);
+    let mut places = Vec::new();
+    while let Some(no) = lanes.next(10, &|_| 10, 0) {
+        places.extend(lanes.place(no).map(|place| place.offset));
+        lanes.complete(no, 0);
+    }
+    assert_eq!(places, [5, 6, 7, 8]);
+}
+
+#[test]
 fn retries_take_at_most_half_the_slots_while_fresh_work_waits() {
     let mut lanes = Lanes::default();
     for offset in 0..100 {
