@@ -5,7 +5,13 @@
 //! markers, aborted batches) count as complete. An offset may complete before it is delivered: that is our own
 //! append to a retry partition, done before it was read back.
 
+mod completed_runs;
+
 use std::collections::BTreeMap;
+
+use self::completed_runs::run_bytes;
+
+pub(crate) use self::completed_runs::{CompletedRuns, MOST_CHARACTERS, decode};
 
 /// The contiguous watermark of one partition and the completed runs above it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,12 +22,26 @@ pub(crate) struct Tracker {
     delivered: i64,
     /// Completed runs above the watermark: first offset → offset behind the last. Never touching.
     runs: BTreeMap<i64, i64>,
+    /// What the runs take in a map, before base64: kept exact with every change, so that a map that is too large is
+    /// known without encoding it.
+    runs_bytes: usize,
+    /// Counts the changes.
+    version: u64,
 }
 
 impl Tracker {
     /// Starts at `position`, the next offset to be delivered.
     pub(crate) fn new(position: i64) -> Self {
-        Self { watermark: position, delivered: position, runs: BTreeMap::new() }
+        Self { watermark: position, delivered: position, runs: BTreeMap::new(), runs_bytes: 0, version: 0 }
+    }
+
+    /// Starts at `position`, with `runs` above it complete before they are delivered.
+    pub(crate) fn resume(position: i64, runs: &[(i64, i64)]) -> Self {
+        let mut tracker = Self::new(position);
+        for &(first, behind) in runs {
+            tracker.complete_run(first, behind);
+        }
+        tracker
     }
 
     /// Notes that `offset` was delivered. Answers false when it needs no work: delivered before, or complete.
@@ -34,6 +54,11 @@ impl Tracker {
         }
         self.delivered = offset + 1;
         !self.is_complete(offset)
+    }
+
+    /// The next offset that may be delivered: everything below came by, or never will.
+    pub(crate) fn delivered(&self) -> i64 {
+        self.delivered
     }
 
     /// Notes that `offset` is complete; saying it again changes nothing.
@@ -52,6 +77,26 @@ impl Tracker {
         self.watermark
     }
 
+    /// Changes with everything that [`Tracker::map`] would say.
+    pub(crate) fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// Characters of the map with all runs. More than [`MOST_CHARACTERS`] can't be committed.
+    pub(crate) fn map_characters(&self, generation: u64) -> usize {
+        let bytes = completed_runs::map_bytes(self.watermark, generation, self.runs_bytes);
+        completed_runs::characters(bytes)
+    }
+
+    /// The map for the commit's metadata, cut to its lowest part where it is too large.
+    pub(crate) fn map(&self, generation: u64) -> String {
+        completed_runs::encode(
+            self.watermark,
+            generation,
+            self.runs.iter().map(|(&first, &end)| (first, end)),
+        )
+    }
+
     /// Completes `start..end`, joining what it touches.
     fn complete_run(&mut self, start: i64, end: i64) {
         let (mut start, mut end) = (start.max(self.watermark), end);
@@ -61,19 +106,31 @@ impl Tracker {
         if let Some((&first, &last)) = self.runs.range(..=start).next_back()
             && last >= start
         {
+            if last >= end {
+                return;
+            }
             start = first;
-            end = end.max(last);
-            self.runs.remove(&first);
         }
+        let before = self.runs.range(..start).next_back().map_or(self.watermark, |(_, &last)| last);
+        // Each run's bytes count from the end of the one before it.
+        let mut former = before;
         while let Some((&first, &last)) = self.runs.range(start..=end).next() {
-            end = end.max(last);
+            self.runs_bytes -= run_bytes(first - former, last - first);
             self.runs.remove(&first);
+            former = last;
+            end = end.max(last);
+        }
+        if let Some((&first, &last)) = self.runs.range(end..).next() {
+            self.runs_bytes -= run_bytes(first - former, last - first);
+            self.runs_bytes += run_bytes(first - end, last - first);
         }
         if start == self.watermark {
             self.watermark = end;
         } else {
+            self.runs_bytes += run_bytes(start - before, end - start);
             self.runs.insert(start, end);
         }
+        self.version += 1;
     }
 }
 
@@ -109,6 +166,14 @@ mod tests {
         assert_eq!(tracker.committable(), 8);
     }
 
+    #[test]
+    fn what_a_former_owner_completed_needs_no_work_when_it_comes_again() {
+        let mut tracker = Tracker::resume(5, &[(7, 9), (12, 13)]);
+        let to_do: Vec<i64> = (5..14).filter(|&offset| tracker.deliver(offset)).collect();
+        assert_eq!(to_do, [5, 6, 9, 10, 11, 13]);
+        assert_eq!((tracker.committable(), tracker.delivered()), (5, 14));
+    }
+
     proptest! {
         /// Invariant 1, against sets: gaps in delivery, completion in any order, repeats.
         #[test]
@@ -137,6 +202,14 @@ mod tests {
                     prop_assert_eq!(tracker.is_complete(offset), !open.contains(&offset));
                 }
                 prop_assert!(tracker.runs.len() <= open.len() + 1);
+                // The map's size is known without encoding it, and a restart from it knows as much.
+                let map = tracker.map(3);
+                prop_assert_eq!(map.len(), tracker.map_characters(3));
+                let read = decode(&map).expect("ours");
+                let resumed = Tracker::resume(read.base, &read.runs);
+                for offset in base..next {
+                    prop_assert_eq!(resumed.is_complete(offset), tracker.is_complete(offset));
+                }
             }
         }
     }

@@ -196,6 +196,9 @@ pub struct RuntimeOptions {
     /// How often unchanged positions of the retry topic are committed again, lest they expire.
     #[serde(with = "humantime_serde")]
     pub recommit_interval: Duration,
+    /// Whether commits carry the map of what is complete above the position, so that a restart repeats only what was
+    /// unfinished. Off, everything above the position is repeated.
+    pub completed_runs_map: bool,
     /// How long to wait for Kafka at start; without a bound it is waited for until shutdown.
     #[serde(with = "humantime_serde")]
     pub start_timeout: Option<Duration>,
@@ -215,6 +218,7 @@ impl Default for RuntimeOptions {
             shutdown_drain: Duration::from_secs(20),
             commit_interval: Duration::from_millis(500),
             recommit_interval: Duration::from_secs(3600),
+            completed_runs_map: true,
             start_timeout: None,
         }
     }

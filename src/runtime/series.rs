@@ -36,11 +36,25 @@ pub(crate) fn lag(metrics: &Metrics, spec: &StageSpec, partition: i32, records: 
     metrics.consumer_lag.with_label_values(&labels).set(records);
 }
 
+/// Says how large the maps of a partition are, of its source and of its retry topic.
+pub(crate) fn maps(metrics: &Metrics, spec: &StageSpec, partition: i32, [source, retry]: [usize; 2]) {
+    let partition = partition.to_string();
+    for (topic, characters) in [(Some(&spec.source), source), (spec.retry.as_ref(), retry)] {
+        let Some(topic) = topic else { continue };
+        let labels = [spec.group.as_str(), topic.as_str(), partition.as_str()];
+        metrics.offset_map_bytes.with_label_values(&labels).set(characters as i64);
+    }
+}
+
 /// Says no more about a partition: its next owner does, and two would be added up.
-pub(crate) fn forget_lag(metrics: &Metrics, spec: &StageSpec, partition: i32) {
-    let labels = [spec.group.as_str(), spec.source.as_str(), &partition.to_string()];
-    // Not there when the partition goes before its lag was first told.
-    let _ = metrics.consumer_lag.remove_label_values(&labels);
+pub(crate) fn forget_partition(metrics: &Metrics, spec: &StageSpec, partition: i32) {
+    let partition = partition.to_string();
+    for topic in [Some(&spec.source), spec.retry.as_ref()].into_iter().flatten() {
+        let labels = [spec.group.as_str(), topic.as_str(), partition.as_str()];
+        // Not there when the partition goes before anything was told of it.
+        let _ = metrics.consumer_lag.remove_label_values(&labels);
+        let _ = metrics.offset_map_bytes.remove_label_values(&labels);
+    }
 }
 
 #[cfg(test)]
@@ -70,7 +84,11 @@ mod tests {
         ] {
             assert!(text.contains(series), "{series} is not in {text}");
         }
-        forget_lag(&metrics, &spec, 3);
-        assert!(!metrics.text().contains("orderflow_consumer_lag{"));
+        maps(&metrics, &spec, 3, [12, 16]);
+        let retry = "orderflow_offset_map_bytes{group=\"g\",partition=\"3\",topic=\"orders.events.webhook.retry\"} 16";
+        assert!(metrics.text().contains(retry));
+        forget_partition(&metrics, &spec, 3);
+        let text = metrics.text();
+        assert!(!text.contains("orderflow_consumer_lag{") && !text.contains("orderflow_offset_map_bytes{"));
     }
 }

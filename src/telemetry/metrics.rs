@@ -105,6 +105,8 @@ metrics! {
     dead_letters: IntCounterVec, "dead_letters_total", ["stage", "class"];
     /// Records between a consumer group's position and the end of the partition.
     consumer_lag: IntGaugeVec, "consumer_lag", ["group", "topic", "partition"];
+    /// Bytes of the completed-runs map in the last commit of a partition; brokers take 4,096.
+    offset_map_bytes: IntGaugeVec, "offset_map_bytes", ["group", "topic", "partition"];
     /// Rebalances, by kind (assign, revoke, lost).
     rebalances: IntCounterVec, "rebalances_total", ["group", "kind"];
     /// Unix time in seconds of the last completed record.

@@ -15,6 +15,7 @@ mod people_delivered;
 mod people_told;
 mod python_producer;
 mod runtime_effect;
+mod runtime_protocol;
 mod runtime_store;
 mod webhook_attempts;
 mod webhooks;

@@ -199,7 +199,10 @@ impl Membership {
                 Side::Retry => self.links.retry.as_ref(),
             };
             if let Some(topic) = topic {
-                list.add_partition_offset(topic, position.partition, Offset::Offset(position.offset))?;
+                let offset = Offset::Offset(position.offset);
+                let mut element = list.add_partition(topic, position.partition);
+                element.set_offset(offset)?;
+                element.set_metadata(&*position.metadata);
             }
         }
         Ok(list)

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// One of the two topics that a member reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -16,8 +16,8 @@ pub(crate) enum Side {
     Retry,
 }
 
-/// A position to commit: the next offset to be handled after a restart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A position to commit: the next offset to be handled after a restart, and what is known beyond it.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Position {
     /// Of which topic.
     pub(crate) side: Side,
@@ -25,7 +25,12 @@ pub(crate) struct Position {
     pub(crate) partition: i32,
     /// The next offset.
     pub(crate) offset: i64,
+    /// The commit's metadata; at most [`MOST_CHARACTERS`](crate::runtime::offsets::MOST_CHARACTERS).
+    pub(crate) metadata: Arc<str>,
 }
+
+/// An offset with its metadata.
+type Mark = (i64, Arc<str>);
 
 /// Lets a partition flow, from its committed position or from another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,8 +52,8 @@ pub(crate) struct Desk {
 
 #[derive(Debug, Default)]
 struct Orders {
-    pending: BTreeMap<(Side, i32), i64>,
-    committed: BTreeMap<(Side, i32), i64>,
+    pending: BTreeMap<(Side, i32), Mark>,
+    committed: BTreeMap<(Side, i32), Mark>,
     starts: Vec<Start>,
     stopped: BTreeSet<i32>,
     close: bool,
@@ -62,8 +67,12 @@ impl Desk {
         let mut orders = self.lock();
         for position in snapshot {
             let slot = (position.side, position.partition);
-            if orders.committed.get(&slot) != Some(&position.offset) {
-                orders.pending.insert(slot, position.offset);
+            let mark = (position.offset, Arc::clone(&position.metadata));
+            // What stands needs no commit; an older order that still waits is void by it.
+            if orders.committed.get(&slot) == Some(&mark) {
+                orders.pending.remove(&slot);
+            } else {
+                orders.pending.insert(slot, mark);
             }
         }
     }
@@ -121,7 +130,12 @@ impl Desk {
         orders
             .pending
             .iter()
-            .map(|(&(side, partition), &offset)| Position { side, partition, offset })
+            .map(|(&(side, partition), (offset, metadata))| Position {
+                side,
+                partition,
+                offset: *offset,
+                metadata: Arc::clone(metadata),
+            })
             .collect()
     }
 
@@ -129,10 +143,11 @@ impl Desk {
         let mut orders = self.lock();
         for position in positions {
             let slot = (position.side, position.partition);
-            orders.committed.insert(slot, position.offset);
-            if orders.pending.get(&slot) == Some(&position.offset) {
+            let mark = (position.offset, Arc::clone(&position.metadata));
+            if orders.pending.get(&slot) == Some(&mark) {
                 orders.pending.remove(&slot);
             }
+            orders.committed.insert(slot, mark);
         }
     }
 
@@ -143,10 +158,10 @@ impl Desk {
             .committed
             .iter()
             .filter(|((side, _), _)| *side == Side::Retry)
-            .map(|(&slot, &offset)| (slot, offset))
+            .map(|(&slot, mark)| (slot, mark.clone()))
             .collect();
-        for (slot, offset) in kept {
-            orders.pending.entry(slot).or_insert(offset);
+        for (slot, mark) in kept {
+            orders.pending.entry(slot).or_insert(mark);
         }
     }
 
@@ -169,7 +184,7 @@ mod tests {
     use super::*;
 
     fn at(side: Side, offset: i64) -> Position {
-        Position { side, partition: 3, offset }
+        Position { side, partition: 3, offset, metadata: "".into() }
     }
 
     #[test]
@@ -182,6 +197,16 @@ mod tests {
         assert_eq!(desk.pending(), vec![at(Side::Source, 6)]);
         desk.commit(&[at(Side::Retry, 1)]);
         assert_eq!(desk.pending(), vec![at(Side::Source, 6)]);
+    }
+
+    #[test]
+    fn a_map_that_changed_is_committed_though_the_offset_stands() {
+        let desk = Desk::default();
+        desk.commit(&[at(Side::Source, 5)]);
+        desk.note_committed(&desk.pending());
+        let grown = Position { metadata: "map".into(), ..at(Side::Source, 5) };
+        desk.commit(std::slice::from_ref(&grown));
+        assert_eq!(desk.pending(), vec![grown]);
     }
 
     #[test]

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
 use super::error::{PartitionFault, RunError};
+use super::offsets::CompletedRuns;
 use super::options::{KafkaOptions, StageSpec};
 use super::record::Record;
 use crate::clock::Clock;
@@ -89,7 +90,7 @@ pub(crate) struct Assigned {
 }
 
 /// A partition's committed position and the ends of its log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Span {
     /// The committed position.
     pub(crate) position: i64,
@@ -97,6 +98,8 @@ pub(crate) struct Span {
     pub(crate) low: i64,
     /// The offset behind the last.
     pub(crate) high: i64,
+    /// What the commit's metadata says of offsets above the position.
+    pub(crate) map: Option<CompletedRuns>,
 }
 
 /// A running member, as its engine holds it.

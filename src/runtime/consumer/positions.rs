@@ -14,6 +14,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use super::Span;
 use super::context::Membership;
 use crate::runtime::error::PartitionFault;
+use crate::runtime::offsets::{self, CompletedRuns};
 use crate::runtime::options::{StageSpec, StartAt};
 
 /// How long one question to the broker may take.
@@ -32,7 +33,7 @@ pub(super) fn ensure_positions(
             asked.add_partition(retry, partition);
         }
     }
-    if committed(consumer, asked)?.values().any(Option::is_some) {
+    if !committed(consumer, asked)?.is_empty() {
         return Ok(());
     }
     let mut first = TopicPartitionList::new();
@@ -88,7 +89,7 @@ pub(super) fn look_up(
         }
     }
     let committed = committed(consumer, asked)?;
-    let position = |topic: &str, partition| committed.get(&(topic.to_owned(), partition)).copied().flatten();
+    let position = |topic: &str, partition| committed.get(&(topic.to_owned(), partition));
     let mut found = Vec::with_capacity(partitions.len());
     for &partition in partitions {
         let ends = consumer.fetch_watermarks(source, partition, ANSWER_WITHIN)?;
@@ -114,34 +115,53 @@ pub(super) type Found = Result<(Span, Option<Span>), PartitionFault>;
 fn check(
     topic: &str,
     partition: i32,
-    position: Option<i64>,
+    committed: Option<&Committed>,
     (low, high): (i64, i64),
 ) -> Result<Span, PartitionFault> {
     let topic = topic.to_owned();
-    match position {
+    match committed {
         None => Err(PartitionFault::PositionMissing { topic, partition }),
-        Some(committed) if committed < low || committed > high => {
+        Some(&Committed { offset: committed, .. }) if committed < low || committed > high => {
             Err(PartitionFault::PositionOutsideLog { topic, partition, committed, low, high })
         }
-        Some(position) => Ok(Span { position, low, high }),
+        Some(Committed { offset, metadata }) => {
+            let map = map_of(metadata, *offset, high);
+            if map.is_none() && !metadata.is_empty() {
+                tracing::warn!(topic, partition, "the commit's metadata is not ours and is ignored");
+            }
+            Ok(Span { position: *offset, low, high, map })
+        }
     }
+}
+
+/// The map in a commit's metadata, unless it is foreign, corrupt, of another position, or tells of offsets that
+/// the log doesn't hold: records that come there later are not complete.
+fn map_of(metadata: &str, position: i64, high: i64) -> Option<CompletedRuns> {
+    let map = offsets::decode(metadata)?;
+    let fits = map.base == position && map.runs.last().is_none_or(|&(_, behind)| behind <= high);
+    fits.then_some(map)
+}
+
+/// What the group has committed for a partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Committed {
+    offset: i64,
+    metadata: String,
 }
 
 fn committed(
     consumer: &BaseConsumer<Membership>,
     asked: TopicPartitionList,
-) -> Result<BTreeMap<(String, i32), Option<i64>>, KafkaError> {
+) -> Result<BTreeMap<(String, i32), Committed>, KafkaError> {
     let answer = consumer.committed_offsets(asked, ANSWER_WITHIN)?;
     let mut found = BTreeMap::new();
     for element in answer.elements() {
         element.error()?;
-        let position = match element.offset() {
-            Offset::Offset(offset) => Some(offset),
-            Offset::Beginning | Offset::End | Offset::Stored | Offset::Invalid | Offset::OffsetTail(_) => {
-                None
-            }
-        };
-        found.insert((element.topic().to_owned(), element.partition()), position);
+        let Offset::Offset(offset) = element.offset() else { continue };
+        // The client panics on metadata that isn't UTF-8 (a broker may hand out raw bytes): that is foreign.
+        let read = std::panic::AssertUnwindSafe(|| element.metadata().to_owned());
+        let metadata = std::panic::catch_unwind(read).unwrap_or_else(|_| "not UTF-8".to_owned());
+        found.insert((element.topic().to_owned(), element.partition()), Committed { offset, metadata });
     }
     Ok(found)
 }
@@ -149,18 +169,35 @@ fn committed(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime::offsets::Tracker;
 
     #[test]
     fn a_position_outside_the_log_or_absent_is_a_named_fault() {
-        assert!(check("t", 0, Some(5), (0, 10)).is_ok());
-        assert!(check("t", 0, Some(10), (0, 10)).is_ok());
+        let at = |offset| Committed { offset, metadata: String::new() };
+        assert!(check("t", 0, Some(&at(5)), (0, 10)).is_ok());
+        assert!(check("t", 0, Some(&at(10)), (0, 10)).is_ok());
         for position in [-1, 11] {
-            let fault = check("t", 0, Some(position), (0, 10)).expect_err("outside");
+            let fault = check("t", 0, Some(&at(position)), (0, 10)).expect_err("outside");
             assert!(fault.to_string().contains("outside the log"), "{fault}");
         }
         assert_eq!(
             check("t", 4, None, (0, 10)),
             Err(PartitionFault::PositionMissing { topic: "t".to_owned(), partition: 4 })
         );
+    }
+
+    #[test]
+    fn metadata_is_read_only_when_it_fits_its_position_and_its_log() {
+        let mut tracker = Tracker::new(5);
+        tracker.complete(8);
+        let metadata = tracker.map(3);
+        let read = |offset, high, metadata: &str| {
+            let committed = Committed { offset, metadata: metadata.to_owned() };
+            check("t", 0, Some(&committed), (0, high)).expect("inside").map.map(|map| map.runs)
+        };
+        assert_eq!(read(5, 9, &metadata), Some(vec![(8, 9)]));
+        assert_eq!(read(4, 9, &metadata), None, "of another position");
+        assert_eq!(read(5, 8, &metadata), None, "beyond the log");
+        assert_eq!(read(5, 9, "somebody else's"), None);
     }
 }

@@ -283,8 +283,9 @@ impl Poller {
                     owned.gauge.note_end(source.high);
                     if let Some(mine) = consumer.context().book().owned.get_mut(&partition) {
                         mine.scan_to = retry
-                            .map(|retry| retry.high)
-                            .filter(|high| retry.is_some_and(|retry| retry.position < *high));
+                            .as_ref()
+                            .filter(|retry| retry.position < retry.high)
+                            .map(|retry| retry.high);
                     }
                     let (generation, gauge) = (owned.generation, owned.gauge);
                     Event::Assigned(Assigned { partition, generation, source, retry, gauge })
@@ -417,7 +418,6 @@ impl Poller {
         }
     }
 
-    /// Commits what is pending and leaves the group; the engine has drained before.
     /// Commits what is pending and leaves the group. Whether it was committed is noted before the client goes, as
     /// its last rebalance forgets what it owned.
     fn leave(&self, consumer: BaseConsumer<Membership>) {

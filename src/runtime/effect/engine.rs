@@ -86,6 +86,8 @@ impl<S: EffectStage> Engine<S> {
                 owned.queue.push_back(record);
             }
         }
+        owned.admit_delivered();
+        self.lanes.admitted(partition, owned.admitted(), self.env.clock.now_ms());
     }
 
     /// Starts whatever may start: rounds of intake, attempts.

@@ -20,9 +20,10 @@ impl<S: EffectStage> Engine<S> {
         let number = assigned.partition;
         self.let_go(number);
         self.faulted.remove(&number);
-        self.partitions.insert(number, Partition::new(assigned));
+        let with_map = self.spec.options.completed_runs_map;
+        self.partitions.insert(number, Partition::new(assigned, with_map));
         self.desk.start(Start { partition: number, generation: assigned.generation, from: None });
-        let read = assigned.retry.is_none_or(|retry| retry.position >= retry.high);
+        let read = assigned.retry.as_ref().is_none_or(|retry| retry.position >= retry.high);
         if read {
             self.open(number);
         }
@@ -77,8 +78,8 @@ impl<S: EffectStage> Engine<S> {
             let drain = self.draining.swap_remove(at);
             let mut positions = Vec::new();
             for &number in drain.partitions() {
-                if let Some(owned) = self.partitions.get(&number) {
-                    positions.extend(owned.positions(number));
+                if let Some(owned) = self.partitions.get_mut(&number) {
+                    positions.extend(owned.positions(number).into_iter().flatten());
                 }
                 self.let_go(number);
                 self.faulted.remove(&number);
@@ -91,7 +92,7 @@ impl<S: EffectStage> Engine<S> {
     pub(super) fn let_go(&mut self, number: i32) {
         let Some(mut owned) = self.partitions.remove(&number) else { return };
         owned.abort();
-        series::forget_lag(&self.env.metrics, &self.spec, number);
+        series::forget_partition(&self.env.metrics, &self.spec, number);
         let census = self.lanes.census(number);
         let given_up = census.parked + census.in_memory + owned.records_moving;
         self.balance.given_up += given_up;
@@ -111,9 +112,10 @@ impl<S: EffectStage> Engine<S> {
     }
 
     /// Hands the positions of all partitions to the poll thread.
-    pub(super) fn commit(&self) {
+    pub(super) fn commit(&mut self) {
+        let owned = self.partitions.iter_mut();
         let positions: Vec<_> =
-            self.partitions.iter().flat_map(|(&number, owned)| owned.positions(number)).collect();
+            owned.filter_map(|(&number, owned)| owned.positions(number)).flatten().collect();
         self.desk.commit(&positions);
     }
 }

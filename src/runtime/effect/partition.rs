@@ -6,10 +6,38 @@ use std::sync::Arc;
 use tokio::task::AbortHandle;
 
 use crate::runtime::backoff::Backoff;
-use crate::runtime::consumer::{Assigned, Gauge, Position, Side};
-use crate::runtime::offsets::Tracker;
+use crate::runtime::consumer::{Assigned, Gauge, Position, Side, Span};
+use crate::runtime::offsets::{MOST_CHARACTERS, Tracker};
 use crate::runtime::progress::PartitionState;
 use crate::runtime::record::Record;
+
+/// Maps as text, each written again only when something changed.
+#[derive(Debug)]
+struct Maps {
+    /// False when the maps are switched off: then only the generations are written.
+    with_runs: bool,
+    source: (Option<(u64, u64)>, Arc<str>),
+    retry: (Option<(u64, u64)>, Arc<str>),
+}
+
+impl Default for Maps {
+    fn default() -> Self {
+        Self { with_runs: true, source: (None, "".into()), retry: (None, "".into()) }
+    }
+}
+
+impl Maps {
+    fn of(&mut self, [source, retry]: [(&Tracker, u64); 2]) -> [Arc<str>; 2] {
+        for (known, (tracker, generation)) in [(&mut self.source, source), (&mut self.retry, retry)] {
+            let version = Some((tracker.version(), generation));
+            if known.0 != version {
+                let tracked = if self.with_runs { tracker } else { &Tracker::new(tracker.committable()) };
+                *known = (version, tracked.map(generation).into());
+            }
+        }
+        [Arc::clone(&self.source.1), Arc::clone(&self.retry.1)]
+    }
+}
 
 /// A source record whose tasks are not all complete.
 #[derive(Debug)]
@@ -31,6 +59,9 @@ pub(super) struct Partition {
     /// The end of the source when the partition was assigned.
     source_end: i64,
     pub(super) retry: Tracker,
+    /// This assignment's number among all that this partition ever had.
+    claim: u64,
+    maps: Maps,
     /// Delivered and not yet opened.
     pub(super) queue: VecDeque<Record>,
     /// The round of intake that runs.
@@ -49,14 +80,23 @@ pub(super) struct Partition {
 }
 
 impl Partition {
-    pub(super) fn new(assigned: &Assigned) -> Self {
+    /// An assignment as it begins; `with_map` says whether maps are read and written.
+    pub(super) fn new(assigned: &Assigned, with_map: bool) -> Self {
+        let resume = |span: &Span| match span.map.as_ref().filter(|_| with_map) {
+            Some(map) => Tracker::resume(span.position, &map.runs),
+            None => Tracker::new(span.position),
+        };
+        let claimed = |span: &Span| span.map.as_ref().map_or(0, |map| map.generation);
+        let before = claimed(&assigned.source).max(assigned.retry.as_ref().map_or(0, claimed));
         Self {
             generation: assigned.generation,
             gauge: Arc::clone(&assigned.gauge),
-            source: Tracker::new(assigned.source.position),
+            source: resume(&assigned.source),
             next_admitted: assigned.source.position,
             source_end: assigned.source.high,
-            retry: Tracker::new(assigned.retry.map_or(0, |retry| retry.position)),
+            retry: assigned.retry.as_ref().map_or_else(|| Tracker::new(0), resume),
+            claim: before.saturating_add(1),
+            maps: Maps { with_runs: with_map, ..Maps::default() },
             queue: VecDeque::new(),
             intake: None,
             intake_at_ms: 0,
@@ -80,12 +120,30 @@ impl Partition {
         if self.next_admitted >= self.source_end { i64::MAX } else { self.next_admitted }
     }
 
-    /// Source and retry position, from one moment: they are committed in one request.
-    pub(super) fn positions(&self, partition: i32) -> [Position; 2] {
-        [
-            Position { side: Side::Source, partition, offset: self.source.committable() },
-            Position { side: Side::Retry, partition, offset: self.retry.committable() },
-        ]
+    /// Source and retry position with their maps, from one moment: they are committed in one request. None while
+    /// the retry map is too large: cut, it would let a task of the retry topic run again behind later ones of its
+    /// lane, and neither side may be committed without the other.
+    pub(super) fn positions(&mut self, partition: i32) -> Option<[Position; 2]> {
+        if self.retry.map_characters(0) > MOST_CHARACTERS {
+            return None;
+        }
+        let [source, retry] = self.maps.of([(&self.source, self.claim), (&self.retry, 0)]);
+        Some([
+            Position { side: Side::Source, partition, offset: self.source.committable(), metadata: source },
+            Position { side: Side::Retry, partition, offset: self.retry.committable(), metadata: retry },
+        ])
+    }
+
+    /// Characters of the maps that were handed in last: source, retry.
+    pub(super) fn map_characters(&self) -> [usize; 2] {
+        [self.maps.source.1.len(), self.maps.retry.1.len()]
+    }
+
+    /// Notes that nothing of the source is on its way: what was dropped on sight came by as well.
+    pub(super) fn admit_delivered(&mut self) {
+        if self.queue.is_empty() && self.intake.is_none() {
+            self.next_admitted = self.next_admitted.max(self.source.delivered());
+        }
     }
 
     /// Notes that one task of a source record is complete; the last one completes the record.

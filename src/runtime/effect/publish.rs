@@ -18,6 +18,7 @@ impl<S: EffectStage> Engine<S> {
             let position = owned.source.committable();
             let end = owned.gauge.end().max(position);
             series::lag(&self.env.metrics, &self.spec, number, end - position);
+            series::maps(&self.env.metrics, &self.spec, number, owned.map_characters());
             let state = owned.state.clone();
             partitions.insert(number, PartitionProgress { position, end, parked: census.parked, state });
         }

@@ -78,6 +78,10 @@ impl<S: EffectStage> Engine<S> {
                 self.lanes.admitted(partition, owned.admitted(), now);
             }
         }
+        if let Some(owned) = self.partitions.get_mut(&partition) {
+            owned.admit_delivered();
+            self.lanes.admitted(partition, owned.admitted(), now);
+        }
     }
 
     fn admit(&mut self, partition: i32, opened: Opened<S::Input>) {

@@ -292,7 +292,7 @@ impl<S: StoreStage> Engine<S> {
             for number in drain.partitions() {
                 self.faulted.remove(number);
                 if let Some(owned) = self.partitions.remove(number) {
-                    series::forget_lag(&self.env.metrics, &self.spec, *number);
+                    series::forget_partition(&self.env.metrics, &self.spec, *number);
                     positions.extend(position_of(*number, &owned));
                     self.give_up(owned);
                 }
@@ -356,7 +356,7 @@ impl<S: StoreStage> Engine<S> {
             self.partitions.iter().filter_map(|(&number, owned)| position_of(number, owned)).collect();
         self.desk.commit(&commits);
         for (number, partition) in std::mem::take(&mut self.partitions) {
-            series::forget_lag(&self.env.metrics, &self.spec, number);
+            series::forget_partition(&self.env.metrics, &self.spec, number);
             self.give_up(partition);
         }
     }
@@ -377,5 +377,7 @@ impl<S> Drop for Engine<S> {
 
 /// What may be committed of a partition: nothing before its stored position is known.
 fn position_of(partition: i32, owned: &Partition) -> Option<Position> {
-    owned.located.then_some(Position { side: Side::Source, partition, offset: owned.position })
+    // The stored position says everything; Kafka's only follows it.
+    let metadata = Arc::from("");
+    owned.located.then_some(Position { side: Side::Source, partition, offset: owned.position, metadata })
 }

@@ -103,7 +103,7 @@ impl<S: StoreStage> Worker<S> {
 
     /// Where to read from when the stored position lies below the one committed in Kafka.
     fn read_from(&self, position: Option<i64>) -> Result<Option<i64>, Halt> {
-        let span = self.assigned.source;
+        let span = &self.assigned.source;
         match position {
             Some(stored) if stored < span.low || stored > span.high => {
                 Err(Halt::Fault(PartitionFault::PositionOutsideLog {

@@ -4,6 +4,7 @@ pub(crate) mod broker;
 pub(crate) mod cli;
 pub(crate) mod courier;
 pub(crate) mod database;
+pub(crate) mod group;
 pub(crate) mod kafka;
 pub(crate) mod program;
 pub(crate) mod proxy;

@@ -1,0 +1,86 @@
+//! What a restart repeats: positions, completed-runs maps and parked work on a real Kafka.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use orderflow::runtime::{ErrorClass, Failure, Outcome};
+use tokio::sync::watch;
+
+use crate::harness::courier::{Member, Outside, Plan};
+use crate::harness::eventually;
+use crate::harness::group::committed;
+use crate::harness::kafka::TestKafka;
+
+const SOON: Duration = Duration::from_secs(60);
+
+fn later(ms: u64) -> Outcome {
+    Outcome::Retry {
+        after: Duration::from_millis(ms),
+        why: Failure::new(ErrorClass::Unavailable, "come back later"),
+    }
+}
+
+/// Records of a thousand lanes: a tenth hangs, three tenths are parked, the rest takes effect at once.
+fn lane(at: u64) -> String {
+    let kind = match at % 10 {
+        0 => "slow",
+        1..=3 => "late",
+        _ => "quick",
+    };
+    format!("{kind}.{at}")
+}
+
+/// A member dies while the first record of all hangs; gives how many finished records the next one repeats.
+async fn repeated_after_death(with_map: bool) -> usize {
+    let kafka = TestKafka::new("protocol-map");
+    let mut spec = kafka.stage("courier", 1, true).await;
+    spec.options.in_place_limit = Duration::from_millis(20);
+    spec.options.completed_runs_map = with_map;
+    let values: Vec<String> = (0..1_000).map(|at| format!("{} 0", lane(at))).collect();
+    kafka.send(&spec.source, 0, "k", &values).await;
+    let outside = Arc::new(Outside::default());
+    let parking: Arc<Plan> =
+        Arc::new(|lane: &str, _, _| if lane.starts_with("late") { later(3_600_000) } else { Outcome::Done });
+    let (_shut, hangs) = watch::channel(false);
+    let first = Member::start_with(&kafka, &spec, &outside, &parking, hangs);
+    eventually("all that does not hang is done or parked", SOON, async || {
+        let progress = first.handle.progress.borrow();
+        outside.distinct() == 600 && progress.balance.parked == 300
+    })
+    .await;
+    eventually("and committed", SOON, async || {
+        let source = committed(&kafka, &spec, &spec.source, 0).await;
+        assert_eq!(source.offset, 0, "the first record of all hangs");
+        source.above.len() == if with_map { 900 } else { 0 }
+    })
+    .await;
+    first.handle.join.abort();
+    let done: Arc<Plan> = Arc::new(|_: &str, _, _| Outcome::Done);
+    let second = Member::start(&kafka, &spec, &outside, &done);
+    eventually("what hung is done", SOON, async || {
+        (0..1_000).step_by(10).all(|at| !outside.of(&lane(at)).is_empty())
+    })
+    .await;
+    eventually("the source is complete", SOON, async || {
+        second.handle.progress.borrow().partitions.get(&0).is_some_and(|at| at.position == 1_000)
+    })
+    .await;
+    assert!(
+        (0..1_000).filter(|at| at % 10 > 3).all(|at| !outside.of(&lane(at)).is_empty()),
+        "nothing is lost"
+    );
+    second.assert_balance();
+    second.leave_early().await;
+    (0..1_000).filter(|at| at % 10 > 3).filter(|&at| outside.attempts_of(&lane(at), 0) > 1).count()
+}
+
+/// Invariant 1 (completion), beyond the watermark.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restart_repeats_what_was_unfinished_and_nothing_else() {
+    assert_eq!(repeated_after_death(true).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_the_map_of_completed_runs_a_restart_repeats_everything_above_the_position() {
+    assert_eq!(repeated_after_death(false).await, 600);
+}
