@@ -1,10 +1,15 @@
 //! What operators do, and what the command line and the HTTP API do on their behalf.
 //!
 //! [`topology`] compares the declared topics with a broker and creates what is missing; [`schemas`] does the same
-//! with the registry; [`publish`] is the one way by which this program puts events on a topic; [`webhooks`] registers endpoints. What must not live
+//! with the registry; [`publish`] is the one way by which this program puts events on a topic; [`webhooks`] registers endpoints;
+//! [`stages`] pauses and resumes. Whatever changes a running system names its [`Operator`], for the audit. What must not live
 //! here: how a command is typed or how a result is printed.
 
+mod operator;
 pub mod publish;
 pub mod schemas;
+pub mod stages;
 pub mod topology;
 pub mod webhooks;
+
+pub use operator::{Audited, Operator, audit};

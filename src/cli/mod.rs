@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+mod audit;
 mod config;
 mod context;
 mod db;
@@ -15,6 +16,7 @@ mod demo;
 mod exit;
 mod generate;
 mod lines;
+mod operator;
 mod output;
 mod parts;
 mod publish;
@@ -22,6 +24,7 @@ mod run;
 mod schemas;
 mod serve;
 mod service;
+mod stage;
 mod tail;
 mod token;
 mod topology;
@@ -70,6 +73,10 @@ enum Command {
     Generate(generate::Args),
     /// Follow events, decoded, with personal data masked
     Tail(tail::Args),
+    /// Pause stages, and let them go on
+    Stage(stage::Args),
+    /// Show who did what to the running system, and why
+    Audit(audit::Args),
     /// Make a signed token for development
     Token(token::Args),
     /// Show which settings apply and where they come from
@@ -89,6 +96,8 @@ pub async fn run(cli: Cli) -> Exit {
         Command::Publish(args) => publish::run(args, &context).await,
         Command::Generate(args) => generate::run(args, &context).await,
         Command::Tail(args) => tail::run(args, &context).await,
+        Command::Stage(args) => stage::run(args, &context).await,
+        Command::Audit(args) => audit::run(args, &context).await,
         Command::Token(args) => token::run(args, &context),
         Command::Config(args) => config::run(&args, &context).await,
     };

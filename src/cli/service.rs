@@ -27,8 +27,7 @@ use crate::runtime::{self, Environment, RunError, StageHandle};
 use crate::stages::live_feed::LiveFeed;
 use crate::stages::webhook;
 use crate::stages::{self, Row, StageOptions};
-use crate::store::webhooks;
-use crate::store::{Database, migrations};
+use crate::store::{Database, controls, migrations, webhooks};
 use crate::task::Group;
 use crate::telemetry::Metrics;
 
@@ -277,7 +276,9 @@ impl Service {
             async move {
                 broker.ping().await.map_err(|error| error.to_string())?;
                 let endpoints = webhooks::count(&db).await.map_err(|error| error.to_string())?;
+                let stages = controls::all(&db).await.map_err(|error| error.to_string())?;
                 Ok(EventsHealth {
+                    paused: stages.iter().filter(|stage| stage.paused).count() as u64,
                     active: true,
                     subscribers,
                     webhooks_registered: endpoints.registered,

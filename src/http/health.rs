@@ -66,7 +66,7 @@ pub(super) async fn ready(State(parts): State<Parts>, _: Query<NoParameters>) ->
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Events {
-    /// `ok`, `degraded` (some webhook endpoints aren't delivered to) or `unavailable`.
+    /// `ok`, `degraded` (some webhook endpoints aren't delivered to, or a stage is paused) or `unavailable`.
     status: &'static str,
     event_bus: EventBus,
     webhooks: Webhooks,
@@ -81,6 +81,8 @@ pub(super) struct EventBus {
     active: bool,
     /// Stages that read them.
     subscribers: u64,
+    /// Stages that are paused, by an operator or by themselves.
+    paused: u64,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -105,12 +107,18 @@ pub(super) async fn events(State(parts): State<Parts>, _: Query<NoParameters>) -
     };
     let (status, word) = match &reason {
         Some(_) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
-        None if health.webhooks_healthy < health.webhooks_registered => (StatusCode::OK, "degraded"),
+        None if health.webhooks_healthy < health.webhooks_registered || health.paused > 0 => {
+            (StatusCode::OK, "degraded")
+        }
         None => (StatusCode::OK, "ok"),
     };
     let body = Events {
         status: word,
-        event_bus: EventBus { active: health.active && reason.is_none(), subscribers: health.subscribers },
+        event_bus: EventBus {
+            active: health.active && reason.is_none(),
+            subscribers: health.subscribers,
+            paused: health.paused,
+        },
         webhooks: Webhooks { registered: health.webhooks_registered, healthy: health.webhooks_healthy },
         reason,
     };

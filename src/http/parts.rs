@@ -119,6 +119,8 @@ pub struct EventsHealth {
     pub active: bool,
     /// Stages that read the order events.
     pub subscribers: u64,
+    /// Stages that are paused, by an operator or by themselves.
+    pub paused: u64,
     /// Webhook endpoints there are.
     pub webhooks_registered: u64,
     /// Those of them that are delivered to.

@@ -12,6 +12,7 @@
 mod backoff;
 mod cluster;
 mod consumer;
+pub mod control;
 pub mod dead_letter;
 mod effect;
 mod error;
@@ -32,6 +33,7 @@ mod start;
 mod store;
 
 pub use cluster::cluster_id;
+pub use control::{BreakerOptions, Control, StageControl};
 pub use effect::run_effect_stage;
 pub use error::{Ended, PartitionFault, RunError};
 pub use options::{KafkaOptions, Role, RuntimeOptions, StageSpec, StartAt};

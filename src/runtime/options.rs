@@ -11,6 +11,8 @@ use std::time::Duration;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use serde::Deserialize;
 
+use super::control::{BreakerOptions, StageControl};
+
 /// How to reach Kafka (`[kafka]`).
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -202,6 +204,8 @@ pub struct RuntimeOptions {
     /// How long to wait for Kafka at start; without a bound it is waited for until shutdown.
     #[serde(with = "humantime_serde")]
     pub start_timeout: Option<Duration>,
+    /// When a stage pauses itself because too much is dead-lettered.
+    pub breaker: BreakerOptions,
 }
 
 impl Default for RuntimeOptions {
@@ -220,6 +224,7 @@ impl Default for RuntimeOptions {
             recommit_interval: Duration::from_secs(3600),
             completed_runs_map: true,
             start_timeout: None,
+            breaker: BreakerOptions::default(),
         }
     }
 }
@@ -241,6 +246,8 @@ pub struct StageSpec {
     pub start: StartAt,
     /// Bounds and times.
     pub options: RuntimeOptions,
+    /// What operators wish of it; by default nobody controls it.
+    pub control: StageControl,
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! How far a stage is, for people, health checks, metrics and tests: a snapshot that can be watched.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -23,6 +24,8 @@ pub struct StageHandle {
 pub struct Progress {
     /// True once Kafka answered and the member subscribed.
     pub joined: bool,
+    /// Why nothing is started, while the stage is paused.
+    pub paused: Option<Arc<str>>,
     /// The partitions that it owns, and those that it may not read.
     pub partitions: BTreeMap<i32, PartitionProgress>,
     /// Where all tasks of this member are.

@@ -14,6 +14,7 @@ pub(crate) fn initialise(metrics: &Metrics, spec: &StageSpec) {
     let stage = spec.stage.as_str();
     metrics.records_in.with_label_values(&[stage]);
     metrics.tasks_in_flight.with_label_values(&[stage]);
+    metrics.stage_paused.with_label_values(&[stage]);
     for outcome in OUTCOMES {
         metrics.tasks.with_label_values(&[stage, outcome]);
     }
@@ -73,6 +74,7 @@ mod tests {
             dead_letters: "orders.events.webhook.dlq".to_owned(),
             start: StartAt::Earliest,
             options: RuntimeOptions::default(),
+            control: Default::default(),
         };
         initialise(&metrics, &spec);
         lag(&metrics, &spec, 3, 7);

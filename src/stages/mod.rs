@@ -14,11 +14,12 @@ use tokio_util::sync::CancellationToken;
 use crate::crypto::Vault;
 use crate::event::{Codec, EventType};
 use crate::runtime::retry::Schedule;
-use crate::runtime::{Environment, RuntimeOptions, StageHandle, StageSpec, StartAt};
+use crate::runtime::{Environment, RuntimeOptions, StageControl, StageHandle, StageSpec, StartAt};
 use crate::store::Database;
 use crate::topology::{self, Topology};
 
 pub mod attempts;
+pub mod control;
 pub mod delivery;
 pub mod dispute;
 pub mod history;
@@ -158,6 +159,7 @@ pub fn start(parts: &Parts, rows: &[Row], stop: &CancellationToken) -> Result<Ve
             Ok((row, spec(stage, &parts.options.runtime)))
         })
         .collect::<Result<Vec<_>, _>>()?;
+    let specs = control::take_charge(parts, specs, stop);
     Ok(specs.into_iter().map(|(row, spec)| (row.start)(parts, spec, stop.clone())).collect())
 }
 
@@ -173,6 +175,7 @@ fn spec(stage: &topology::Stage, options: &RuntimeOptions) -> StageSpec {
             topology::StartAt::Earliest => StartAt::Earliest,
             topology::StartAt::Latest => StartAt::Latest,
         },
+        control: StageControl::default(),
         options: RuntimeOptions {
             concurrency: stage.concurrency,
             in_place_limit: stage.retry.as_ref().map_or(options.in_place_limit, |retry| retry.in_place),

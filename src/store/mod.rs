@@ -5,8 +5,10 @@
 //! not live here: decisions. A subject stores and finds; what to store is the stages' business.
 
 pub mod attempts;
+pub mod audit;
 mod batch;
 mod columns;
+pub mod controls;
 pub mod conversations;
 mod database;
 pub mod disputes;

@@ -91,6 +91,8 @@ metrics! {
     tasks: IntCounterVec, "tasks_total", ["stage", "outcome"];
     /// Tasks running now.
     tasks_in_flight: IntGaugeVec, "tasks_in_flight", ["stage"];
+    /// 1 while a stage is paused by an operator or by its dead-letter breaker.
+    stage_paused: IntGaugeVec, "stage_paused", ["stage"];
     /// Lanes with running or waiting tasks.
     lanes_active: IntGaugeVec, "lanes_active", ["stage"];
     /// Lanes with parked tasks.

@@ -9,6 +9,7 @@ mod demo;
 mod history;
 mod http;
 mod main_job;
+mod operators;
 mod outages;
 mod outbox;
 mod people_delivered;

@@ -120,6 +120,7 @@ async fn a_store_stage_reads_everything_and_a_successor_goes_on_from_there() {
         retry: None,
         dead_letters: "orders.events.memory.dlq".to_owned(),
         start: StartAt::Earliest,
+        control: Default::default(),
         options: RuntimeOptions::default(),
     };
     for round in 0..2 {

@@ -16,6 +16,7 @@ use super::readback::Readback;
 use super::report::{Report, What};
 use crate::runtime::Environment;
 use crate::runtime::consumer::{Desk, Event, Side};
+use crate::runtime::control::Supervision;
 use crate::runtime::error::PartitionFault;
 use crate::runtime::lanes::{Lanes, TaskNo};
 use crate::runtime::options::StageSpec;
@@ -49,6 +50,7 @@ pub(super) struct Engine<S: EffectStage> {
     pub(super) balance: Balance,
     pub(super) jobs: u64,
     pub(super) progress: watch::Sender<Progress>,
+    pub(super) supervision: Supervision,
 }
 
 impl<S: EffectStage> Engine<S> {
@@ -94,7 +96,7 @@ impl<S: EffectStage> Engine<S> {
     pub(super) fn pump(&mut self) {
         let now = self.env.clock.now_ms();
         self.lanes.wake(now);
-        if !self.is_current(now) {
+        if !self.is_current(now) || self.supervision.paused().is_some() {
             return;
         }
         let numbers: Vec<i32> = self.partitions.keys().copied().collect();

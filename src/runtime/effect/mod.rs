@@ -10,6 +10,7 @@
 
 mod attempt;
 mod engine;
+mod heed;
 mod intake;
 mod ownership;
 mod parked;
@@ -31,6 +32,7 @@ use self::engine::Engine;
 use self::readback::Readback;
 use super::Environment;
 use super::consumer::{self, Event};
+use super::control::Supervision;
 use super::error::{Ended, RunError};
 use super::lanes::Lanes;
 use super::leave::{leave, orphaned};
@@ -76,6 +78,7 @@ pub async fn run_effect_stage<S: EffectStage>(
         incarnation: env.clock.now_ms(),
         readback: Arc::new(Readback::new(&env.kafka, Arc::clone(&retry_topic))),
         retry_topic,
+        supervision: Supervision::new(&spec.stage, spec.control.clone(), spec.options.breaker),
         spec,
         stage,
         env,
@@ -106,6 +109,7 @@ pub async fn run_effect_stage<S: EffectStage>(
             }
             () = tokio::time::sleep(due) => {}
             _ = tick.tick() => {
+                engine.heed();
                 engine.commit();
                 engine.publish(true);
             }

@@ -34,7 +34,8 @@ impl<S: EffectStage> Engine<S> {
         let waits_ms = lanes.oldest_failed_ms.map_or(0, |failed| (self.env.clock.now_ms() - failed).max(0));
         metrics.retry_oldest.with_label_values(&name).set(waits_ms as f64 / 1_000.0);
         metrics.retry_depth.with_label_values(&name).set(balance.parked as i64);
-        let now = Progress { joined, partitions, balance };
+        let paused = self.supervision.paused().cloned();
+        let now = Progress { joined, paused, partitions, balance };
         self.progress.send_if_modified(|before| {
             let changed = *before != now;
             *before = now;

@@ -23,6 +23,7 @@ use self::inbox::Inbox;
 use self::worker::{Report, What, Worker};
 use super::Environment;
 use super::consumer::{self, Assigned, Desk, Event, Gauge, Position, Side, Start};
+use super::control::Supervision;
 use super::error::{Ended, PartitionFault, RunError};
 use super::leave::{leave, orphaned};
 use super::options::StageSpec;
@@ -57,6 +58,8 @@ pub async fn run_store_stage<S: StoreStage>(
     };
     let consumer::Member { mut events, desk, cluster_id, mut left } = joined;
     let (reports_in, mut reports) = mpsc::channel(REPORTS);
+    let supervision = Supervision::new(&spec.stage, spec.control.clone(), spec.options.breaker);
+    let (paused_in, _) = watch::channel(supervision.paused().is_some());
     let mut engine = Engine {
         spec,
         stage,
@@ -69,6 +72,8 @@ pub async fn run_store_stage<S: StoreStage>(
         draining: Vec::new(),
         balance: Balance::default(),
         progress,
+        supervision,
+        paused: paused_in,
     };
     let mut tick = tokio::time::interval(TICK);
     loop {
@@ -128,6 +133,9 @@ struct Engine<S> {
     draining: Vec<Draining>,
     balance: Balance,
     progress: watch::Sender<Progress>,
+    supervision: Supervision,
+    /// Tells the workers whether they may start a batch.
+    paused: watch::Sender<bool>,
 }
 
 impl<S: StoreStage> Engine<S> {
@@ -182,6 +190,7 @@ impl<S: StoreStage> Engine<S> {
             batch_bytes: self.spec.options.batch_bytes,
             reports: self.reports.clone(),
             stop: stop.clone(),
+            paused: self.paused.subscribe(),
             clock: self.env.clock.clone(),
         };
         let abort = task::spawn("store partition", worker.run()).abort_handle();
@@ -310,8 +319,18 @@ impl<S: StoreStage> Engine<S> {
     }
 
     fn on_tick(&mut self) {
+        self.heed();
         self.commit();
         self.publish(true);
+    }
+
+    /// Looks what is wished of the stage. While it is paused no batch is started; one that runs is stored, and
+    /// membership, commits and metrics go on.
+    fn heed(&mut self) {
+        let (now, balance) = (self.env.clock.now_ms(), self.balance);
+        self.supervision.heed(now, balance.done, balance.dead, &self.env.metrics);
+        let paused = self.supervision.paused().is_some();
+        self.paused.send_if_modified(|before| std::mem::replace(before, paused) != paused);
     }
 
     fn commit(&self) {
@@ -323,7 +342,8 @@ impl<S: StoreStage> Engine<S> {
     fn publish(&self, joined: bool) {
         let metrics = &self.env.metrics;
         metrics.tasks_in_flight.with_label_values(&[self.stage.name()]).set(self.balance.in_flight as i64);
-        let mut now = Progress { joined, partitions: BTreeMap::new(), balance: self.balance };
+        let paused = self.supervision.paused().cloned();
+        let mut now = Progress { joined, paused, partitions: BTreeMap::new(), balance: self.balance };
         for (&number, owned) in &self.partitions {
             let end = owned.gauge.end().max(owned.position);
             series::lag(metrics, &self.spec, number, end - owned.position);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::inbox::Inbox;
@@ -67,6 +67,8 @@ pub(super) struct Worker<S> {
     pub(super) batch_bytes: usize,
     pub(super) reports: mpsc::Sender<Report>,
     pub(super) stop: CancellationToken,
+    /// While true no batch is started.
+    pub(super) paused: watch::Receiver<bool>,
     pub(super) clock: Clock,
 }
 
@@ -92,12 +94,26 @@ impl<S: StoreStage> Worker<S> {
             let taken = tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return Ok(()),
-                taken = self.inbox.take(self.batch_records, self.batch_bytes) => taken,
+                taken = self.take() => taken,
             };
             let (count, bytes) = (taken.len(), taken.iter().map(Record::bytes).sum());
             let stored = self.store(taken, position).await;
             self.gauge.release(count, bytes);
             position = stored?;
+        }
+    }
+
+    /// The next batch, once there is one and the stage isn't paused.
+    async fn take(&self) -> Vec<Record> {
+        let mut paused = self.paused.clone();
+        loop {
+            // An error means that the engine is gone, and with it whoever could stop or pause us.
+            let _ = paused.wait_for(|paused| !paused).await;
+            tokio::select! {
+                biased;
+                Ok(_) = async { paused.wait_for(|paused| *paused).await.map(drop) } => {}
+                taken = self.inbox.take(self.batch_records, self.batch_bytes) => return taken,
+            }
         }
     }
 

@@ -98,6 +98,7 @@ impl TestKafka {
             dead_letters: format!("{source}.{stage}.dlq"),
             source,
             start: StartAt::Earliest,
+            control: Default::default(),
             options: RuntimeOptions {
                 commit_interval: Duration::from_millis(100),
                 ..RuntimeOptions::default()

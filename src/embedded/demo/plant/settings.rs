@@ -15,7 +15,7 @@ use crate::stages::StageOptions;
 use crate::stages::delivery::email::SmtpOptions;
 use crate::stages::dispute::DisputeOptions;
 use crate::stages::webhook::{self, WebhookOptions};
-use crate::store::{Database, webhooks};
+use crate::store::{Database, controls, webhooks};
 use crate::topology::Topology;
 
 /// Signs the demo's tokens. Everybody knows it, so the program refuses it everywhere else (it begins with `demo-`).
@@ -93,7 +93,9 @@ pub(super) fn events_health(db: &Database, subscribers: u64) -> Probe<EventsHeal
         let db = db.clone();
         async move {
             let endpoints = webhooks::count(&db).await.map_err(|error| error.to_string())?;
+            let stages = controls::all(&db).await.map_err(|error| error.to_string())?;
             Ok(EventsHealth {
+                paused: stages.iter().filter(|stage| stage.paused).count() as u64,
                 active: true,
                 subscribers,
                 webhooks_registered: endpoints.registered,

@@ -1,0 +1,62 @@
+-- Whether a stage is paused; `version` grows with every change. A stage without a row runs.
+CREATE TABLE stage_controls (
+    stage      TEXT   PRIMARY KEY,
+    paused     INTEGER NOT NULL,
+    reason     TEXT   NOT NULL,
+    changed_by TEXT   NOT NULL,
+    changed_at INTEGER NOT NULL,
+    version    INTEGER NOT NULL
+);
+
+-- What the owner of a partition is to do once. `argument` is a lane, or an offset, by `kind`.
+CREATE TABLE stage_orders (
+    id          TEXT   PRIMARY KEY,
+    stage       TEXT   NOT NULL,
+    partition   INTEGER NOT NULL,
+    kind        TEXT   NOT NULL,
+    argument    TEXT   NOT NULL,
+    asked_by    TEXT   NOT NULL,
+    asked_at    INTEGER NOT NULL,
+    state       TEXT   NOT NULL,
+    answer      TEXT,
+    answered_at INTEGER
+);
+CREATE INDEX stage_orders_by_state ON stage_orders (state, stage);
+
+-- Redrives: what was asked for, by whom, and whether it came to its end.
+CREATE TABLE redrives (
+    id         TEXT   PRIMARY KEY,
+    stage      TEXT   NOT NULL,
+    wanted     TEXT   NOT NULL,
+    started_by TEXT   NOT NULL,
+    started_at INTEGER NOT NULL,
+    ended_at   INTEGER
+);
+
+-- Dead letters that were taken up by a redrive, by their coordinates in the dead-letter topic. A claim comes before the
+-- record is appended anywhere, so that of two redrives only one appends it.
+CREATE TABLE redriven (
+    cluster_id TEXT   NOT NULL,
+    topic      TEXT   NOT NULL,
+    partition  INTEGER NOT NULL,
+    at_offset  INTEGER NOT NULL,
+    redrive_id TEXT   NOT NULL,
+    runner     TEXT   NOT NULL,
+    claimed_at INTEGER NOT NULL,
+    target_end INTEGER NOT NULL,
+    sent_at    INTEGER,
+    PRIMARY KEY (cluster_id, topic, partition, at_offset)
+);
+CREATE INDEX redriven_by_redrive ON redriven (redrive_id);
+
+-- Who did what, and why. Only ever added to.
+CREATE TABLE audit (
+    id     TEXT   PRIMARY KEY,
+    at     INTEGER NOT NULL,
+    actor  TEXT   NOT NULL,
+    action TEXT   NOT NULL,
+    stage  TEXT   NOT NULL,
+    reason TEXT   NOT NULL,
+    detail TEXT   NOT NULL
+);
+CREATE INDEX audit_by_time ON audit (at);

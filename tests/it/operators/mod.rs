@@ -1,0 +1,4 @@
+//! What operators do to a running system: pausing, breakers, dead letters, lanes, replays.
+
+mod pause;
+mod pause_program;
