@@ -7,6 +7,10 @@ use std::process::ExitCode;
 use clap::Parser;
 use orderflow::cli::{Cli, Exit};
 
+#[cfg(feature = "count-allocations")]
+#[global_allocator]
+static COUNTING: &stats_alloc::StatsAlloc<std::alloc::System> = &stats_alloc::INSTRUMENTED_SYSTEM;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {

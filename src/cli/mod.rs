@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 mod audit;
+mod bench;
 mod config;
 mod context;
 mod db;
@@ -79,6 +80,8 @@ enum Command {
     Audit(audit::Args),
     /// Make a signed token for development
     Token(token::Args),
+    /// Measure the engine and the codec on this machine
+    Bench(bench::Args),
     /// Show which settings apply and where they come from
     Config(config::Args),
 }
@@ -99,6 +102,7 @@ pub async fn run(cli: Cli) -> Exit {
         Command::Stage(args) => stage::run(args, &context).await,
         Command::Audit(args) => audit::run(args, &context).await,
         Command::Token(args) => token::run(args, &context),
+        Command::Bench(args) => bench::run(args, &context).await,
         Command::Config(args) => config::run(&args, &context).await,
     };
     ended.unwrap_or_else(|fault| {

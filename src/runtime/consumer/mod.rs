@@ -4,6 +4,7 @@
 //! One dedicated thread polls one client for everything. It talks to its engine through a bounded channel of
 //! [`Event`]s and takes its orders from a [`Desk`]. It knows nothing of lanes, tasks or stores.
 
+mod batch_queue;
 mod context;
 mod desk;
 mod gauge;
@@ -26,6 +27,7 @@ use crate::clock::Clock;
 use crate::task;
 use crate::telemetry::Metrics;
 
+pub use batch_queue::{BatchQueue, Fetched};
 pub(crate) use desk::{Desk, Position, Side, Start};
 pub(crate) use gauge::Gauge;
 pub(crate) use message::to_record;

@@ -1,0 +1,263 @@
+//! `orderflow bench engine`: takes turns between the systems of each case, each repetition in a process of its own.
+
+use std::collections::BTreeMap;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use super::cases::{Case, Keys, System, Values, cases};
+use super::events::Sample;
+use super::measure::{Measured, Meter};
+use super::report::{Figure, Report};
+use super::stage::{BenchStage, Proof};
+use super::{raw, topic};
+use crate::cli::context::Context;
+use crate::cli::exit::{Exit, Fault};
+use crate::cli::output;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::runtime::{
+    Environment, KafkaOptions, Producer, Role, RuntimeOptions, StageSpec, StartAt, start_effect_stage,
+};
+use crate::task;
+use crate::telemetry::Metrics;
+
+/// How long one request may take.
+const WITHIN: Duration = Duration::from_secs(30);
+
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  orderflow bench engine\n  orderflow bench engine --only no-op --repetitions 5 \
+                        --json\n\nNothing else should run on the machine meanwhile. The topics are taken away at \
+                        the end, unless they are kept for the next run."
+)]
+pub(super) struct Args {
+    /// How often each is measured, after one repetition that checks order and loss
+    #[arg(long, default_value_t = 3)]
+    repetitions: usize,
+    /// All cases, with more records
+    #[arg(long)]
+    full: bool,
+    /// Only the cases whose names begin so; may be given several times
+    #[arg(long, value_name = "CASE")]
+    only: Vec<String>,
+    /// Keep the topics
+    #[arg(long)]
+    keep: bool,
+    /// Print the results as JSON
+    #[arg(long)]
+    json: bool,
+    /// One repetition, as the parent wants it
+    #[arg(long, hide = true, value_name = "JSON")]
+    repetition: Option<String>,
+}
+
+/// What a parent asks of its child.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Repetition {
+    system: System,
+    case: Case,
+    topic: String,
+    /// Whether the whole topic is the case.
+    proof: bool,
+}
+
+pub(super) async fn run(args: Args, context: &Context) -> Result<Exit, Fault> {
+    let config = context.start()?.config;
+    if let Some(asked) = &args.repetition {
+        let asked: Repetition =
+            serde_json::from_str(asked).map_err(|error| Fault::usage(format!("--repetition: {error}")))?;
+        output::json(&repeat(&config, &asked).await?)?;
+        return Ok(Exit::Fine);
+    }
+    let chosen: Vec<Case> = cases(args.full)
+        .into_iter()
+        .filter(|case| args.only.is_empty() || args.only.iter().any(|name| case.name.starts_with(name)))
+        .collect();
+    if chosen.is_empty() {
+        let names: Vec<String> = cases(args.full).into_iter().map(|case| case.name).collect();
+        return Err(Fault::usage(format!("there is no such case; there are {}", names.join(", "))));
+    }
+    let mut topics: BTreeMap<String, (Keys, Values, u64)> = BTreeMap::new();
+    let most = |keys, values| {
+        let of = chosen.iter().filter(|case| (case.keys, case.values) == (keys, values));
+        of.map(|case| case.records).max().unwrap_or(0)
+    };
+    topic::prepare(&config.kafka).await?;
+    let mut figures = Vec::new();
+    for case in &chosen {
+        let records = most(case.keys, case.values);
+        let name = topic::name(case.keys, case.values, records);
+        if topics.insert(name.clone(), (case.keys, case.values, records)).is_none() {
+            output::complain(&format!("filling {name}"));
+            topic::fill(&config.kafka, &name, case.keys, case.values, records).await?;
+        }
+        figures.extend(measure(&args, case, &name).await?);
+    }
+    let settings = json!({
+        "bootstrapServers": config.kafka.bootstrap_servers, "partitions": topic::PARTITIONS, "valueBytes": 206,
+        "compression": "lz4", "repetitions": args.repetitions, "full": args.full,
+    });
+    let report = Report::new(settings, figures);
+    if args.json {
+        output::json(&report)?
+    } else {
+        output::line(&report.table())?
+    }
+    if !args.keep {
+        let names: Vec<&str> =
+            topics.keys().map(String::as_str).chain([topic::RETRY, topic::DEAD_LETTERS]).collect();
+        topic::remove(&config.kafka, &names).await?;
+    }
+    Ok(Exit::Fine)
+}
+
+/// The systems of one case in turn, over and over.
+async fn measure(args: &Args, case: &Case, topic: &str) -> Result<Vec<Figure>, Fault> {
+    let mut runs: BTreeMap<usize, Vec<Measured>> = BTreeMap::new();
+    if case.systems.contains(&System::Orderflow) {
+        let (system, topic) = (System::Orderflow, topic.to_owned());
+        child(&Repetition { system, case: case.clone(), topic, proof: true }).await?;
+    }
+    for _ in 0..args.repetitions.max(1) {
+        for (at, &system) in case.systems.iter().enumerate() {
+            let asked = Repetition { system, case: case.clone(), topic: topic.to_owned(), proof: false };
+            runs.entry(at).or_default().push(child(&asked).await?);
+        }
+    }
+    let figures: Vec<Figure> =
+        runs.iter().map(|(&at, runs)| Figure::records(case.systems[at].as_str(), &case.name, runs)).collect();
+    figures.iter().for_each(|figure| output::complain(&figure.row()));
+    Ok(figures)
+}
+
+/// Runs one repetition in a process of its own.
+async fn child(asked: &Repetition) -> Result<Measured, Fault> {
+    let json = serde_json::to_string(asked).map_err(|error| Fault::internal(error.to_string()))?;
+    let program = std::env::current_exe().map_err(|error| Fault::internal(error.to_string()))?;
+    // The configuration file is named on the same command line, or by the environment that is handed on.
+    let mut arguments: Vec<String> = std::env::args().skip(1).collect();
+    arguments.extend(["--repetition".to_owned(), json]);
+    let ended = tokio::process::Command::new(program)
+        .args(arguments)
+        .stderr(Stdio::inherit())
+        .output()
+        .await
+        .map_err(|error| Fault::internal(format!("a repetition can't be started: {error}")))?;
+    let said = String::from_utf8_lossy(&ended.stdout);
+    let last = said.lines().last().filter(|_| ended.status.success());
+    let system = asked.system.as_str();
+    let Some(last) = last else {
+        return Err(Fault::failures(format!("{} of {system} failed: {}", asked.case.name, ended.status)));
+    };
+    serde_json::from_str(last).map_err(|error| Fault::internal(format!("{last}: {error}")))
+}
+
+async fn repeat(config: &Config, asked: &Repetition) -> Result<Measured, Fault> {
+    match asked.system {
+        System::Orderflow => engine(config, asked).await,
+        System::RawStream => raw::stream(&config.kafka, &asked.topic, &asked.case).await,
+        System::RawBatch => raw::batch(&config.kafka, &asked.topic, &asked.case).await,
+        System::BareTokio => raw::tokio_loop(&asked.case).await,
+    }
+}
+
+/// One repetition of the product's engine: a fresh group, from the first record to the last of the case.
+async fn engine(config: &Config, asked: &Repetition) -> Result<Measured, Fault> {
+    let (case, clock) = (&asked.case, Clock::system());
+    let sample = match case.values {
+        Values::Text => None,
+        Values::Avro => Some(Sample::new().await?),
+    };
+    let meter = Arc::new(Meter::new(case.records));
+    let proof = asked.proof.then(Arc::<Proof>::default);
+    let mut stage = BenchStage::new(case.wait, Arc::clone(&meter));
+    stage.codec = sample.as_ref().map(|sample| sample.codec.clone());
+    stage.proof = proof.clone();
+    let group = format!("orderflow-bench-{}-{}", std::process::id(), clock.now_ms());
+    let defaults = RuntimeOptions::default();
+    let spec = StageSpec {
+        stage: "bench".to_owned(),
+        group: group.clone(),
+        source: asked.topic.clone(),
+        retry: Some(topic::RETRY.to_owned()),
+        dead_letters: topic::DEAD_LETTERS.to_owned(),
+        start: StartAt::Earliest,
+        options: RuntimeOptions {
+            concurrency: case.concurrency,
+            max_buffered_records: defaults.max_buffered_records.max(case.concurrency * 4),
+            ..defaults
+        },
+    };
+    let env = Environment {
+        kafka: config.kafka.clone(),
+        producer: Producer::new(&config.kafka).map_err(|error| Fault::configuration(error.to_string()))?,
+        metrics: Metrics::new(),
+        clock,
+    };
+    let stop = CancellationToken::new();
+    let handle = start_effect_stage(spec, Arc::new(stage), env, stop.clone());
+    let mut join = handle.join;
+    tokio::select! {
+        () = meter.finished() => {}
+        ended = &mut join => return Err(Fault::failures(format!("the stage ended early: {ended:?}"))),
+    }
+    let measured = meter.measured().ok_or_else(|| Fault::internal("nothing was measured"))?;
+    stop.cancel();
+    let ended = join.await.map_err(|error| Fault::internal(error.to_string()))?;
+    let ended = ended.map_err(|error| Fault::failures(error.to_string()))?;
+    let balance = handle.progress.borrow().balance;
+    if !ended.drained || !balance.holds() || balance.dead + balance.parked > 0 {
+        return Err(Fault::failures(format!("the engine's books are wrong: {ended:?}, {balance:?}")));
+    }
+    let committed = committed(&config.kafka, &group, &asked.topic).await?;
+    let sum = u64::try_from(committed.values().sum::<i64>()).unwrap_or(0);
+    if sum > meter.seen() {
+        return Err(Fault::failures(format!("{sum} records are committed, {} were handled", meter.seen())));
+    }
+    if let Some(fault) = proof.map(|proof| proof.faults(&committed)).unwrap_or_default().first() {
+        return Err(Fault::failures(format!("{} of the engine: {fault}", case.name)));
+    }
+    forget(&config.kafka, &group).await?;
+    Ok(measured)
+}
+
+/// The group's committed positions.
+async fn committed(kafka: &KafkaOptions, group: &str, topic: &str) -> Result<BTreeMap<i32, i64>, Fault> {
+    let consumer: BaseConsumer = kafka
+        .client_config(Role::Member { group, stage: "bench" })
+        .create()
+        .map_err(|error| Fault::configuration(error.to_string()))?;
+    let mut list = TopicPartitionList::new();
+    list.add_partition_range(topic, 0, topic::PARTITIONS - 1);
+    let asked = task::spawn_blocking(move || consumer.committed_offsets(list, WITHIN)).await;
+    let found = asked.map_err(|ended| Fault::internal(ended.to_string()))?;
+    let found = found.map_err(|error| Fault::unavailable(error.to_string()))?;
+    let elements = found.elements();
+    let positions = elements.iter().filter_map(|element| match element.offset() {
+        Offset::Offset(offset) => Some((element.partition(), offset)),
+        Offset::Beginning | Offset::End | Offset::Stored | Offset::Invalid | Offset::OffsetTail(_) => None,
+    });
+    let positions: BTreeMap<i32, i64> = positions.collect();
+    if positions.len() != usize::try_from(topic::PARTITIONS).unwrap_or(0) {
+        return Err(Fault::failures(format!("only {positions:?} is committed")));
+    }
+    Ok(positions)
+}
+
+/// Takes the group away.
+async fn forget(kafka: &KafkaOptions, group: &str) -> Result<(), Fault> {
+    let admin: AdminClient<DefaultClientContext> =
+        kafka.client_config(Role::Admin).create().map_err(|error| Fault::configuration(error.to_string()))?;
+    // Groups that stay expire by themselves.
+    let _ = admin.delete_groups(&[group], &AdminOptions::new()).await;
+    Ok(())
+}

@@ -1,0 +1,42 @@
+//! `orderflow bench`: what the engine and the codec do on this machine, beside the bare parts in the same run.
+//!
+//! Each repetition runs in a process of its own (this program, started again), so that memory and processor time
+//! are its own. The parent makes the topics, takes turns between the systems, and prints the medians.
+
+mod cases;
+mod codec;
+mod engine;
+mod events;
+mod machine;
+mod measure;
+mod raw;
+mod report;
+mod stage;
+mod topic;
+
+use clap::Subcommand;
+
+use super::context::Context;
+use super::exit::{Exit, Fault};
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  orderflow bench engine --only no-op --json")]
+pub(super) struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Records per second through the effect engine, beside raw consumers and a bare tokio loop
+    Engine(engine::Args),
+    /// Nanoseconds to decode and encode one event
+    Codec(codec::Args),
+}
+
+pub(super) async fn run(args: Args, context: &Context) -> Result<Exit, Fault> {
+    match args.what {
+        What::Engine(args) => engine::run(args, context).await,
+        What::Codec(args) => codec::run(args).await,
+    }
+}
