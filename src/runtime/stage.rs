@@ -2,11 +2,13 @@
 //!
 //! The engine calls them; it knows nothing of what they do. Both are contracts: read the duties below.
 
+use std::fmt::{self, Write as _};
 use std::future::Future;
 use std::sync::Arc;
 
 use super::outcome::{ErrorClass, Failure, Intake, Outcome, SkipReason};
 use super::record::{Record, SourcePartition};
+use super::shared::Shared;
 
 /// A stage whose effect is outside: one record opens tasks, each task belongs to a lane.
 ///
@@ -23,17 +25,18 @@ pub trait EffectStage: Send + Sync + 'static {
     /// Reads the record. Called again for a parked record, with its original key, payload and headers.
     fn decode(&self, record: &Record) -> impl Future<Output = Intake<Self::Input>> + Send;
 
-    /// Says which tasks the record opens; none means that it is skipped as filtered. A pair of lane and target
+    /// Pushes the tasks that the record opens; none means that it is skipped as filtered. A pair of lane and target
     /// may occur only once. Not asked again for a parked task.
     fn open(
         &self,
         record: &Record,
         input: &Self::Input,
-    ) -> impl Future<Output = Intake<Vec<TaskSpec>>> + Send;
+        tasks: &mut Tasks,
+    ) -> impl Future<Output = Intake<()>> + Send;
 
     /// Does the effect once. The stage computes the delay of a retry itself and answers `Dead` after its last
-    /// attempt.
-    fn run(&self, task: Task<Self::Input>) -> impl Future<Output = Outcome> + Send;
+    /// attempt. Polled on the engine's own thread: a handler that computes for long hands that to other threads.
+    fn run(&self, task: &Task<Self::Input>) -> impl Future<Output = Outcome> + Send;
 
     /// What kind of thing the input is, as a metric label: few values, no ids.
     fn kind(&self, _input: &Self::Input) -> &'static str {
@@ -44,45 +47,75 @@ pub trait EffectStage: Send + Sync + 'static {
     fn target_concurrency(&self, target: &str) -> usize;
 }
 
+/// Tasks that records open, one record after the other. The names of their lanes lie in one buffer, so that opening
+/// a task allocates nothing.
+#[derive(Debug, Default)]
+pub struct Tasks {
+    lanes: String,
+    opened: Vec<Opened>,
+}
+
+#[derive(Debug)]
+struct Opened {
+    /// Where its lane's name ends; it begins where the one before it ends.
+    lane_end: usize,
+    target: Arc<str>,
+    priority: u16,
+}
+
 /// A task that a record opens.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TaskSpec {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TaskSpec<'t> {
     /// The lane, which always contains the tenant. Tasks of a lane run one at a time, in source order.
-    pub lane: Arc<str>,
+    pub(crate) lane: &'t str,
     /// Where the effect goes: the unit of bulkheads.
-    pub target: Arc<str>,
+    pub(crate) target: &'t Arc<str>,
     /// Lower runs first; 100 is ordinary.
-    pub priority: u16,
+    pub(crate) priority: u16,
+}
+
+impl Tasks {
+    /// Opens a task: its lane's name, which always contains the tenant (tasks of a lane run one at a time, in source
+    /// order); its target, where the effect goes and which is the unit of bulkheads; and its priority, of which the
+    /// lower runs first and 100 is ordinary.
+    pub fn push(&mut self, lane: impl fmt::Display, target: &Arc<str>, priority: u16) {
+        // Writing to a string doesn't fail.
+        let _ = write!(self.lanes, "{lane}");
+        self.opened.push(Opened { lane_end: self.lanes.len(), target: Arc::clone(target), priority });
+    }
+
+    /// How many tasks were opened so far.
+    pub(crate) fn len(&self) -> usize {
+        self.opened.len()
+    }
+
+    /// Forgets all but the first `len`.
+    pub(crate) fn truncate(&mut self, len: usize) {
+        self.opened.truncate(len);
+        self.lanes.truncate(self.opened.last().map_or(0, |last| last.lane_end));
+    }
+
+    /// The task that was opened as the `at`-th.
+    pub(crate) fn get(&self, at: usize) -> Option<TaskSpec<'_>> {
+        let Opened { lane_end, target, priority } = self.opened.get(at)?;
+        let start = at.checked_sub(1).and_then(|before| self.opened.get(before)).map_or(0, |b| b.lane_end);
+        Some(TaskSpec { lane: &self.lanes[start..*lane_end], target, priority: *priority })
+    }
 }
 
 /// One attempt at a task.
 #[derive(Debug)]
 pub struct Task<I> {
     /// The source record: for a parked task rebuilt with its original coordinates, key, payload and headers.
-    pub record: Arc<Record>,
+    pub record: Shared<Record>,
     /// What `decode` made of it.
-    pub input: Arc<I>,
-    /// The task's lane.
-    pub lane: Arc<str>,
+    pub input: Shared<I>,
     /// The task's target.
     pub target: Arc<str>,
     /// Which attempt this is, from 1.
     pub attempt: u32,
     /// When the first attempt failed, in epoch milliseconds.
     pub first_failed_at_ms: Option<i64>,
-}
-
-impl<I> Clone for Task<I> {
-    fn clone(&self) -> Self {
-        Self {
-            record: Arc::clone(&self.record),
-            input: Arc::clone(&self.input),
-            lane: Arc::clone(&self.lane),
-            target: Arc::clone(&self.target),
-            attempt: self.attempt,
-            first_failed_at_ms: self.first_failed_at_ms,
-        }
-    }
 }
 
 /// A stage whose effect is rows in our store, committed together with the partition's position.
@@ -138,4 +171,26 @@ pub enum StoreFault {
     Retry(Failure),
     /// Going on would do harm: the partition stops by name.
     Fatal(Failure),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tasks_keep_their_names_apart_and_forget_from_the_end() {
+        let (mut tasks, target) = (Tasks::default(), Arc::from("t"));
+        for lane in ["shop|1", "", "shop|2"] {
+            tasks.push(lane, &target, 100);
+        }
+        let names = |tasks: &Tasks| -> Vec<String> {
+            (0..tasks.len()).filter_map(|at| Some(tasks.get(at)?.lane.to_owned())).collect()
+        };
+        assert_eq!(names(&tasks), ["shop|1", "", "shop|2"]);
+        tasks.truncate(2);
+        tasks.push(format_args!("shop|{}", 3), &target, 100);
+        assert_eq!(names(&tasks), ["shop|1", "", "shop|3"]);
+        tasks.truncate(0);
+        assert_eq!(tasks.get(0), None);
+    }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::measure::Meter;
 use crate::event::Codec;
-use crate::runtime::{EffectStage, ErrorClass, Failure, Intake, Outcome, Record, SkipReason, Task, TaskSpec};
+use crate::runtime::{EffectStage, ErrorClass, Failure, Intake, Outcome, Record, SkipReason, Task, Tasks};
 
 /// Targets of the lanes. One may take half of the slots at most, so that there must be several.
 const TARGETS: usize = 16;
@@ -57,20 +57,20 @@ impl EffectStage for BenchStage {
         }
     }
 
-    async fn open(&self, record: &Record, _input: &()) -> Intake<Vec<TaskSpec>> {
+    async fn open(&self, record: &Record, _input: &(), tasks: &mut Tasks) -> Intake<()> {
         let Some(key) = record.key.as_deref().and_then(|key| std::str::from_utf8(key).ok()) else {
             return Intake::Dead(Failure::new(ErrorClass::Key, "no key"));
         };
         let last = usize::from(key.as_bytes().last().copied().unwrap_or(0));
-        let target = Arc::clone(&self.targets[last % TARGETS]);
-        Intake::Ready(vec![TaskSpec { lane: key.into(), target, priority: 100 }])
+        tasks.push(key, &self.targets[last % TARGETS], 100);
+        Intake::Ready(())
     }
 
-    async fn run(&self, task: Task<()>) -> Outcome {
+    async fn run(&self, task: &Task<()>) -> Outcome {
         if let Some(proof) = &self.proof {
             proof.began(&task.record);
         }
-        self.handle(&task).await;
+        self.handle(task).await;
         Outcome::Done
     }
 

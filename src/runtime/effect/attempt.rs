@@ -38,7 +38,6 @@ impl<I> Clone for Payload<I> {
 /// Everything an attempt needs.
 pub(super) struct Job<I> {
     pub(super) payload: Payload<I>,
-    pub(super) lane: Arc<str>,
     pub(super) target: Arc<str>,
     pub(super) attempt: u32,
     pub(super) first_failed_at_ms: Option<i64>,
@@ -62,7 +61,7 @@ pub(super) async fn attempt<S: EffectStage>(
     clock: &Clock,
     job: Job<S::Input>,
 ) -> (Payload<S::Input>, Ending) {
-    let Job { mut payload, lane, target, attempt, first_failed_at_ms, parked_at } = job;
+    let Job { mut payload, target, attempt, first_failed_at_ms, parked_at } = job;
     let record = match load(&payload, readback, parked_at).await {
         Ok(record) => record,
         Err(why) => return (payload, Ending::NeverBegan(why)),
@@ -78,8 +77,8 @@ pub(super) async fn attempt<S: EffectStage>(
         },
     };
     payload.input = Some(Arc::clone(&input));
-    let task = Task { record, input, lane, target, attempt, first_failed_at_ms };
-    let outcome = AssertUnwindSafe(stage.run(task)).catch_unwind().await;
+    let task = Task { record: record.into(), input: input.into(), target, attempt, first_failed_at_ms };
+    let outcome = AssertUnwindSafe(stage.run(&task)).catch_unwind().await;
     (payload, Ending::Ran(outcome.unwrap_or_else(|_| panicked(attempt))))
 }
 
@@ -105,19 +104,37 @@ pub(super) async fn settle<T, F>(clock: &Clock, mut ask: impl FnMut() -> F) -> I
 where
     F: Future<Output = Intake<T>>,
 {
-    let mut tries = 1;
+    let mut tries = Tries::default();
     loop {
         let answer = AssertUnwindSafe(ask()).catch_unwind().await;
+        if let Some(settled) = tries.settled(clock, answer).await {
+            return settled;
+        }
+    }
+}
+
+/// How often something was asked that may answer `Retry`.
+#[derive(Debug, Default)]
+pub(super) struct Tries(u32);
+
+impl Tries {
+    /// The answer, if it is settled; else waits until it is time to ask again.
+    pub(super) async fn settled<T>(
+        &mut self,
+        clock: &Clock,
+        answer: std::thread::Result<Intake<T>>,
+    ) -> Option<Intake<T>> {
+        self.0 += 1;
         match answer.unwrap_or_else(|_| Intake::Dead(panic_failure())) {
-            Intake::Retry(_) if tries < INTAKE_TRIES => {
-                tries += 1;
+            Intake::Retry(_) if self.0 < INTAKE_TRIES => {
                 clock.sleep(INTAKE_PAUSE).await;
+                None
             }
             settled @ (Intake::Ready(_)
             | Intake::Skipped(_)
             | Intake::Dead(_)
             | Intake::Retry(_)
-            | Intake::Unavailable(_)) => return settled,
+            | Intake::Unavailable(_)) => Some(settled),
         }
     }
 }

@@ -154,7 +154,6 @@ impl<S: EffectStage> Engine<S> {
         let payload = self.payloads.get(&no).cloned().unwrap_or(Payload { record: None, input: None });
         let job = Job {
             payload,
-            lane: identity.lane,
             target: identity.target,
             attempt: history.attempt,
             first_failed_at_ms: history.first_failed_at_ms,

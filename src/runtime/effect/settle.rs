@@ -12,7 +12,7 @@ use crate::runtime::lanes::{Admitted, Attempt, Identity, Place, TaskNo, Vacated}
 use crate::runtime::outcome::{Failure, Outcome};
 use crate::runtime::producer::{Delivered, ProduceError};
 use crate::runtime::progress::PartitionState;
-use crate::runtime::stage::{EffectStage, TaskSpec};
+use crate::runtime::stage::{EffectStage, TaskSpec, Tasks};
 
 /// Pause before an attempt that couldn't begin is tried again.
 const NEVER_BEGAN: Duration = Duration::from_secs(1);
@@ -72,7 +72,7 @@ impl<S: EffectStage> Engine<S> {
         }
         for opened in round.opened {
             let offset = opened.record.offset;
-            self.admit(partition, opened);
+            self.admit(partition, opened, &round.tasks);
             if let Some(owned) = self.partitions.get_mut(&partition) {
                 owned.admit(offset);
                 self.lanes.admitted(partition, owned.admitted(), now);
@@ -84,10 +84,13 @@ impl<S: EffectStage> Engine<S> {
         }
     }
 
-    fn admit(&mut self, partition: i32, opened: Opened<S::Input>) {
+    fn admit(&mut self, partition: i32, opened: Opened<S::Input>, tasks: &Tasks) {
         let Opened { record, what } = opened;
         match what {
-            intake::What::Tasks(input, specs) => self.admit_tasks(partition, &record, &input, specs),
+            intake::What::Tasks(input, opened) => {
+                let specs = opened.filter_map(|at| tasks.get(at));
+                self.admit_tasks(partition, &record, &input, specs);
+            }
             intake::What::Skipped(reason) => {
                 tracing::trace!(stage = %self.name, partition, offset = record.offset, reason = reason.as_str(),
                     "skipped");
@@ -105,17 +108,18 @@ impl<S: EffectStage> Engine<S> {
         }
     }
 
-    fn admit_tasks(
+    fn admit_tasks<'t>(
         &mut self,
         partition: i32,
         record: &Arc<crate::runtime::Record>,
         input: &Arc<S::Input>,
-        specs: Vec<TaskSpec>,
+        specs: impl Iterator<Item = TaskSpec<'t>>,
     ) {
         let (now, share) = (self.env.clock.now_ms(), self.share());
         let mut to_park = Vec::new();
         let mut open = 0;
         for TaskSpec { lane, target, priority } in specs {
+            let (lane, target) = (lane.into(), Arc::clone(target));
             let identity = Identity { partition, lane, target, offset: record.offset, priority };
             let no = match self.lanes.fresh(identity, share, now) {
                 Admitted::AlreadyParked => continue,

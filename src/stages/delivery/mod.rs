@@ -31,7 +31,7 @@ use crate::event::{Codec, EventType, OutboundNotification};
 use crate::runtime::retry::Schedule;
 use crate::runtime::{
     EffectStage, ErrorClass, Failure, Intake, Outcome, Record, SkipReason, StageHandle, StageSpec, Task,
-    TaskSpec, start_effect_stage,
+    Tasks, start_effect_stage,
 };
 use crate::store::Database;
 use crate::store::notifications;
@@ -88,18 +88,16 @@ impl EffectStage for Delivery {
         }
     }
 
-    async fn open(&self, _record: &Record, input: &Outgoing) -> Intake<Vec<TaskSpec>> {
+    async fn open(&self, _record: &Record, input: &Outgoing, tasks: &mut Tasks) -> Intake<()> {
         let message = &input.message;
         let parts = [&message.tenant_id, &message.order_id, &message.user_id, &message.channel];
-        Intake::Ready(vec![TaskSpec {
-            lane: lane(parts.map(String::as_str)).into(),
-            target: input.channel.as_str().into(),
-            priority: if message.category == Category::Disputes.as_str() { 10 } else { 100 },
-        }])
+        let priority = if message.category == Category::Disputes.as_str() { 10 } else { 100 };
+        tasks.push(lane(parts.map(String::as_str)), &input.channel.as_str().into(), priority);
+        Intake::Ready(())
     }
 
-    async fn run(&self, task: Task<Outgoing>) -> Outcome {
-        let outgoing = task.input.as_ref();
+    async fn run(&self, task: &Task<Outgoing>) -> Outcome {
+        let outgoing = &*task.input;
         let (tenant, id) = (&outgoing.message.tenant_id, &outgoing.message.notification_id);
         let sent = self.patiently(|| notifications::outcome(&self.db, tenant, id)).await;
         if sent == Some(notifications::Outcome::Sent) {

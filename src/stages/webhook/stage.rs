@@ -21,7 +21,7 @@ use crate::crypto::Vault;
 use crate::event::{Codec, EventType, TraceParent};
 use crate::runtime::retry::Schedule;
 use crate::runtime::{
-    EffectStage, ErrorClass, Failure, Intake, Outcome, Producer, Record, SkipReason, Task, TaskSpec,
+    EffectStage, ErrorClass, Failure, Intake, Outcome, Producer, Record, SkipReason, Task, Tasks,
 };
 use crate::stages::attempts::delivery_id;
 use crate::stages::intake::Reader;
@@ -218,20 +218,19 @@ impl EffectStage for WebhookStage {
         })
     }
 
-    async fn open(&self, _record: &Record, delivery: &Delivery) -> Intake<Vec<TaskSpec>> {
+    async fn open(&self, _record: &Record, delivery: &Delivery, tasks: &mut Tasks) -> Intake<()> {
         let view = match self.registry.fresh().await {
             Ok(view) => view,
             Err(error) => return unavailable(&error),
         };
-        let task = |target: &Arc<Target>| TaskSpec {
-            lane: format!("{STAGE}|{}|{}|{}", delivery.tenant, delivery.order_id, target.id).into(),
-            target: Arc::clone(&target.id),
-            priority: PRIORITY,
-        };
-        Intake::Ready(view.subscribed(&delivery.tenant, delivery.event_type).map(task).collect())
+        for target in view.subscribed(&delivery.tenant, delivery.event_type) {
+            let lane = format_args!("{STAGE}|{}|{}|{}", delivery.tenant, delivery.order_id, target.id);
+            tasks.push(lane, &target.id, PRIORITY);
+        }
+        Intake::Ready(())
     }
 
-    async fn run(&self, task: Task<Delivery>) -> Outcome {
+    async fn run(&self, task: &Task<Delivery>) -> Outcome {
         let view: Arc<View> = match (self.registry.fresh().await, self.registry.latest()) {
             (Ok(view), _) | (Err(_), Some(view)) => view,
             (Err(error), None) => {
@@ -243,11 +242,11 @@ impl EffectStage for WebhookStage {
         else {
             return Outcome::Skipped(SkipReason::TargetGone);
         };
-        let attempted = self.attempt(target, &task).await;
-        let outcome = self.outcome(target, &task, &attempted).await;
-        let mut written = self.receipts.attempted(&receipt(target, &task, &attempted, &outcome)).await;
+        let attempted = self.attempt(target, task).await;
+        let outcome = self.outcome(target, task, &attempted).await;
+        let mut written = self.receipts.attempted(&receipt(target, task, &attempted, &outcome)).await;
         if let (Ok(()), Outcome::Dead(_)) = (&written, &outcome) {
-            let exhausted = exhausted(target, &task, &attempted, self.clock.now_ms());
+            let exhausted = exhausted(target, task, &attempted, self.clock.now_ms());
             written = self.receipts.exhausted(&exhausted).await;
         }
         written.map_or_else(Outcome::Fatal, |()| outcome)

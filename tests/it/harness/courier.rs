@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use orderflow::runtime::{
     EffectStage, ErrorClass, Failure, Intake, Outcome, Record, SkipReason, StageHandle, StageSpec, Task,
-    TaskSpec, start_effect_stage,
+    Tasks, start_effect_stage,
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -90,12 +90,13 @@ impl EffectStage for Courier {
         }
     }
 
-    async fn open(&self, _record: &Record, (lane, _): &Self::Input) -> Intake<Vec<TaskSpec>> {
+    async fn open(&self, _record: &Record, (lane, _): &Self::Input, tasks: &mut Tasks) -> Intake<()> {
         let target = lane.split('.').next().unwrap_or("all");
-        Intake::Ready(vec![TaskSpec { lane: lane.as_str().into(), target: target.into(), priority: 100 }])
+        tasks.push(lane, &target.into(), 100);
+        Intake::Ready(())
     }
 
-    async fn run(&self, task: Task<Self::Input>) -> Outcome {
+    async fn run(&self, task: &Task<Self::Input>) -> Outcome {
         let (lane, number) = &*task.input;
         *self.outside.attempts.lock().expect("no panic").entry((lane.clone(), *number)).or_default() += 1;
         if &*task.target == "slow" {
