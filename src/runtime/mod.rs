@@ -34,8 +34,8 @@ mod start;
 mod store;
 
 pub use cluster::cluster_id;
-pub use control::{BreakerOptions, Control, StageControl};
 pub use consumer::{BatchQueue, Fetched};
+pub use control::{BreakerOptions, Control, StageControl};
 pub use effect::run_effect_stage;
 pub use error::{Ended, PartitionFault, RunError};
 pub use options::{KafkaOptions, Role, RuntimeOptions, StageSpec, StartAt};

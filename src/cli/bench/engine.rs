@@ -25,7 +25,8 @@ use crate::cli::output;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::runtime::{
-    Environment, KafkaOptions, Producer, Role, RuntimeOptions, StageSpec, StartAt, start_effect_stage,
+    Environment, KafkaOptions, Producer, Role, RuntimeOptions, StageControl, StageSpec, StartAt,
+    start_effect_stage,
 };
 use crate::task;
 use crate::telemetry::Metrics;
@@ -190,6 +191,7 @@ async fn engine(config: &Config, asked: &Repetition) -> Result<Measured, Fault> 
         source: asked.topic.clone(),
         retry: Some(topic::RETRY.to_owned()),
         dead_letters: topic::DEAD_LETTERS.to_owned(),
+        control: StageControl::default(),
         start: StartAt::Earliest,
         options: RuntimeOptions {
             concurrency: case.concurrency,
