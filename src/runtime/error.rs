@@ -112,6 +112,19 @@ pub enum PartitionFault {
         /// The offset behind the last.
         high: i64,
     },
+    /// A later owner's marker was read in the retry partition.
+    #[error(
+        "{topic}/{partition} was taken over by a later owner (epoch {epoch}) before the group said so; if no member \
+         works on it after a rebalance, restart the stage"
+    )]
+    Superseded {
+        /// The retry topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// The later owner's epoch.
+        epoch: String,
+    },
     /// Parking or dead-lettering kept failing, so nothing behind it may go on.
     #[error(
         "{topic}/{partition}@{offset} can be written neither to its retry nor to its dead-letter topic: {why}"

@@ -101,6 +101,8 @@ metrics! {
     retry_parked: IntCounterVec, "retry_parked_total", ["stage", "step"];
     /// Parked tasks waiting now.
     retry_depth: IntGaugeVec, "retry_depth", ["stage"];
+    /// Parked records that were void: their writer had lost the partition to a later owner.
+    retry_void: IntCounterVec, "retry_void_total", ["stage"];
     /// Age in seconds of the oldest parked task.
     retry_oldest: GaugeVec, "retry_oldest_seconds", ["stage"];
     /// Records dead-lettered, by class.

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use orderflow::runtime::{ErrorClass, Failure, Outcome};
+use orderflow::runtime::retry::{Mark, TaskOf};
+use orderflow::runtime::{ErrorClass, Failure, OutRecord, Outcome};
 use tokio::sync::watch;
 
 use crate::harness::courier::{Member, Outside, Plan};
@@ -83,4 +84,46 @@ async fn a_restart_repeats_what_was_unfinished_and_nothing_else() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_the_map_of_completed_runs_a_restart_repeats_everything_above_the_position() {
     assert_eq!(repeated_after_death(false).await, 600);
+}
+
+/// Rule 5: an owner that froze between parking and its acknowledgement, whose append lands when the next one has long
+/// finished that task, and then that one crashes as well. Invariant 2 (order).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_frozen_owner_parked_too_late_is_void_for_every_later_owner() {
+    let kafka = TestKafka::new("protocol-zombie");
+    let spec = kafka.stage("courier", 1, true).await;
+    let retry = spec.retry.clone().expect("set");
+    kafka.send(&spec.source, 0, "k", &["slow.a 0".to_owned(), "slow.a 1".to_owned()]).await;
+    let outside = Arc::new(Outside::default());
+    let done: Arc<Plan> = Arc::new(|_: &str, _, _| Outcome::Done);
+    let (_shut, hangs) = watch::channel(false);
+    let frozen = Member::start_with(&kafka, &spec, &outside, &done, hangs);
+    eventually("it runs", SOON, async || outside.attempts_of("slow.a", 0) == 1).await;
+    frozen.handle.join.abort();
+    let marker = kafka.all(&retry).await.pop().expect("the owner's marker");
+    assert_eq!((marker.headers.text("of-marker"), &marker.key), (Some("true"), &None));
+    let epoch = marker.headers.text("of-epoch").expect("an epoch").to_owned();
+
+    let second = Member::start(&kafka, &spec, &outside, &done);
+    second.settled().await;
+    assert_eq!(outside.of("slow.a"), [0, 1]);
+    // The frozen one's append reaches the broker only now.
+    let source = kafka.all(&spec.source).await.swap_remove(0);
+    let task = TaskOf { lane: "slow.a".into(), target: "slow".into(), priority: 100 };
+    let mark = Mark { task: Some(task), attempt: 1, epoch, ..Mark::of(&source, &"courier".into(), "") };
+    let parked = OutRecord {
+        partition: Some(0),
+        headers: mark.write(&source.headers),
+        ..OutRecord::keyed(retry.as_str(), source.key.expect("a key"), source.payload.expect("a value"))
+    };
+    kafka.producer.send(parked).await.expect("acknowledged");
+    eventually("the void record is passed over", SOON, async || {
+        committed(&kafka, &spec, &retry, 0).await.offset == 3
+    })
+    .await;
+    second.handle.join.abort();
+    let third = Member::start(&kafka, &spec, &outside, &done);
+    third.settled().await;
+    assert_eq!(outside.of("slow.a"), [0, 1], "nothing ran again behind what came later");
+    third.leave().await;
 }

@@ -41,6 +41,8 @@ pub(crate) struct Start {
     pub(crate) generation: u64,
     /// Read the source from here instead of the committed position.
     pub(crate) from: Option<i64>,
+    /// Whether the source flows too; otherwise only the retry partition does, until it is said again.
+    pub(crate) source: bool,
 }
 
 /// Orders of one engine for its poll thread.
@@ -56,6 +58,8 @@ struct Orders {
     committed: BTreeMap<(Side, i32), Mark>,
     starts: Vec<Start>,
     stopped: BTreeSet<i32>,
+    /// Commit before the interval is over.
+    hurry: bool,
     close: bool,
     /// Whether everything was committed when the member left.
     farewell: Option<bool>,
@@ -75,6 +79,18 @@ impl Desk {
                 orders.pending.insert(slot, mark);
             }
         }
+    }
+
+    /// Asks for a commit as soon as can be.
+    pub(crate) fn hurry(&self) {
+        self.lock().hurry = true;
+    }
+
+    /// True when exactly this was committed last.
+    pub(crate) fn has_committed(&self, position: &Position) -> bool {
+        let orders = self.lock();
+        let last = orders.committed.get(&(position.side, position.partition));
+        last.is_some_and(|(offset, metadata)| *offset == position.offset && *metadata == position.metadata)
     }
 
     /// Lets an assigned partition flow.
@@ -119,6 +135,10 @@ impl Desk {
 
     pub(super) fn take_starts(&self) -> Vec<Start> {
         std::mem::take(&mut self.lock().starts)
+    }
+
+    pub(super) fn take_hurry(&self) -> bool {
+        std::mem::take(&mut self.lock().hurry)
     }
 
     pub(super) fn is_stopped(&self, partition: i32) -> bool {

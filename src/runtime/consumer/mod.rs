@@ -51,13 +51,6 @@ pub(crate) enum Event {
         /// The records.
         records: Vec<Record>,
     },
-    /// The retry partition was read up to the end that it had when it was assigned; the source flows from now on.
-    RetryRead {
-        /// Of which partition.
-        partition: i32,
-        /// Under which assignment.
-        generation: u64,
-    },
     /// Partitions are taken away: end their work before the deadline and answer with the positions to commit.
     Revoked {
         /// Which, under which assignment.
@@ -150,8 +143,8 @@ struct Owned {
     held: bool,
     /// Above its share of memory.
     full: bool,
-    /// The retry partition is read up to here before the source flows.
-    scan_to: Option<i64>,
+    /// The retry partition is read first: the engine says when the source flows.
+    source_waits: bool,
     /// What the client was last told.
     source_flows: bool,
     retry_flows: bool,
@@ -164,7 +157,7 @@ impl Owned {
             gauge,
             held: true,
             full: false,
-            scan_to: None,
+            source_waits: true,
             source_flows: false,
             retry_flows: false,
         }

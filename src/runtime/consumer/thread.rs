@@ -206,7 +206,7 @@ impl Poller {
             self.links.desk.renew_retry();
             round.next_renewal = now + self.spec.options.recommit_interval;
         }
-        if now >= round.next_commit {
+        if self.links.desk.take_hurry() || now >= round.next_commit {
             consumer.context().commit(consumer);
             round.next_commit = Instant::now() + self.spec.options.commit_interval;
         }
@@ -281,12 +281,6 @@ impl Poller {
             let event = match found {
                 Ok((source, retry)) => {
                     owned.gauge.note_end(source.high);
-                    if let Some(mine) = consumer.context().book().owned.get_mut(&partition) {
-                        mine.scan_to = retry
-                            .as_ref()
-                            .filter(|retry| retry.position < retry.high)
-                            .map(|retry| retry.high);
-                    }
                     let (generation, gauge) = (owned.generation, owned.gauge);
                     Event::Assigned(Assigned { partition, generation, source, retry, gauge })
                 }
@@ -322,27 +316,18 @@ impl Poller {
 
     fn pass_on(&self, consumer: &BaseConsumer<Membership>, batch: Batch) -> ControlFlow<End> {
         let Batch { side, partition, records } = batch;
-        let (generation, scanned) = {
-            let mut book = consumer.context().book();
-            let Some(owned) = book.owned.get_mut(&partition) else {
+        let generation = {
+            let book = consumer.context().book();
+            let Some(owned) = book.owned.get(&partition) else {
                 // Revoked between reading and here: the next owner reads them again.
                 return ControlFlow::Continue(());
             };
             if side == Side::Source {
                 owned.gauge.take(records.len(), records.iter().map(Record::bytes).sum());
             }
-            let reached = records.last().map(|record| record.offset + 1);
-            let scanned = side == Side::Retry && owned.scan_to.is_some() && reached >= owned.scan_to;
-            if scanned {
-                owned.scan_to = None;
-            }
-            (owned.generation, scanned)
+            owned.generation
         };
-        self.tell(Event::Records { side, partition, generation, records })?;
-        if scanned {
-            self.tell(Event::RetryRead { partition, generation })?;
-        }
-        ControlFlow::Continue(())
+        self.tell(Event::Records { side, partition, generation, records })
     }
 
     /// Lets partitions flow that the engine has started.
@@ -368,6 +353,7 @@ impl Poller {
             }
             if let Some(owned) = consumer.context().book().owned.get_mut(&start.partition) {
                 owned.held = false;
+                owned.source_waits = !start.source;
             }
         }
     }
@@ -384,7 +370,7 @@ impl Poller {
             for (&partition, owned) in &mut book.owned {
                 owned.full = owned.gauge.is_full(owned.full, records, bytes);
                 let stopped = self.links.desk.is_stopped(partition);
-                let source = !(owned.held || owned.full || owned.scan_to.is_some() || stopped);
+                let source = !(owned.held || owned.full || owned.source_waits || stopped);
                 if source != owned.source_flows {
                     owned.source_flows = source;
                     let list = if source { &mut resume } else { &mut pause };

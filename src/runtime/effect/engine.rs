@@ -37,7 +37,7 @@ pub(super) struct Engine<S: EffectStage> {
     pub(super) name: Arc<str>,
     pub(super) retry_topic: Arc<str>,
     pub(super) dead_letters: Arc<str>,
-    pub(super) incarnation: i64,
+    pub(super) incarnation: u64,
     pub(super) desk: Arc<Desk>,
     pub(super) readback: Arc<Readback>,
     pub(super) reports: mpsc::Sender<Report<S::Input>>,
@@ -64,11 +64,6 @@ impl<S: EffectStage> Engine<S> {
                         Side::Source => self.take_in(partition, records),
                         Side::Retry => records.into_iter().for_each(|record| self.index(partition, record)),
                     }
-                }
-            }
-            Event::RetryRead { partition, generation } => {
-                if self.partitions.get(&partition).is_some_and(|owned| owned.generation == generation) {
-                    self.open(partition);
                 }
             }
             Event::Revoked { partitions, deadline, reply } => self.revoke(partitions, deadline, reply),

@@ -75,7 +75,7 @@ pub async fn run_effect_stage<S: EffectStage>(
     let mut engine = Engine {
         name: spec.stage.as_str().into(),
         dead_letters: spec.dead_letters.as_str().into(),
-        incarnation: env.clock.now_ms(),
+        incarnation: env.clock.now_ms().unsigned_abs(),
         readback: Arc::new(Readback::new(&env.kafka, Arc::clone(&retry_topic))),
         retry_topic,
         supervision: Supervision::new(&spec.stage, spec.control.clone(), spec.options.breaker),
@@ -125,7 +125,7 @@ pub async fn run_effect_stage<S: EffectStage>(
             Some(event) = events.recv() => match event {
                 Event::Revoked { .. } => engine.on_event(event),
                 // Nothing new is taken up.
-                Event::Assigned(_) | Event::Records { .. } | Event::RetryRead { .. } | Event::Faulted { .. } => {}
+                Event::Assigned(_) | Event::Records { .. } | Event::Faulted { .. } => {}
             },
             Some(report) = reports.recv() => engine.on_report(report),
             () = tokio::time::sleep(TICK) => {}

@@ -12,6 +12,7 @@ use crate::runtime::consumer::{Assigned, Position, Start};
 use crate::runtime::error::PartitionFault;
 use crate::runtime::progress::PartitionState;
 use crate::runtime::rebalance::Draining;
+use crate::runtime::retry::{Epoch, Marked};
 use crate::runtime::series;
 use crate::runtime::stage::EffectStage;
 
@@ -21,19 +22,60 @@ impl<S: EffectStage> Engine<S> {
         self.let_go(number);
         self.faulted.remove(&number);
         let with_map = self.spec.options.completed_runs_map;
-        self.partitions.insert(number, Partition::new(assigned, with_map));
-        self.desk.start(Start { partition: number, generation: assigned.generation, from: None });
-        let read = assigned.retry.as_ref().is_none_or(|retry| retry.position >= retry.high);
-        if read {
-            self.open(number);
+        self.partitions.insert(number, Partition::new(assigned, self.incarnation, with_map));
+        self.claim(number);
+    }
+
+    /// Rule 5: hands in a claim to the partition; what follows begins when it is committed.
+    fn claim(&mut self, partition: i32) {
+        let Some(owned) = self.partitions.get_mut(&partition) else { return };
+        self.desk.commit(&owned.positions(partition).into_iter().flatten().collect::<Vec<_>>());
+        self.desk.hurry();
+    }
+
+    /// Partitions whose claim is committed: their retry partition is read, up to a marker that is appended now.
+    fn mark_claimed(&mut self) {
+        let mut claimed = Vec::new();
+        for (&number, owned) in &mut self.partitions {
+            if owned.closed || !owned.tenure.is_claiming() {
+                continue;
+            }
+            if owned.positions(number).is_some_and(|[source, _]| self.desk.has_committed(&source)) {
+                owned.tenure.claimed();
+                claimed.push((number, owned.generation));
+            }
+        }
+        for (partition, generation) in claimed {
+            self.desk.start(Start { partition, generation, from: None, source: false });
+            self.put_marker(partition);
+        }
+    }
+
+    /// A marker was read in the retry partition.
+    pub(super) fn on_marker(&mut self, partition: i32, offset: i64, epoch: Epoch) {
+        let Some(owned) = self.partitions.get_mut(&partition) else { return };
+        owned.retry.complete(offset);
+        match owned.tenure.on_marker(offset, epoch) {
+            Marked::Passed => {}
+            Marked::Ours => self.open(partition),
+            Marked::Again => self.claim(partition),
+            Marked::Superseded => {
+                let topic = self.retry_topic.to_string();
+                self.stop(
+                    partition,
+                    PartitionFault::Superseded { topic, partition, epoch: epoch.to_string() },
+                );
+            }
         }
     }
 
     /// The retry partition was read back: its lanes may start, and the source flows.
-    pub(super) fn open(&mut self, partition: i32) {
+    fn open(&mut self, partition: i32) {
         let now = self.env.clock.now_ms();
         if let Some(owned) = self.partitions.get_mut(&partition).filter(|owned| !owned.closed) {
             owned.state = PartitionState::Flowing;
+            let generation = owned.generation;
+            self.desk.start(Start { partition, generation, from: None, source: true });
             self.lanes.open(partition, owned.admitted(), now);
             tracing::info!(stage = %self.name, partition, parked = self.lanes.census(partition).parked,
                 "parked work was read back; the source flows");
@@ -111,11 +153,12 @@ impl<S: EffectStage> Engine<S> {
         }
     }
 
-    /// Hands the positions of all partitions to the poll thread.
+    /// Hands the positions of all partitions to the poll thread, and takes up what it has committed.
     pub(super) fn commit(&mut self) {
         let owned = self.partitions.iter_mut();
         let positions: Vec<_> =
             owned.filter_map(|(&number, owned)| owned.positions(number)).flatten().collect();
         self.desk.commit(&positions);
+        self.mark_claimed();
     }
 }

@@ -6,7 +6,7 @@ use super::attempt::Payload;
 use super::engine::Engine;
 use crate::runtime::lanes::{History, Identity, Indexed, Place, TaskNo};
 use crate::runtime::record::Record;
-use crate::runtime::retry::Mark;
+use crate::runtime::retry::{self, Mark, REDRIVE_ID};
 use crate::runtime::stage::EffectStage;
 
 impl<S: EffectStage> Engine<S> {
@@ -16,11 +16,33 @@ impl<S: EffectStage> Engine<S> {
         if owned.closed || !owned.retry.deliver(record.offset) {
             return;
         }
+        if let Some(epoch) = retry::marker_of(&record.headers) {
+            self.on_marker(partition, record.offset, epoch);
+            return;
+        }
+        let redriven = record.headers.last(REDRIVE_ID).is_some();
         let mark = Mark::read(&record.headers).ok().filter(|mark| mark.source.partition == partition);
         let Some((mark, of)) = mark.and_then(|mark| mark.task.clone().map(|of| (mark, of))) else {
             self.put_foreign(partition, &record);
             return;
         };
+        match mark.epoch.parse() {
+            // An operator put it back, so no owner's epoch is due.
+            _ if redriven => {}
+            Ok(epoch) if owned.tenure.is_void(epoch) => {
+                tracing::info!(stage = %self.name, partition, offset = record.offset, %epoch,
+                    "a parked record is void: its writer had lost the partition");
+                owned.retry.complete(record.offset);
+                self.env.metrics.retry_void.with_label_values(&[&*self.name]).inc();
+                return;
+            }
+            Ok(_valid) => {}
+            Err(_malformed) => {
+                self.put_foreign(partition, &record);
+                return;
+            }
+        }
+        owned.note_parked(mark.source.offset);
         let identity = Identity {
             partition,
             lane: of.lane,

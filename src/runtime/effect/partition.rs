@@ -10,6 +10,7 @@ use crate::runtime::consumer::{Assigned, Gauge, Position, Side, Span};
 use crate::runtime::offsets::{MOST_CHARACTERS, Tracker};
 use crate::runtime::progress::PartitionState;
 use crate::runtime::record::Record;
+use crate::runtime::retry::Tenure;
 
 /// Maps as text, each written again only when something changed.
 #[derive(Debug)]
@@ -56,11 +57,11 @@ pub(super) struct Partition {
     pub(super) source: Tracker,
     /// The next source offset that may be admitted.
     next_admitted: i64,
-    /// The end of the source when the partition was assigned.
+    /// No parked task comes from a source record at or behind this: the end of the source when the partition was
+    /// assigned, or more when a former owner came further before its marker.
     source_end: i64,
     pub(super) retry: Tracker,
-    /// This assignment's number among all that this partition ever had.
-    claim: u64,
+    pub(super) tenure: Tenure,
     maps: Maps,
     /// Delivered and not yet opened.
     pub(super) queue: VecDeque<Record>,
@@ -80,14 +81,14 @@ pub(super) struct Partition {
 }
 
 impl Partition {
-    /// An assignment as it begins; `with_map` says whether maps are read and written.
-    pub(super) fn new(assigned: &Assigned, with_map: bool) -> Self {
+    /// An assignment to `incarnation` as it begins; `with_map` says whether maps are read and written.
+    pub(super) fn new(assigned: &Assigned, incarnation: u64, with_map: bool) -> Self {
         let resume = |span: &Span| match span.map.as_ref().filter(|_| with_map) {
             Some(map) => Tracker::resume(span.position, &map.runs),
             None => Tracker::new(span.position),
         };
-        let claimed = |span: &Span| span.map.as_ref().map_or(0, |map| map.generation);
-        let before = claimed(&assigned.source).max(assigned.retry.as_ref().map_or(0, claimed));
+        let number = |span: &Span| span.map.as_ref().map_or(0, |map| map.generation);
+        let (claimed, marked) = (number(&assigned.source), assigned.retry.as_ref().map_or(0, number));
         Self {
             generation: assigned.generation,
             gauge: Arc::clone(&assigned.gauge),
@@ -95,7 +96,7 @@ impl Partition {
             next_admitted: assigned.source.position,
             source_end: assigned.source.high,
             retry: assigned.retry.as_ref().map_or_else(|| Tracker::new(0), resume),
-            claim: before.saturating_add(1),
+            tenure: Tenure::new(incarnation, claimed, marked),
             maps: Maps { with_runs: with_map, ..Maps::default() },
             queue: VecDeque::new(),
             intake: None,
@@ -120,14 +121,22 @@ impl Partition {
         if self.next_admitted >= self.source_end { i64::MAX } else { self.next_admitted }
     }
 
-    /// Source and retry position with their maps, from one moment: they are committed in one request. None while
+    /// Notes that a valid parked record comes from the source record at `offset`.
+    pub(super) fn note_parked(&mut self, offset: i64) {
+        self.source_end = self.source_end.max(offset.saturating_add(1));
+    }
+
+    /// Source and retry position with their maps, from one moment: they are committed in one request. None when a
+    /// later owner's marker was read, and while
     /// the retry map is too large: cut, it would let a task of the retry topic run again behind later ones of its
     /// lane, and neither side may be committed without the other.
     pub(super) fn positions(&mut self, partition: i32) -> Option<[Position; 2]> {
-        if self.retry.map_characters(0) > MOST_CHARACTERS {
+        let claimed = self.tenure.own().generation;
+        let marked = self.tenure.marked_below(self.retry.committable());
+        if self.tenure.is_superseded() || self.retry.map_characters(marked) > MOST_CHARACTERS {
             return None;
         }
-        let [source, retry] = self.maps.of([(&self.source, self.claim), (&self.retry, 0)]);
+        let [source, retry] = self.maps.of([(&self.source, claimed), (&self.retry, marked)]);
         Some([
             Position { side: Side::Source, partition, offset: self.source.committable(), metadata: source },
             Position { side: Side::Retry, partition, offset: self.retry.committable(), metadata: retry },

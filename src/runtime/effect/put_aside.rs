@@ -12,7 +12,7 @@ use crate::runtime::lanes::TaskNo;
 use crate::runtime::outcome::{ErrorClass, Failure};
 use crate::runtime::producer::{Delivered, OutRecord, ProduceError, Producer};
 use crate::runtime::record::Record;
-use crate::runtime::retry::{Mark, TaskOf};
+use crate::runtime::retry::{self, Mark, REDRIVE_ID, TaskOf};
 use crate::runtime::stage::EffectStage;
 
 impl<S: EffectStage> Engine<S> {
@@ -34,8 +34,21 @@ impl<S: EffectStage> Engine<S> {
     }
 
     fn epoch(&self, partition: i32) -> String {
-        let generation = self.partitions.get(&partition).map_or(0, |owned| owned.generation);
-        format!("{}.{generation}", self.incarnation)
+        self.partitions.get(&partition).map_or_else(String::new, |owned| owned.tenure.own().to_string())
+    }
+
+    /// Rule 5: appends this assignment's marker to the retry partition; reading it tells that it is there.
+    pub(super) fn put_marker(&mut self, partition: i32) {
+        let Some(owned) = self.partitions.get(&partition) else { return };
+        let out = OutRecord {
+            topic: Arc::clone(&self.retry_topic),
+            partition: Some(partition),
+            key: None,
+            payload: None,
+            headers: retry::marker(&self.name, owned.tenure.own()),
+            timestamp_ms: None,
+        };
+        self.put(partition, 0, Aside::Marker, out);
     }
 
     /// Rule 2: appends a task to the retry topic.
@@ -44,7 +57,9 @@ impl<S: EffectStage> Engine<S> {
         let Some(mut mark) = self.mark(no, &record) else { return };
         mark.not_before_ms = Some(due_ms);
         mark.error = why;
-        let out = marked(&record, &mark, &self.retry_topic);
+        let mut out = marked(&record, &mark, &self.retry_topic);
+        // From here on it is ours, with our epoch.
+        out.headers.retain(|name| name != REDRIVE_ID);
         self.put(record.partition, record.offset, Aside::Parked { task: no, due_ms }, out);
     }
 

@@ -32,6 +32,8 @@ pub(super) enum What<I> {
 /// What was put aside.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Aside {
+    /// This assignment's marker, in the retry topic.
+    Marker,
     /// A task, in the retry topic, due then.
     Parked { task: TaskNo, due_ms: i64 },
     /// A task, in the dead-letter topic.

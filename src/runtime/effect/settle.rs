@@ -250,6 +250,7 @@ impl<S: EffectStage> Engine<S> {
             }
         };
         match what {
+            Aside::Marker => {}
             Aside::Parked { task: no, due_ms } => {
                 let record = self.payloads.get(&no).and_then(|payload| payload.record.clone());
                 self.forget(no);

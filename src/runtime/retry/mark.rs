@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::runtime::outcome::{ErrorClass, Failure};
 use crate::runtime::record::{Headers, Record};
+use crate::runtime::retry::Epoch;
 
 /// Bytes of `of-error`, at most.
 const ERROR_BYTES: usize = 1024;
@@ -28,6 +29,11 @@ const ERROR_CLASS: &str = "of-error-class";
 const ERROR: &str = "of-error";
 const EPOCH: &str = "of-epoch";
 const HELD: &str = "of-held";
+const MARKER: &str = "of-marker";
+
+/// The header of a record that an operator put back: it is taken up whatever its epoch. It is gone when the record is
+/// parked again.
+pub const REDRIVE_ID: &str = "of-redrive-id";
 
 /// The headers that are ours to replace; `of-redrive-*` stay with the record.
 const OURS: [&str; 15] = [
@@ -210,6 +216,21 @@ impl Mark {
     }
 }
 
+/// The headers of a marker: a record without key and value by which an owner takes its retry partition over.
+pub(crate) fn marker(stage: &str, epoch: Epoch) -> Headers {
+    let mut headers = Headers::default();
+    headers.push(MARKER, "true");
+    headers.push(STAGE, stage.to_owned());
+    headers.push(EPOCH, epoch.to_string());
+    headers
+}
+
+/// The epoch of a marker; `None` for any other record.
+pub(crate) fn marker_of(headers: &Headers) -> Option<Epoch> {
+    headers.text(MARKER).filter(|marker| *marker == "true")?;
+    headers.text(EPOCH)?.parse().ok()
+}
+
 fn number<N: std::str::FromStr>(headers: &Headers, name: &'static str) -> Result<Option<N>, MarkError> {
     headers.text(name).map(|text| text.parse().map_err(|_| MarkError(name))).transpose()
 }
@@ -274,6 +295,14 @@ mod tests {
         assert_eq!(read.original(&marked), record);
         // Marking again replaces the mark.
         assert_eq!(mark.write(&marked.headers), marked.headers);
+    }
+
+    #[test]
+    fn a_marker_is_told_from_a_parked_record() {
+        let epoch = Epoch { incarnation: 1_760, generation: 3 };
+        assert_eq!(marker_of(&marker("webhook", epoch)), Some(epoch));
+        let record = record();
+        assert_eq!(marker_of(&full_mark(&record).write(&record.headers)), None);
     }
 
     #[test]

@@ -3,7 +3,14 @@
 //! Pure: times and seeds come in as arguments. Which task is parked when is decided in `lanes`.
 
 mod mark;
+#[cfg(test)]
+mod model;
 mod schedule;
+mod tenure;
 
-pub use mark::{Mark, MarkError, SourceOf, TaskOf};
+pub use mark::{Mark, MarkError, REDRIVE_ID, SourceOf, TaskOf};
 pub use schedule::Schedule;
+pub use tenure::{Epoch, EpochError};
+
+pub(crate) use mark::{marker, marker_of};
+pub(crate) use tenure::{Marked, Tenure};

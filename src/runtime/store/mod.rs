@@ -155,7 +155,6 @@ impl<S: StoreStage> Engine<S> {
                 self.env.metrics.tasks.with_label_values(&[self.stage.name(), "opened"]).inc_by(count);
                 owned.inbox.put(records);
             }
-            Event::RetryRead { .. } => {}
             Event::Revoked { partitions, deadline, reply } => self.revoke(partitions, deadline, reply),
             Event::Faulted { partition, fault } => {
                 self.faulted.insert(partition, fault);
@@ -167,7 +166,7 @@ impl<S: StoreStage> Engine<S> {
     fn on_event_while_stopping(&mut self, event: Event) {
         match event {
             Event::Revoked { .. } => self.on_event(event),
-            Event::Assigned(_) | Event::Records { .. } | Event::RetryRead { .. } | Event::Faulted { .. } => {}
+            Event::Assigned(_) | Event::Records { .. } | Event::Faulted { .. } => {}
         }
     }
 
@@ -225,7 +224,8 @@ impl<S: StoreStage> Engine<S> {
                 if let Some(from) = from {
                     owned.position = from;
                 }
-                self.desk.start(Start { partition: report.partition, generation: report.generation, from });
+                let (partition, generation) = (report.partition, report.generation);
+                self.desk.start(Start { partition, generation, from, source: true });
             }
             What::Dropped { records } => {
                 owned.in_flight -= records;

@@ -24,7 +24,7 @@ pub(crate) struct Outside {
     pub(crate) attempts: Mutex<BTreeMap<(String, u64), u32>>,
     /// Lanes in which two tasks ran at once, or a later one before an earlier one.
     pub(crate) violations: Mutex<Vec<String>>,
-    pub(crate) running: Mutex<BTreeSet<String>>,
+    running: Mutex<BTreeSet<String>>,
 }
 
 impl Outside {
@@ -56,6 +56,27 @@ impl Outside {
     pub(crate) fn assert_order(&self) {
         let violations = self.violations.lock().expect("no panic");
         assert!(violations.is_empty(), "{violations:?}");
+    }
+}
+
+/// A task that runs, until it ends or its member dies.
+struct Running<'a> {
+    outside: &'a Outside,
+    lane: &'a str,
+}
+
+impl<'a> Running<'a> {
+    fn begin(outside: &'a Outside, lane: &'a str) -> Self {
+        if !outside.running.lock().expect("no panic").insert(lane.to_owned()) {
+            outside.violations.lock().expect("no panic").push(format!("two of {lane} at once"));
+        }
+        Self { outside, lane }
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.outside.running.lock().expect("no panic").remove(self.lane);
     }
 }
 
@@ -103,15 +124,12 @@ impl EffectStage for Courier {
             let mut open = self.open.clone();
             let _ = open.wait_for(|open| *open).await;
         }
-        if !self.outside.running.lock().expect("no panic").insert(lane.clone()) {
-            self.outside.violations.lock().expect("no panic").push(format!("two of {lane} at once"));
-        }
+        let _running = Running::begin(&self.outside, lane);
         tokio::time::sleep(Duration::from_millis(1)).await;
         let outcome = (self.plan)(lane, *number, task.attempt);
         if outcome == Outcome::Done {
             self.outside.take_effect(lane, *number);
         }
-        self.outside.running.lock().expect("no panic").remove(lane);
         outcome
     }
 
