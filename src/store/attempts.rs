@@ -2,7 +2,8 @@
 //!
 //! Rows come in batches from the receipts on `webhooks.attempts`; a receipt that comes twice is one row.
 
-use super::{Database, Engine, Row, StoreError, Transaction, Value};
+use super::batch;
+use super::{Database, Row, StoreError, Transaction, Value};
 use crate::crypto::Sealed;
 
 /// One attempt, as it ended.
@@ -51,43 +52,35 @@ pub struct Before {
     pub attempt_id: String,
 }
 
+/// The insert whose rows come as `$rows`.
+macro_rules! add_sql {
+    ($rows:literal) => {
+        concat!(
+            "INSERT INTO webhook_attempts (tenant_id, attempt_id, endpoint_id, delivery_id, webhook_id, event_id,
+                 event_type, order_id, attempt, outcome, status, latency_ms, error, response, attempted_at,
+                 next_attempt_at) ",
+            $rows,
+            " ON CONFLICT DO NOTHING"
+        )
+    };
+}
+
 /// Adds attempts; those that are there already stay as they are.
 ///
 /// # Errors
 /// As the database says.
 pub async fn add(tx: &mut Transaction, attempts: &[Attempt]) -> Result<(), StoreError> {
-    if attempts.is_empty() {
-        return Ok(());
-    }
-    match tx.engine() {
-        Engine::Postgres => {
-            tx.execute(
-                "INSERT INTO webhook_attempts (tenant_id, attempt_id, endpoint_id, delivery_id, webhook_id, event_id,
-                     event_type, order_id, attempt, outcome, status, latency_ms, error, response, attempted_at,
-                     next_attempt_at)
-                 SELECT * FROM UNNEST($1::TEXT[], $2::TEXT[], $3::TEXT[], $4::TEXT[], $5::TEXT[], $6::TEXT[],
-                     $7::TEXT[], $8::TEXT[], $9::BIGINT[], $10::TEXT[], $11::BIGINT[], $12::BIGINT[], $13::TEXT[],
-                     $14::BYTEA[], $15::BIGINT[], $16::BIGINT[])
-                 ON CONFLICT DO NOTHING",
-                &transposed(attempts),
-            )
-            .await?;
-        }
-        Engine::Sqlite => {
-            for attempt in attempts {
-                tx.execute(
-                    "INSERT INTO webhook_attempts (tenant_id, attempt_id, endpoint_id, delivery_id, webhook_id, event_id,
-                         event_type, order_id, attempt, outcome, status, latency_ms, error, response, attempted_at,
-                         next_attempt_at)
-                     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
-                     ON CONFLICT DO NOTHING",
-                    &values(attempt),
-                )
-                .await?;
-            }
-        }
-    }
-    Ok(())
+    batch::write(
+        tx,
+        add_sql!("VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)"),
+        add_sql!(
+            "SELECT * FROM UNNEST($1::TEXT[], $2::TEXT[], $3::TEXT[], $4::TEXT[], $5::TEXT[], $6::TEXT[],
+                 $7::TEXT[], $8::TEXT[], $9::BIGINT[], $10::TEXT[], $11::BIGINT[], $12::BIGINT[], $13::TEXT[],
+                 $14::BYTEA[], $15::BIGINT[], $16::BIGINT[])"
+        ),
+        attempts.iter().map(values).collect(),
+    )
+    .await
 }
 
 /// An endpoint's attempts, newest first, at most `limit`, those before `before`.
@@ -139,25 +132,6 @@ fn values(attempt: &Attempt) -> Vec<Value> {
         attempt.attempted_at.into(),
         attempt.next_attempt_at.into(),
     ]
-}
-
-/// Rows as one array a column.
-fn transposed(attempts: &[Attempt]) -> Vec<Value> {
-    let mut columns: Vec<Value> = Vec::new();
-    for attempt in attempts {
-        for (at, value) in values(attempt).into_iter().enumerate() {
-            match (columns.get_mut(at), value) {
-                (None, Value::Int(value)) => columns.push(Value::Ints(vec![value])),
-                (None, Value::Text(value)) => columns.push(Value::Texts(vec![value])),
-                (None, Value::Bytes(value)) => columns.push(Value::Blobs(vec![value])),
-                (Some(Value::Ints(column)), Value::Int(value)) => column.push(value),
-                (Some(Value::Texts(column)), Value::Text(value)) => column.push(value),
-                (Some(Value::Blobs(column)), Value::Bytes(value)) => column.push(value),
-                (None | Some(_), value) => debug_assert!(false, "column {at} holds no {value:?}"),
-            }
-        }
-    }
-    columns
 }
 
 fn attempt(row: &Row) -> Result<Attempt, StoreError> {

@@ -5,7 +5,7 @@
 
 use serde_json::Value as Json;
 
-use super::columns::Column;
+use super::batch;
 use super::{Database, Engine, Row, StoreError, Transaction, Value, personal};
 use crate::crypto::{Sealed, Subject, Vault};
 use crate::order::OrderState;
@@ -208,41 +208,48 @@ pub async fn lock_orders(tx: &mut Transaction, orders: &[(&str, &str)]) -> Resul
     rows.iter().map(order_row).collect()
 }
 
+/// The insert of events whose rows come as `$rows`.
+macro_rules! add_sql {
+    ($rows:literal) => {
+        concat!(
+            "INSERT INTO order_events (tenant_id, order_id, version, event_id, event_type, schema_id, occurred_at,
+                 recorded_at, correlation_id, causation_id, source, topic, partition, record_offset, payload_hash,
+                 event, personal) ",
+            $rows
+        )
+    };
+}
+
+/// The write of orders whose rows come as `$rows`.
+macro_rules! save_sql {
+    ($rows:literal) => {
+        concat!(
+            "INSERT INTO orders (tenant_id, order_id, version, status, order_number, buyer_id, seller_id, state,
+                 updated_at) ",
+            $rows,
+            " ON CONFLICT (tenant_id, order_id) DO UPDATE SET version = excluded.version, status = excluded.status,
+                 order_number = excluded.order_number, buyer_id = excluded.buyer_id,
+                 seller_id = excluded.seller_id, state = excluded.state, updated_at = excluded.updated_at"
+        )
+    };
+}
+
 /// Adds events.
 ///
 /// # Errors
 /// As the database says; a version or event id that is taken is [`StoreError::Constraint`].
 pub async fn add(tx: &mut Transaction, events: &[NewEvent], now_ms: i64) -> Result<(), StoreError> {
-    let columns = event_columns(events, now_ms);
-    match tx.engine() {
-        Engine::Postgres => {
-            let arrays: Vec<Value> = columns.into_iter().map(Column::into_array).collect();
-            tx.execute(
-                "INSERT INTO order_events (tenant_id, order_id, version, event_id, event_type, schema_id, occurred_at,
-                     recorded_at, correlation_id, causation_id, source, topic, partition, record_offset, payload_hash,
-                     event, personal)
-                 SELECT * FROM UNNEST($1::TEXT[], $2::TEXT[], $3::BIGINT[], $4::TEXT[], $5::TEXT[], $6::BIGINT[],
-                     $7::BIGINT[], $8::BIGINT[], $9::TEXT[], $10::TEXT[], $11::TEXT[], $12::TEXT[], $13::BIGINT[],
-                     $14::BIGINT[], $15::BYTEA[], $16::TEXT[], $17::TEXT[])",
-                &arrays,
-            )
-            .await?;
-        }
-        Engine::Sqlite => {
-            for index in 0..events.len() {
-                let values: Vec<Value> = columns.iter().map(|column| column.value(index)).collect();
-                tx.execute(
-                    "INSERT INTO order_events (tenant_id, order_id, version, event_id, event_type, schema_id,
-                         occurred_at, recorded_at, correlation_id, causation_id, source, topic, partition,
-                         record_offset, payload_hash, event, personal)
-                     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
-                    &values,
-                )
-                .await?;
-            }
-        }
-    }
-    Ok(())
+    batch::write(
+        tx,
+        add_sql!("VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)"),
+        add_sql!(
+            "SELECT * FROM UNNEST($1::TEXT[], $2::TEXT[], $3::BIGINT[], $4::TEXT[], $5::TEXT[], $6::BIGINT[],
+                 $7::BIGINT[], $8::BIGINT[], $9::TEXT[], $10::TEXT[], $11::TEXT[], $12::TEXT[], $13::BIGINT[],
+                 $14::BIGINT[], $15::BYTEA[], $16::TEXT[], $17::TEXT[])"
+        ),
+        events.iter().map(|event| event_values(event, now_ms)).collect(),
+    )
+    .await
 }
 
 /// Writes orders as they are now.
@@ -250,38 +257,16 @@ pub async fn add(tx: &mut Transaction, events: &[NewEvent], now_ms: i64) -> Resu
 /// # Errors
 /// As the database says.
 pub async fn save_orders(tx: &mut Transaction, orders: &[OrderRow], now_ms: i64) -> Result<(), StoreError> {
-    let columns = order_columns(orders, now_ms);
-    match tx.engine() {
-        Engine::Postgres => {
-            let arrays: Vec<Value> = columns.into_iter().map(Column::into_array).collect();
-            tx.execute(
-                "INSERT INTO orders (tenant_id, order_id, version, status, order_number, buyer_id, seller_id, state, updated_at)
-                 SELECT * FROM UNNEST($1::TEXT[], $2::TEXT[], $3::BIGINT[], $4::TEXT[], $5::BIGINT[], $6::TEXT[],
-                     $7::TEXT[], $8::BYTEA[], $9::BIGINT[])
-                 ON CONFLICT (tenant_id, order_id) DO UPDATE SET version = excluded.version, status = excluded.status,
-                     order_number = excluded.order_number, buyer_id = excluded.buyer_id,
-                     seller_id = excluded.seller_id, state = excluded.state, updated_at = excluded.updated_at",
-                &arrays,
-            )
-            .await?;
-        }
-        Engine::Sqlite => {
-            for index in 0..orders.len() {
-                let values: Vec<Value> = columns.iter().map(|column| column.value(index)).collect();
-                tx.execute(
-                    "INSERT INTO orders (tenant_id, order_id, version, status, order_number, buyer_id, seller_id, state,
-                         updated_at)
-                     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
-                     ON CONFLICT (tenant_id, order_id) DO UPDATE SET version = excluded.version,
-                         status = excluded.status, order_number = excluded.order_number, buyer_id = excluded.buyer_id,
-                         seller_id = excluded.seller_id, state = excluded.state, updated_at = excluded.updated_at",
-                    &values,
-                )
-                .await?;
-            }
-        }
-    }
-    Ok(())
+    batch::write(
+        tx,
+        save_sql!("VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)"),
+        save_sql!(
+            "SELECT * FROM UNNEST($1::TEXT[], $2::TEXT[], $3::BIGINT[], $4::TEXT[], $5::BIGINT[], $6::TEXT[],
+                 $7::TEXT[], $8::BYTEA[], $9::BIGINT[])"
+        ),
+        orders.iter().map(|order| order_values(order, now_ms)).collect(),
+    )
+    .await
 }
 
 /// An order as it is now, or `None` when it isn't known.
@@ -383,42 +368,45 @@ fn order_row(row: &Row) -> Result<OrderRow, StoreError> {
 }
 
 fn columns(pairs: &[(&str, &str)]) -> [Value; 2] {
-    [Column::texts(pairs, |pair| pair.0).into_array(), Column::texts(pairs, |pair| pair.1).into_array()]
+    let texts =
+        |of: fn(&(&str, &str)) -> String| Value::Texts(pairs.iter().map(|pair| Some(of(pair))).collect());
+    [texts(|pair| pair.0.to_owned()), texts(|pair| pair.1.to_owned())]
 }
 
-fn event_columns(events: &[NewEvent], now_ms: i64) -> [Column; 17] {
-    [
-        Column::texts(events, |event| &event.tenant),
-        Column::texts(events, |event| &event.order_id),
-        Column::ints(events, |event| event.version),
-        Column::texts(events, |event| &event.event_id),
-        Column::texts(events, |event| &event.kind),
-        Column::ints(events, |event| event.schema_id),
-        Column::ints(events, |event| event.occurred_at),
-        Column::ints(events, |_| now_ms),
-        Column::optional_texts(events, |event| &event.correlation_id),
-        Column::optional_texts(events, |event| &event.causation_id),
-        Column::optional_texts(events, |event| &event.source),
-        Column::texts(events, |event| &event.coordinates.0),
-        Column::ints(events, |event| i64::from(event.coordinates.1)),
-        Column::ints(events, |event| event.coordinates.2),
-        Column::Blobs(events.iter().map(|event| Some(event.payload_hash.clone())).collect()),
-        Column::texts(events, |event| &event.masked),
-        Column::texts(events, |event| &event.personal),
+fn event_values(event: &NewEvent, now_ms: i64) -> Vec<Value> {
+    let (topic, partition, offset) = &event.coordinates;
+    vec![
+        event.tenant.as_str().into(),
+        event.order_id.as_str().into(),
+        event.version.into(),
+        event.event_id.as_str().into(),
+        event.kind.as_str().into(),
+        event.schema_id.into(),
+        event.occurred_at.into(),
+        now_ms.into(),
+        event.correlation_id.as_deref().into(),
+        event.causation_id.as_deref().into(),
+        event.source.as_deref().into(),
+        topic.as_str().into(),
+        (*partition).into(),
+        (*offset).into(),
+        event.payload_hash.as_slice().into(),
+        event.masked.as_str().into(),
+        event.personal.as_str().into(),
     ]
 }
 
-fn order_columns(orders: &[OrderRow], now_ms: i64) -> [Column; 9] {
-    [
-        Column::texts(orders, |order| &order.tenant),
-        Column::texts(orders, |order| &order.order_id),
-        Column::ints(orders, |order| order.version),
-        Column::texts(orders, |order| &order.status),
-        Column::Ints(orders.iter().map(|order| order.order_number).collect()),
-        Column::optional_texts(orders, |order| &order.buyer_id),
-        Column::optional_texts(orders, |order| &order.seller_id),
-        Column::Blobs(orders.iter().map(|order| Some(order.state.as_bytes().to_vec())).collect()),
-        Column::ints(orders, |_| now_ms),
+fn order_values(order: &OrderRow, now_ms: i64) -> Vec<Value> {
+    vec![
+        order.tenant.as_str().into(),
+        order.order_id.as_str().into(),
+        order.version.into(),
+        order.status.as_str().into(),
+        order.order_number.into(),
+        order.buyer_id.as_deref().into(),
+        order.seller_id.as_deref().into(),
+        (&order.state).into(),
+        now_ms.into(),
     ]
 }
 

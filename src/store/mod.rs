@@ -7,7 +7,6 @@
 pub mod attempts;
 pub mod audit;
 mod batch;
-mod columns;
 pub mod controls;
 pub mod conversations;
 mod database;
