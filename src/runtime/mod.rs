@@ -13,6 +13,7 @@ mod backoff;
 mod cluster;
 mod consumer;
 pub mod control;
+pub mod cursor;
 pub mod dead_letter;
 mod effect;
 mod error;

@@ -6,12 +6,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use serde::Deserialize;
 
 use super::control::{BreakerOptions, StageControl};
+use super::cursor::CursorStore;
 
 /// How to reach Kafka (`[kafka]`).
 #[derive(Clone, Deserialize)]
@@ -248,6 +250,9 @@ pub struct StageSpec {
     pub options: RuntimeOptions,
     /// What operators wish of it; by default nobody controls it.
     pub control: StageControl,
+    /// Where the cursors of its targets are kept; effect stages only. Without one, what a target has waiting beyond its
+    /// share is parked.
+    pub cursors: Option<Arc<dyn CursorStore>>,
 }
 
 #[cfg(test)]

@@ -76,6 +76,7 @@ mod tests {
             start: StartAt::Earliest,
             options: RuntimeOptions::default(),
             control: Default::default(),
+            cursors: None,
         };
         initialise(&metrics, &spec);
         lag(&metrics, &spec, 3, 7);

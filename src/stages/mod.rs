@@ -11,8 +11,10 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
+use self::cursors::StoredCursors;
 use crate::crypto::Vault;
 use crate::event::{Codec, EventType};
+use crate::runtime::cursor::CursorStore;
 use crate::runtime::retry::Schedule;
 use crate::runtime::{Environment, RuntimeOptions, StageControl, StageHandle, StageSpec, StartAt};
 use crate::store::Database;
@@ -20,6 +22,7 @@ use crate::topology::{self, Topology};
 
 pub mod attempts;
 pub mod control;
+mod cursors;
 pub mod delivery;
 pub mod dispute;
 pub mod history;
@@ -156,7 +159,7 @@ pub fn start(parts: &Parts, rows: &[Row], stop: &CancellationToken) -> Result<Ve
         .iter()
         .map(|row| {
             let stage = parts.topology.stage(row.name).ok_or(StartError::NotDeclared(row.name))?;
-            Ok((row, spec(stage, &parts.options.runtime)))
+            Ok((row, spec(stage, parts)))
         })
         .collect::<Result<Vec<_>, _>>()?;
     let specs = control::take_charge(parts, specs, stop);
@@ -164,7 +167,13 @@ pub fn start(parts: &Parts, rows: &[Row], stop: &CancellationToken) -> Result<Ve
 }
 
 /// What the engine has to know of a stage that the topology declares.
-fn spec(stage: &topology::Stage, options: &RuntimeOptions) -> StageSpec {
+fn spec(stage: &topology::Stage, parts: &Parts) -> StageSpec {
+    let options = &parts.options.runtime;
+    // A stage that retries has targets outside, which may fall behind.
+    let cursors = stage
+        .retry_topic
+        .as_ref()
+        .map(|_| -> Arc<dyn CursorStore> { Arc::new(StoredCursors::new(parts.db.clone(), &stage.name)) });
     StageSpec {
         stage: stage.name.clone(),
         group: stage.group.to_string(),
@@ -176,6 +185,7 @@ fn spec(stage: &topology::Stage, options: &RuntimeOptions) -> StageSpec {
             topology::StartAt::Latest => StartAt::Latest,
         },
         control: StageControl::default(),
+        cursors,
         options: RuntimeOptions {
             concurrency: stage.concurrency,
             in_place_limit: stage.retry.as_ref().map_or(options.in_place_limit, |retry| retry.in_place),

@@ -9,6 +9,7 @@ pub mod audit;
 mod batch;
 pub mod controls;
 pub mod conversations;
+pub mod cursors;
 mod database;
 pub mod disputes;
 mod error;

@@ -192,6 +192,7 @@ async fn engine(config: &Config, asked: &Repetition) -> Result<Measured, Fault> 
         retry: Some(topic::RETRY.to_owned()),
         dead_letters: topic::DEAD_LETTERS.to_owned(),
         control: StageControl::default(),
+        cursors: None,
         start: StartAt::Earliest,
         options: RuntimeOptions {
             concurrency: case.concurrency,

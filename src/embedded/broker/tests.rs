@@ -121,6 +121,7 @@ async fn a_store_stage_reads_everything_and_a_successor_goes_on_from_there() {
         dead_letters: "orders.events.memory.dlq".to_owned(),
         start: StartAt::Earliest,
         control: Default::default(),
+        cursors: None,
         options: RuntimeOptions::default(),
     };
     for round in 0..2 {

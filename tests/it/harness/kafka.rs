@@ -99,6 +99,7 @@ impl TestKafka {
             source,
             start: StartAt::Earliest,
             control: Default::default(),
+            cursors: None,
             options: RuntimeOptions {
                 commit_interval: Duration::from_millis(100),
                 ..RuntimeOptions::default()

@@ -1,0 +1,82 @@
+//! The port to where cursors are kept.
+
+use futures_util::future::BoxFuture;
+
+use super::row::{CursorRow, Gap, Wish};
+use crate::runtime::outcome::Failure;
+use crate::runtime::record::SourcePartition;
+
+/// Keeps the cursors of one stage.
+///
+/// Duties: everything that one call writes takes effect as a whole or not at all, and is durable when it
+/// answers. An epoch belongs to one partition and only grows: [`CursorStore::store`] writes nothing under an epoch
+/// that isn't the newest. A failure means "away": the caller waits and tries again.
+pub trait CursorStore: std::fmt::Debug + Send + Sync {
+    /// Takes a partition's cursors over: raises its epoch, so that nobody writes under an older one any more.
+    fn claim<'a>(&'a self, at: &'a SourcePartition) -> BoxFuture<'a, Result<Claimed, Failure>>;
+
+    /// Writes what changed, by compare-and-set on the epoch.
+    fn store<'a>(
+        &'a self,
+        at: &'a SourcePartition,
+        epoch: i64,
+        write: &'a CursorWrite,
+    ) -> BoxFuture<'a, Result<StoreAnswer, Failure>>;
+
+    /// What is asked of cursors of this partition and not carried out yet, oldest first, each with its number.
+    fn wishes<'a>(
+        &'a self,
+        at: &'a SourcePartition,
+    ) -> BoxFuture<'a, Result<Vec<(i64, CursorWish)>, Failure>>;
+
+    /// Asks something of a target's cursor; the partition's owner carries it out within a few seconds.
+    fn ask<'a>(&'a self, at: &'a SourcePartition, wish: &'a CursorWish)
+    -> BoxFuture<'a, Result<(), Failure>>;
+}
+
+/// What is asked of whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CursorWish {
+    /// The target.
+    pub target: std::sync::Arc<str>,
+    /// What.
+    pub wish: Wish,
+}
+
+/// A partition's cursors, taken over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claimed {
+    /// What to write under.
+    pub epoch: i64,
+    /// The cursors.
+    pub rows: Vec<CursorRow>,
+}
+
+/// What changed of a partition's cursors.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CursorWrite {
+    /// Cursors that are new or changed.
+    pub rows: Vec<CursorRow>,
+    /// Targets whose cursors are gone.
+    pub gone: Vec<std::sync::Arc<str>>,
+    /// Gaps that were met.
+    pub gaps: Vec<Gap>,
+    /// Numbers of wishes that are carried out with this.
+    pub granted: Vec<i64>,
+}
+
+impl CursorWrite {
+    /// True when there is nothing to write.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.gone.is_empty() && self.gaps.is_empty() && self.granted.is_empty()
+    }
+}
+
+/// How a write ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreAnswer {
+    /// It is durable.
+    Stored,
+    /// Somebody claimed the partition since: nothing was written.
+    Lost,
+}

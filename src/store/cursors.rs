@@ -1,0 +1,226 @@
+//! Cursors: targets of a stage that are served from a position of their own, per partition.
+//!
+//! A partition's cursors are written under the epoch of its last claim, and under no older one, so that of two
+//! members that believe they own the partition only one can change them. Rows are data here; what they mean is
+//! `runtime::cursor`'s business.
+
+use super::positions::Place;
+use super::{Database, Row, StoreError, Transaction, Value};
+
+/// A cursor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cursor {
+    /// The target.
+    pub target: String,
+    /// Offsets below are finished.
+    pub next: i64,
+    /// The map of what is finished above.
+    pub done: String,
+    /// The live stream owns the offsets from here on; `None` leaves it nothing.
+    pub until: Option<i64>,
+    /// The state's name.
+    pub state: String,
+    /// Why it is in that state.
+    pub reason: Option<String>,
+    /// While a backfill runs: the `next` that its cancel restores.
+    pub resume: Option<i64>,
+}
+
+/// Offsets that a target never got.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gap {
+    /// The target.
+    pub target: String,
+    /// The first.
+    pub from: i64,
+    /// Behind the last.
+    pub to: i64,
+}
+
+/// What is asked of a cursor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wish {
+    /// The target.
+    pub target: String,
+    /// What, by name.
+    pub kind: String,
+    /// From which offset on.
+    pub from: Option<i64>,
+}
+
+/// What changes at once.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Change {
+    /// Targets whose cursors go.
+    pub gone: Vec<String>,
+    /// Cursors as they are from now on.
+    pub cursors: Vec<Cursor>,
+    /// Gaps to record.
+    pub gaps: Vec<Gap>,
+    /// Wishes that are carried out.
+    pub granted: Vec<i64>,
+}
+
+/// Raises the epoch of a partition, and gives it with the partition's cursors.
+///
+/// # Errors
+/// When the database is away.
+pub async fn claim(db: &Database, place: &Place<'_>) -> Result<(i64, Vec<Cursor>), StoreError> {
+    let mut tx = db.begin().await?;
+    tx.execute(
+        "INSERT INTO cursor_epochs (stage, cluster_id, topic_id, partition, epoch) VALUES ($1, $2, $3, $4, 1)
+         ON CONFLICT (stage, cluster_id, topic_id, partition) DO UPDATE SET epoch = cursor_epochs.epoch + 1",
+        &key(place),
+    )
+    .await?;
+    let epoch = tx
+        .row(
+            "SELECT epoch FROM cursor_epochs
+             WHERE stage = $1 AND cluster_id = $2 AND topic_id = $3 AND partition = $4",
+            &key(place),
+        )
+        .await?
+        .map_or(Ok(0), |row| row.int("epoch"))?;
+    let rows = tx
+        .rows(
+            "SELECT * FROM cursors WHERE stage = $1 AND cluster_id = $2 AND topic_id = $3 AND partition = $4
+             ORDER BY target",
+            &key(place),
+        )
+        .await?;
+    let cursors = rows.iter().map(cursor).collect::<Result<_, _>>()?;
+    tx.commit().await?;
+    Ok((epoch, cursors))
+}
+
+/// Writes `change`, if `epoch` is the partition's newest; answers whether it is.
+///
+/// # Errors
+/// When the database is away.
+pub async fn store(
+    db: &Database,
+    place: &Place<'_>,
+    epoch: i64,
+    change: &Change,
+) -> Result<bool, StoreError> {
+    let mut tx = db.begin().await?;
+    // Touching the row locks it: a claim waits until this is committed or gone.
+    let current = tx
+        .execute(
+            "UPDATE cursor_epochs SET epoch = epoch
+             WHERE stage = $1 AND cluster_id = $2 AND topic_id = $3 AND partition = $4 AND epoch = $5",
+            &with(place, [epoch.into()]),
+        )
+        .await?;
+    if current == 0 {
+        return Ok(false);
+    }
+    for target in &change.gone {
+        tx.execute(
+            "DELETE FROM cursors
+             WHERE stage = $1 AND cluster_id = $2 AND topic_id = $3 AND partition = $4 AND target = $5",
+            &with(place, [target.as_str().into()]),
+        )
+        .await?;
+    }
+    for cursor in &change.cursors {
+        write(&mut tx, place, cursor).await?;
+    }
+    for gap in &change.gaps {
+        tx.execute(
+            "INSERT INTO cursor_gaps (stage, cluster_id, topic_id, partition, target, from_offset, to_offset)
+             VALUES ($1, $2, $3, $4, $5, $6, $7)
+             ON CONFLICT (stage, cluster_id, topic_id, partition, target, from_offset)
+             DO UPDATE SET to_offset = excluded.to_offset",
+            &with(place, [gap.target.as_str().into(), gap.from.into(), gap.to.into()]),
+        )
+        .await?;
+    }
+    for &id in &change.granted {
+        tx.execute("DELETE FROM cursor_wishes WHERE id = $1", &[id.into()]).await?;
+    }
+    tx.commit().await?;
+    Ok(true)
+}
+
+/// Asks something of a target's cursor on a partition.
+///
+/// # Errors
+/// When the database is away.
+pub async fn ask(db: &Database, place: &Place<'_>, wish: &Wish) -> Result<(), StoreError> {
+    let mut tx = db.begin().await?;
+    tx.execute(
+        "INSERT INTO cursor_wishes (stage, cluster_id, topic_id, partition, target, kind, from_offset)
+         VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        &with(place, [wish.target.as_str().into(), wish.kind.as_str().into(), wish.from.into()]),
+    )
+    .await?;
+    tx.commit().await
+}
+
+/// What is asked and not carried out yet, oldest first, each with its number.
+///
+/// # Errors
+/// When the database is away.
+pub async fn wishes(db: &Database, place: &Place<'_>) -> Result<Vec<(i64, Wish)>, StoreError> {
+    let rows = db
+        .rows(
+            "SELECT id, target, kind, from_offset FROM cursor_wishes
+             WHERE stage = $1 AND cluster_id = $2 AND topic_id = $3 AND partition = $4 ORDER BY id",
+            &key(place),
+        )
+        .await?;
+    rows.iter()
+        .map(|row| {
+            let wish = Wish {
+                target: row.text("target")?,
+                kind: row.text("kind")?,
+                from: row.opt_int("from_offset")?,
+            };
+            Ok((row.int("id")?, wish))
+        })
+        .collect()
+}
+
+async fn write(tx: &mut Transaction, place: &Place<'_>, cursor: &Cursor) -> Result<(), StoreError> {
+    let values = [
+        cursor.target.as_str().into(),
+        cursor.next.into(),
+        cursor.done.as_str().into(),
+        cursor.until.into(),
+        cursor.state.as_str().into(),
+        cursor.reason.as_deref().into(),
+        cursor.resume.into(),
+    ];
+    tx.execute(
+        "INSERT INTO cursors (stage, cluster_id, topic_id, partition, target, next_offset, done, until_offset,
+             state, reason, resume_offset)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+         ON CONFLICT (stage, cluster_id, topic_id, partition, target) DO UPDATE SET
+             next_offset = excluded.next_offset, done = excluded.done, until_offset = excluded.until_offset,
+             state = excluded.state, reason = excluded.reason, resume_offset = excluded.resume_offset",
+        &with(place, values),
+    )
+    .await?;
+    Ok(())
+}
+
+fn key(place: &Place<'_>) -> Vec<Value> {
+    vec![place.stage.into(), place.cluster_id.into(), place.topic_id.into(), place.partition.into()]
+}
+
+fn with<const N: usize>(place: &Place<'_>, values: [Value; N]) -> Vec<Value> {
+    key(place).into_iter().chain(values).collect()
+}
+
+fn cursor(row: &Row) -> Result<Cursor, StoreError> {
+    Ok(Cursor {
+        target: row.text("target")?,
+        next: row.int("next_offset")?,
+        done: row.text("done")?,
+        until: row.opt_int("until_offset")?,
+        state: row.text("state")?,
+        reason: row.opt_text("reason")?,
+        resume: row.opt_int("resume_offset")?,
+    })
+}
