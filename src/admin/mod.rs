@@ -2,9 +2,11 @@
 //!
 //! [`topology`] compares the declared topics with a broker and creates what is missing; [`schemas`] does the same
 //! with the registry; [`publish`] is the one way by which this program puts events on a topic; [`webhooks`] registers endpoints;
-//! [`stages`] pauses and resumes. Whatever changes a running system names its [`Operator`], for the audit. What must not live
+//! [`stages`] pauses and resumes;
+//! [`dead_letters`] lists and redrives. Whatever changes a running system names its [`Operator`], for the audit. What must not live
 //! here: how a command is typed or how a result is printed.
 
+pub mod dead_letters;
 mod operator;
 pub mod publish;
 pub mod schemas;

@@ -14,6 +14,7 @@ mod config;
 mod context;
 mod db;
 mod demo;
+mod dlq;
 mod exit;
 mod generate;
 mod lines;
@@ -30,6 +31,7 @@ mod tail;
 mod token;
 mod topology;
 mod waiting;
+mod when;
 
 use context::Context;
 pub use exit::{Exit, Fault};
@@ -74,6 +76,8 @@ enum Command {
     Generate(generate::Args),
     /// Follow events, decoded, with personal data masked
     Tail(tail::Args),
+    /// Look at dead letters, and take them back to their stage
+    Dlq(dlq::Args),
     /// Pause stages, and let them go on
     Stage(stage::Args),
     /// Show who did what to the running system, and why
@@ -99,6 +103,7 @@ pub async fn run(cli: Cli) -> Exit {
         Command::Publish(args) => publish::run(args, &context).await,
         Command::Generate(args) => generate::run(args, &context).await,
         Command::Tail(args) => tail::run(args, &context).await,
+        Command::Dlq(args) => dlq::run(args, &context).await,
         Command::Stage(args) => stage::run(args, &context).await,
         Command::Audit(args) => audit::run(args, &context).await,
         Command::Token(args) => token::run(args, &context),

@@ -49,6 +49,7 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<Exit, Fault> {
         service.start_stages(&rows)?;
         if args.serve {
             service.start_relay();
+            service.start_watch();
         }
     }
     service.run_to_the_end().await

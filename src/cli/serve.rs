@@ -22,6 +22,7 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<Exit, Fault> {
     service.start_api().await?;
     if service.wait_for_services(args.fail_fast).await? {
         service.start_relay();
+        service.start_watch();
     }
     service.run_to_the_end().await
 }

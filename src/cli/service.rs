@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::exit::{Exit, Fault};
 use super::parts;
 use super::waiting::Patience;
+use crate::admin::dead_letters;
 use crate::admin::publish::Publisher;
 use crate::admin::topology::Broker;
 use crate::admin::webhooks::{Registrar, Rules};
@@ -192,6 +193,24 @@ impl Service {
         let stop = self.stop.clone();
         self.group.spawn("outbox relay", async move {
             relay.run(stop).await;
+            Ok::<_, Infallible>(())
+        });
+    }
+
+    /// Starts counting the dead letters that wait for somebody.
+    pub(super) fn start_watch(&self) {
+        let (parts, env) = (&self.parts, &self.parts.env);
+        let watch = dead_letters::Watch {
+            kafka: env.kafka.clone(),
+            db: parts.db.clone(),
+            clock: env.clock.clone(),
+            cluster_id: Arc::clone(&parts.cluster_id),
+            topology: Arc::clone(&parts.topology),
+            metrics: Arc::clone(&env.metrics),
+        };
+        let stop = self.stop.clone();
+        self.group.spawn("dead letters", async move {
+            watch.run(stop).await;
             Ok::<_, Infallible>(())
         });
     }

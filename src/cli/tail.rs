@@ -63,7 +63,8 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<Exit, Fault> {
     }
 }
 
-fn unreadable(error: ReadError) -> Fault {
+/// How a command ends that can't read a topic.
+pub(super) fn unreadable(error: ReadError) -> Fault {
     match error {
         ReadError::Settings(_) => Fault::configuration(error.to_string()),
         ReadError::TopicMissing(_) => Fault::failures(error.to_string()),

@@ -17,7 +17,7 @@ use crate::clock::Clock;
 use crate::event::{Event, EventType};
 use crate::runtime::{
     ErrorClass, Failure, Intake, Record, SkipReason, SourcePartition, StoreBatch, StoreFault, StoreStage,
-    Stored, dead_letter,
+    Stored, dead_letter, redrive,
 };
 use crate::store::outbox::{self, Message};
 use crate::store::positions::{self, Place};
@@ -136,6 +136,9 @@ impl<H: StoreHandler> Handled<H> {
     }
 
     async fn read(&self, record: Record) -> Result<Entry, StoreFault> {
+        if redrive::is_for_another(&record, self.handler.name()) {
+            return Ok(Entry::Skipped(SkipReason::Filtered));
+        }
         let mut tries = 0;
         loop {
             tries += 1;

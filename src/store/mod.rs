@@ -20,6 +20,7 @@ pub mod notifications;
 pub mod outbox;
 pub mod personal;
 pub mod positions;
+pub mod redrives;
 mod text_enum;
 mod value;
 pub mod webhooks;

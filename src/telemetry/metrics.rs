@@ -107,6 +107,10 @@ metrics! {
     retry_oldest: GaugeVec, "retry_oldest_seconds", ["stage"];
     /// Records dead-lettered, by class.
     dead_letters: IntCounterVec, "dead_letters_total", ["stage", "class"];
+    /// Dead letters that no redrive has taken up.
+    dlq_depth: IntGaugeVec, "dlq_depth", ["stage"];
+    /// Age in seconds of the oldest of them.
+    dlq_oldest: GaugeVec, "dlq_oldest_seconds", ["stage"];
     /// Records between a consumer group's position and the end of the partition.
     consumer_lag: IntGaugeVec, "consumer_lag", ["group", "topic", "partition"];
     /// Bytes of the completed-runs map in the last commit of a partition; brokers take 4,096.

@@ -10,6 +10,7 @@ use super::attempt::{Tries, settle};
 use crate::clock::Clock;
 use crate::runtime::outcome::{Failure, Intake, SkipReason};
 use crate::runtime::record::Record;
+use crate::runtime::redrive;
 use crate::runtime::stage::{EffectStage, Tasks};
 
 /// Records per round.
@@ -62,12 +63,16 @@ pub(super) async fn open_round<S: EffectStage>(
     Round { opened, tasks, rest: Vec::new(), away: None }
 }
 
-async fn open<S: EffectStage>(
+/// What one record comes to, or what it needs that is away.
+pub(super) async fn open<S: EffectStage>(
     stage: &S,
     clock: &Clock,
     record: &Record,
     tasks: &mut Tasks,
 ) -> Result<What<S::Input>, Failure> {
+    if redrive::is_for_another(record, stage.name()) {
+        return Ok(What::Skipped(SkipReason::Filtered));
+    }
     let input = match settle(clock, || stage.decode(record)).await {
         Intake::Ready(input) => input,
         Intake::Skipped(reason) => return Ok(What::Skipped(reason)),

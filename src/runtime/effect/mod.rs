@@ -18,6 +18,7 @@ mod partition;
 mod publish;
 mod put_aside;
 mod readback;
+mod redriven;
 mod report;
 mod settle;
 

@@ -6,7 +6,8 @@ use super::attempt::Payload;
 use super::engine::Engine;
 use crate::runtime::lanes::{History, Identity, Indexed, Place, TaskNo};
 use crate::runtime::record::Record;
-use crate::runtime::retry::{self, Mark, REDRIVE_ID};
+use crate::runtime::redrive;
+use crate::runtime::retry::{self, Mark};
 use crate::runtime::stage::EffectStage;
 
 impl<S: EffectStage> Engine<S> {
@@ -20,15 +21,18 @@ impl<S: EffectStage> Engine<S> {
             self.on_marker(partition, record.offset, epoch);
             return;
         }
-        let redriven = record.headers.last(REDRIVE_ID).is_some();
+        if self.is_redrive_settled(partition, &record) {
+            return;
+        }
+        let Some(owned) = self.partitions.get_mut(&partition) else { return };
         let mark = Mark::read(&record.headers).ok().filter(|mark| mark.source.partition == partition);
         let Some((mark, of)) = mark.and_then(|mark| mark.task.clone().map(|of| (mark, of))) else {
             self.put_foreign(partition, &record);
             return;
         };
         match mark.epoch.parse() {
-            // An operator put it back, so no owner's epoch is due.
-            _ if redriven => {}
+            // A redrive put it back, so no owner's epoch is due. What an owner parks of it later has one.
+            _ if redrive::is_fresh(&record, &mark) => {}
             Ok(epoch) if owned.tenure.is_void(epoch) => {
                 tracing::info!(stage = %self.name, partition, offset = record.offset, %epoch,
                     "a parked record is void: its writer had lost the partition");

@@ -127,7 +127,7 @@ impl<S: EffectStage> Engine<S> {
 }
 
 /// `record` with `mark`, for `topic`: key, payload and original headers byte for byte.
-fn marked(record: &Record, mark: &Mark, topic: &Arc<str>) -> OutRecord {
+pub(super) fn marked(record: &Record, mark: &Mark, topic: &Arc<str>) -> OutRecord {
     OutRecord {
         topic: Arc::clone(topic),
         partition: Some(record.partition),
@@ -139,7 +139,11 @@ fn marked(record: &Record, mark: &Mark, topic: &Arc<str>) -> OutRecord {
 }
 
 /// Sends `record` until it is acknowledged, or refused for good. While Kafka is away its lane waits.
-async fn send(producer: &Producer, clock: &Clock, record: OutRecord) -> Result<Delivered, ProduceError> {
+pub(super) async fn send(
+    producer: &Producer,
+    clock: &Clock,
+    record: OutRecord,
+) -> Result<Delivered, ProduceError> {
     let mut backoff = Backoff::default();
     loop {
         match producer.send(record.clone()).await {

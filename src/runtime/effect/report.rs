@@ -27,6 +27,9 @@ pub(super) enum What<I> {
     Attempted { task: TaskNo, took: Duration, payload: Payload<I>, ending: Ending },
     /// An append ended.
     PutAside { what: Aside, offset: i64, result: Result<Delivered, ProduceError> },
+    /// A redriven record at that place of the retry partition was opened: it had nothing for the stage, is dead again, or
+    /// its tasks are parked.
+    Unfolded { place: i64, skipped: bool, dead: Option<ErrorClass>, result: Result<(), ProduceError> },
 }
 
 /// What was put aside.

@@ -36,6 +36,9 @@ impl<S: EffectStage> Engine<S> {
                 self.on_attempted(partition, task, payload, ending, kind);
             }
             What::PutAside { what, offset, result } => self.on_put_aside(partition, offset, what, result),
+            What::Unfolded { place, skipped, dead, result } => {
+                self.on_unfolded(partition, place, skipped, dead, result);
+            }
         }
         // Work may have started in the meantime (an append after an attempt), so look again.
         if self.partitions.get(&partition).is_some_and(|owned| owned.jobs.is_empty()) {
@@ -318,7 +321,7 @@ impl<S: EffectStage> Engine<S> {
         self.env.metrics.event_handler_errors.with_label_values(&labels).inc();
     }
 
-    fn dead_lettered(&self, class: &str) {
+    pub(super) fn dead_lettered(&self, class: &str) {
         self.env.metrics.dead_letters.with_label_values(&[&*self.name, class]).inc();
     }
 }

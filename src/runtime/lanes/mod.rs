@@ -13,6 +13,7 @@
 //! Invariant 2 (order) and invariant 3 (isolation: bounds per target, a share of waiting work per target and
 //! partition) are tested against this file. Times are epoch milliseconds, passed in.
 
+mod operate;
 mod ready;
 mod task;
 #[cfg(test)]
@@ -337,18 +338,6 @@ impl Lanes {
     /// How many tasks of a partition are where.
     pub(crate) fn census(&self, partition: i32) -> Census {
         self.census.get(&partition).copied().unwrap_or_default()
-    }
-
-    /// How many lanes there are, in how many the first task is parked, and when the oldest of these failed first.
-    pub(crate) fn count(&self) -> Count {
-        let mut count = Count { lanes: self.lanes.len(), ..Count::default() };
-        let firsts = self.lanes.values().filter_map(|lane| self.tasks.get(lane.tasks.front()?));
-        for task in firsts.filter(|task| task.place.is_some()) {
-            count.parked += 1;
-            let failed = task.history.first_failed_at_ms;
-            count.oldest_failed_ms = count.oldest_failed_ms.into_iter().chain(failed).min();
-        }
-        count
     }
 
     /// Makes a lane ready, or sets its timer, if its first task may start.

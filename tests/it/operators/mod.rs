@@ -2,3 +2,5 @@
 
 mod pause;
 mod pause_program;
+mod redrive;
+mod redrive_records;

@@ -34,12 +34,14 @@ CREATE TABLE redrives (
 );
 
 -- Dead letters that were taken up by a redrive, by their coordinates in the dead-letter topic. A claim comes before the
--- record is appended anywhere, so that of two redrives only one appends it.
+-- record is appended anywhere, so that of two redrives only one appends it. `target_end` is the end that the partition
+-- it is appended to had before.
 CREATE TABLE redriven (
     cluster_id TEXT   NOT NULL,
     topic      TEXT   NOT NULL,
     partition  BIGINT NOT NULL,
     at_offset  BIGINT NOT NULL,
+    lane       TEXT   NOT NULL,
     redrive_id TEXT   NOT NULL,
     runner     TEXT   NOT NULL,
     claimed_at BIGINT NOT NULL,
@@ -48,6 +50,10 @@ CREATE TABLE redriven (
     PRIMARY KEY (cluster_id, topic, partition, at_offset)
 );
 CREATE INDEX redriven_by_redrive ON redriven (redrive_id);
+CREATE INDEX redriven_unsent ON redriven (topic, lane) WHERE sent_at IS NULL;
+
+-- One row a dead-letter topic; claims take turns at it.
+CREATE TABLE redrive_turns (topic TEXT PRIMARY KEY, taken BIGINT NOT NULL);
 
 -- Who did what, and why. Only ever added to.
 CREATE TABLE audit (
