@@ -15,6 +15,7 @@ mod consumer;
 pub mod control;
 pub mod cursor;
 pub mod dead_letter;
+mod duplicates;
 mod effect;
 mod error;
 pub mod inspect;

@@ -203,6 +203,9 @@ pub struct RuntimeOptions {
     /// Whether commits carry the map of what is complete above the position, so that a restart repeats only what was
     /// unfinished. Off, everything above the position is repeated.
     pub completed_runs_map: bool,
+    /// Events that an effect stage remembers per partition, to tell what was written twice; on assignment as many
+    /// offsets before the position are read again. 0 remembers none.
+    pub duplicates_window: usize,
     /// How long to wait for Kafka at start; without a bound it is waited for until shutdown.
     #[serde(with = "humantime_serde")]
     pub start_timeout: Option<Duration>,
@@ -225,6 +228,7 @@ impl Default for RuntimeOptions {
             commit_interval: Duration::from_millis(500),
             recommit_interval: Duration::from_secs(3600),
             completed_runs_map: true,
+            duplicates_window: 10_000,
             start_timeout: None,
             breaker: BreakerOptions::default(),
         }

@@ -38,6 +38,12 @@ pub trait EffectStage: Send + Sync + 'static {
     /// attempt. Polled on the engine's own thread: a handler that computes for long hands that to other threads.
     fn run(&self, task: &Task<Self::Input>) -> impl Future<Output = Outcome> + Send;
 
+    /// How to tell the event of an input from others, tenant included, for stages that skip what a producer wrote twice:
+    /// the engine remembers the last events of every partition (`runtime.duplicates_window`).
+    fn identity(&self) -> Option<fn(&Self::Input) -> u128> {
+        None
+    }
+
     /// What kind of thing the input is, as a metric label: few values, no ids.
     fn kind(&self, _input: &Self::Input) -> &'static str {
         "other"

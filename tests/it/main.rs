@@ -6,6 +6,7 @@ mod cli_events;
 mod cli_service;
 mod cli_set_up;
 mod demo;
+mod duplicates;
 mod history;
 mod http;
 mod main_job;

@@ -269,7 +269,10 @@ async fn what_waits_for_a_deleted_endpoint_is_skipped() {
     program.start(&["webhook", "attempts"]);
     program.publish(&shipped("shop", "o-1")).await;
     let retry = program.topic("orders.events.webhook.retry");
-    eventually("the delivery is parked", SOON, async || !program.kafka.all(&retry).await.is_empty()).await;
+    eventually("the delivery is parked", SOON, async || {
+        program.kafka.all(&retry).await.iter().any(|record| record.payload.is_some())
+    })
+    .await;
     program.registrar().remove("shop", None, &registered.endpoint.id).await.expect("the store answers");
     eventually("it is skipped when it is due", SOON, async || {
         program.parts.env.metrics.tasks.with_label_values(&["webhook", "skipped"]).get() > 0

@@ -77,7 +77,7 @@ impl<S: EffectStage> Engine<S> {
         let Some(owned) = self.partitions.get_mut(&partition) else { return };
         self.env.metrics.records_in.with_label_values(&[&*self.name]).inc_by(records.len() as u64);
         for record in records {
-            if owned.closed || !owned.source.deliver(record.offset) {
+            if owned.closed || !(owned.source.deliver(record.offset) || owned.recalls(record.offset)) {
                 owned.gauge.release(1, record.bytes());
             } else {
                 owned.queue.push_back(record);
@@ -123,10 +123,12 @@ impl<S: EffectStage> Engine<S> {
         }
         let round = owned.queue.len().min(intake::ROUND);
         let records: Vec<Record> = owned.queue.drain(..round).collect();
+        let offsets = records.iter().map(|record| record.offset);
+        let known: Vec<i64> = offsets.filter(|&offset| owned.source.is_complete(offset)).collect();
         let (stage, clock) = (Arc::clone(&self.stage), self.env.clock.clone());
         let (reports, generation) = (self.reports.clone(), owned.generation);
         let job = task::spawn("intake", async move {
-            let round = Box::pin(intake::open_round(&*stage, &clock, records)).await;
+            let round = Box::pin(intake::open_round(&*stage, &clock, records, &known)).await;
             let report = Report { partition: number, generation, job: None, what: What::Opened(round) };
             let _ = reports.send(report).await;
         });

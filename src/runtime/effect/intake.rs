@@ -8,9 +8,11 @@ use futures_util::FutureExt;
 
 use super::attempt::{Tries, settle};
 use crate::clock::Clock;
+use crate::runtime::duplicates::Seen;
 use crate::runtime::outcome::{Failure, Intake, SkipReason};
 use crate::runtime::record::Record;
 use crate::runtime::redrive;
+use crate::runtime::retry::REDRIVE_ID;
 use crate::runtime::stage::{EffectStage, Tasks};
 
 /// Records per round.
@@ -26,8 +28,10 @@ pub(super) struct Opened<I> {
 /// See [`Opened`].
 #[derive(Debug)]
 pub(super) enum What<I> {
-    /// Its tasks are those of the round in this range.
-    Tasks(Arc<I>, Range<usize>),
+    /// Its tasks are those of the round in this range; its event, where the stage can tell.
+    Tasks(Arc<I>, Range<usize>, Option<Seen>),
+    /// It is complete and was read for its event alone.
+    Known(Option<Seen>),
     Skipped(SkipReason),
     Dead(Failure),
 }
@@ -42,17 +46,24 @@ pub(super) struct Round<I> {
     pub(super) away: Option<Failure>,
 }
 
-/// Opens `records` in order until something that they need is away.
+/// Opens `records` in order until something that they need is away. Those at the offsets `known` (ascending) are complete
+/// and only recognised.
 pub(super) async fn open_round<S: EffectStage>(
     stage: &S,
     clock: &Clock,
     records: Vec<Record>,
+    known: &[i64],
 ) -> Round<S::Input> {
     let mut opened = Vec::with_capacity(records.len());
     let mut tasks = Tasks::default();
     let mut records = records.into_iter();
     while let Some(record) = records.next() {
-        match open(stage, clock, &record, &mut tasks).await {
+        let what = if known.binary_search(&record.offset).is_ok() {
+            recognise(stage, clock, &record).await
+        } else {
+            open(stage, clock, &record, &mut tasks).await
+        };
+        match what {
             Ok(what) => opened.push(Opened { record: Arc::new(record), what }),
             Err(why) => {
                 let rest = std::iter::once(record).chain(records).collect();
@@ -61,6 +72,25 @@ pub(super) async fn open_round<S: EffectStage>(
         }
     }
     Round { opened, tasks, rest: Vec::new(), away: None }
+}
+
+/// The event of a record, where the stage can tell; what an operator put back may repeat one.
+fn seen<S: EffectStage>(stage: &S, record: &Record, input: &S::Input) -> Option<Seen> {
+    let identity = stage.identity().filter(|_| record.headers.last(REDRIVE_ID).is_none())?;
+    let id = identity(input);
+    Some(Seen::new(id, record.payload.as_deref().unwrap_or_default()))
+}
+
+async fn recognise<S: EffectStage>(
+    stage: &S,
+    clock: &Clock,
+    record: &Record,
+) -> Result<What<S::Input>, Failure> {
+    match settle(clock, || stage.decode(record)).await {
+        Intake::Ready(input) => Ok(What::Known(seen(stage, record, &input))),
+        Intake::Skipped(_) | Intake::Dead(_) | Intake::Retry(_) => Ok(What::Known(None)),
+        Intake::Unavailable(why) => Err(why),
+    }
 }
 
 /// What one record comes to, or what it needs that is away.
@@ -89,7 +119,10 @@ pub(super) async fn open<S: EffectStage>(
     };
     match settled {
         Intake::Ready(()) if tasks.len() == before => Ok(What::Skipped(SkipReason::Filtered)),
-        Intake::Ready(()) => return Ok(What::Tasks(Arc::new(input), before..tasks.len())),
+        Intake::Ready(()) => {
+            let seen = seen(stage, record, &input);
+            return Ok(What::Tasks(Arc::new(input), before..tasks.len(), seen));
+        }
         Intake::Skipped(reason) => Ok(What::Skipped(reason)),
         Intake::Dead(why) | Intake::Retry(why) => Ok(What::Dead(why)),
         Intake::Unavailable(why) => Err(why),

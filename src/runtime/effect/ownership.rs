@@ -22,7 +22,8 @@ impl<S: EffectStage> Engine<S> {
         self.let_go(number);
         self.faulted.remove(&number);
         let with_map = self.spec.options.completed_runs_map;
-        self.partitions.insert(number, Partition::new(assigned, self.incarnation, with_map));
+        let remembers = self.stage.identity().map_or(0, |_| self.spec.options.duplicates_window);
+        self.partitions.insert(number, Partition::new(assigned, self.incarnation, with_map, remembers));
         self.claim(number);
     }
 
@@ -74,8 +75,8 @@ impl<S: EffectStage> Engine<S> {
         let now = self.env.clock.now_ms();
         if let Some(owned) = self.partitions.get_mut(&partition).filter(|owned| !owned.closed) {
             owned.state = PartitionState::Flowing;
-            let generation = owned.generation;
-            self.desk.start(Start { partition, generation, from: None, source: true });
+            let (generation, from) = (owned.generation, owned.recall_from);
+            self.desk.start(Start { partition, generation, from, source: true });
             self.lanes.open(partition, owned.admitted(), now);
             tracing::info!(stage = %self.name, partition, parked = self.lanes.census(partition).parked,
                 "parked work was read back; the source flows");

@@ -7,6 +7,7 @@ use tokio::task::AbortHandle;
 
 use crate::runtime::backoff::Backoff;
 use crate::runtime::consumer::{Assigned, Gauge, Position, Side, Span};
+use crate::runtime::duplicates::Duplicates;
 use crate::runtime::offsets::{MOST_CHARACTERS, Tracker};
 use crate::runtime::progress::PartitionState;
 use crate::runtime::record::Record;
@@ -62,6 +63,9 @@ pub(super) struct Partition {
     source_end: i64,
     pub(super) retry: Tracker,
     pub(super) tenure: Tenure,
+    pub(super) duplicates: Duplicates,
+    /// Complete records from here on are read for their events alone.
+    pub(super) recall_from: Option<i64>,
     maps: Maps,
     /// Delivered and not yet opened.
     pub(super) queue: VecDeque<Record>,
@@ -81,8 +85,9 @@ pub(super) struct Partition {
 }
 
 impl Partition {
-    /// An assignment to `incarnation` as it begins; `with_map` says whether maps are read and written.
-    pub(super) fn new(assigned: &Assigned, incarnation: u64, with_map: bool) -> Self {
+    /// An assignment to `incarnation` as it begins; `with_map` says whether maps are read and written, `remembers` how
+    /// many events are.
+    pub(super) fn new(assigned: &Assigned, incarnation: u64, with_map: bool, remembers: usize) -> Self {
         let resume = |span: &Span| match span.map.as_ref().filter(|_| with_map) {
             Some(map) => Tracker::resume(span.position, &map.runs),
             None => Tracker::new(span.position),
@@ -97,6 +102,9 @@ impl Partition {
             source_end: assigned.source.high,
             retry: assigned.retry.as_ref().map_or_else(|| Tracker::new(0), resume),
             tenure: Tenure::new(incarnation, claimed, marked),
+            duplicates: Duplicates::new(remembers),
+            recall_from: (remembers > 0)
+                .then(|| (assigned.source.position - remembers as i64).max(assigned.source.low)),
             maps: Maps { with_runs: with_map, ..Maps::default() },
             queue: VecDeque::new(),
             intake: None,
@@ -119,6 +127,11 @@ impl Partition {
     /// the source had at the assignment there is none at all.
     pub(super) fn admitted(&self) -> i64 {
         if self.next_admitted >= self.source_end { i64::MAX } else { self.next_admitted }
+    }
+
+    /// True when a record that needs no work is read for its event: it repeats none, but others may repeat it.
+    pub(super) fn recalls(&self, offset: i64) -> bool {
+        self.recall_from.is_some_and(|from| offset >= from) && self.source.is_complete(offset)
     }
 
     /// Notes that a valid parked record comes from the source record at `offset`.

@@ -65,14 +65,14 @@ impl<S: EffectStage> Engine<S> {
             let mut out = Vec::new();
             let (mut skipped, mut dead) = (false, None);
             match opened {
-                intake::What::Tasks(_, opened) => {
+                intake::What::Tasks(_, opened, _seen) => {
                     for TaskSpec { lane, target, priority } in opened.filter_map(|at| tasks.get(at)) {
                         let task = TaskOf { lane: lane.into(), target: Arc::clone(target), priority };
                         let mark = Mark { task: Some(task), ..mark.clone() };
                         out.push(put_aside::marked(&original, &mark, &retry_topic));
                     }
                 }
-                intake::What::Skipped(_reason) => skipped = true,
+                intake::What::Skipped(_) | intake::What::Known(_) => skipped = true,
                 intake::What::Dead(why) => {
                     let mark = Mark { error: Some(why.clone()), ..mark.clone() };
                     out.push(put_aside::marked(&original, &mark, &dead_letters));

@@ -7,11 +7,13 @@ use super::attempt::{Ending, Payload};
 use super::engine::Engine;
 use super::intake::{self, Opened, Round};
 use super::report::{Aside, Report, What};
+use crate::runtime::duplicates::{Seen, Verdict};
 use crate::runtime::error::PartitionFault;
 use crate::runtime::lanes::{Admitted, Attempt, Identity, Place, TaskNo, Vacated};
-use crate::runtime::outcome::{Failure, Outcome};
+use crate::runtime::outcome::{ErrorClass, Failure, Outcome, SkipReason};
 use crate::runtime::producer::{Delivered, ProduceError};
 use crate::runtime::progress::PartitionState;
+use crate::runtime::record::Record;
 use crate::runtime::stage::{EffectStage, TaskSpec, Tasks};
 
 /// Pause before an attempt that couldn't begin is tried again.
@@ -90,31 +92,52 @@ impl<S: EffectStage> Engine<S> {
     fn admit(&mut self, partition: i32, opened: Opened<S::Input>, tasks: &Tasks) {
         let Opened { record, what } = opened;
         match what {
-            intake::What::Tasks(input, opened) => {
-                let specs = opened.filter_map(|at| tasks.get(at));
-                self.admit_tasks(partition, &record, &input, specs);
+            intake::What::Tasks(input, opened, seen) => match self.verdict(partition, record.offset, seen) {
+                Verdict::New => {
+                    let specs = opened.filter_map(|at| tasks.get(at));
+                    self.admit_tasks(partition, &record, &input, specs);
+                }
+                Verdict::Duplicate(_) => self.skip(partition, &record, SkipReason::Duplicate),
+                Verdict::Conflict(first) => {
+                    let why = format!("offset {first} brought the same event id with other bytes");
+                    self.refuse(&record, &Failure::new(ErrorClass::Conflict, why));
+                }
+            },
+            intake::What::Known(seen) => {
+                self.verdict(partition, record.offset, seen);
+                if let Some(owned) = self.partitions.get(&partition) {
+                    owned.gauge.release(1, record.bytes());
+                }
             }
-            intake::What::Skipped(reason) => {
-                tracing::trace!(stage = %self.name, partition, offset = record.offset, reason = reason.as_str(),
-                    "skipped");
-                self.balance.opened += 1;
-                self.balance.skipped += 1;
-                self.count("opened", 1);
-                self.count("skipped", 1);
-                self.complete_record(partition, record.offset, record.bytes());
-            }
-            intake::What::Dead(why) => {
-                self.balance.opened += 1;
-                self.count("opened", 1);
-                self.put_dead_record(&record, &why);
-            }
+            intake::What::Skipped(reason) => self.skip(partition, &record, reason),
+            intake::What::Dead(why) => self.refuse(&record, &why),
         }
+    }
+
+    fn verdict(&mut self, partition: i32, offset: i64, seen: Option<Seen>) -> Verdict {
+        let owned = self.partitions.get_mut(&partition);
+        owned.zip(seen).map_or(Verdict::New, |(owned, seen)| owned.duplicates.see(offset, seen))
+    }
+
+    fn skip(&mut self, partition: i32, record: &Record, reason: SkipReason) {
+        tracing::trace!(stage = %self.name, partition, offset = record.offset, reason = reason.as_str(), "skipped");
+        self.balance.opened += 1;
+        self.balance.skipped += 1;
+        self.count("opened", 1);
+        self.count("skipped", 1);
+        self.complete_record(partition, record.offset, record.bytes());
+    }
+
+    fn refuse(&mut self, record: &Record, why: &Failure) {
+        self.balance.opened += 1;
+        self.count("opened", 1);
+        self.put_dead_record(record, why);
     }
 
     fn admit_tasks<'t>(
         &mut self,
         partition: i32,
-        record: &Arc<crate::runtime::Record>,
+        record: &Arc<Record>,
         input: &Arc<S::Input>,
         specs: impl Iterator<Item = TaskSpec<'t>>,
     ) {

@@ -252,6 +252,10 @@ impl EffectStage for WebhookStage {
         written.map_or_else(Outcome::Fatal, |()| outcome)
     }
 
+    fn identity(&self) -> Option<fn(&Delivery) -> u128> {
+        Some(|delivery| delivery_id(&delivery.tenant, delivery.event_id, "").as_u128())
+    }
+
     fn kind(&self, delivery: &Delivery) -> &'static str {
         delivery.event_type.as_str()
     }

@@ -1,6 +1,7 @@
 //! An effect stage for tests, and the outside world that it acts on: who took effect, in which order, how often.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -83,7 +84,7 @@ impl Drop for Running<'_> {
 /// How a task of `lane` with that number and attempt (from 1) ends.
 pub(crate) type Plan = dyn Fn(&str, u64, u32) -> Outcome + Send + Sync;
 
-/// Records are `lane number`; a lane's target is the part of its name before the dot.
+/// Records are `lane number`, and that pair is their event; a lane's target is the part of its name before the dot.
 pub(crate) struct Courier {
     pub(crate) outside: Arc<Outside>,
     pub(crate) plan: Arc<Plan>,
@@ -131,6 +132,14 @@ impl EffectStage for Courier {
             self.outside.take_effect(lane, *number);
         }
         outcome
+    }
+
+    fn identity(&self) -> Option<fn(&Self::Input) -> u128> {
+        Some(|(lane, number)| {
+            let mut hasher = DefaultHasher::new();
+            lane.hash(&mut hasher);
+            u128::from(hasher.finish()) << 64 | u128::from(*number)
+        })
     }
 
     fn target_concurrency(&self, _target: &str) -> usize {
