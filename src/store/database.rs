@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
+use sqlx::Connection as _;
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::sqlite::{
     SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
@@ -91,6 +92,9 @@ impl Database {
             let pool = SqlitePoolOptions::new()
                 .max_connections(options.max_connections)
                 .acquire_timeout(options.acquire_timeout)
+                // SQLite itself rolls back when the disk is full. sqlx's own rollback then fails, and the connection
+                // counts as within a transaction for ever: no other could begin on it.
+                .before_acquire(|connection, _| Box::pin(async { Ok(!connection.is_in_transaction()) }))
                 .connect_lazy_with(connect);
             return Ok(Self(Pool::Sqlite { pool, writer: Arc::default() }));
         }
@@ -281,4 +285,28 @@ fn sqlite_arguments(values: &[Value]) -> Result<SqliteArguments, StoreError> {
         added.map_err(|error| StoreError::Data(error.to_string()))?;
     }
     Ok(arguments)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::store::Engine;
+    use crate::store::testing::each_engine;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_transaction_that_the_database_rolled_back_itself_spoils_no_connection() {
+        each_engine(async |db| {
+            for _ in 0..10 {
+                let mut tx = db.begin().await.unwrap();
+                // What SQLite does when it finds no room.
+                if db.engine() == Engine::Sqlite {
+                    tx.execute("ROLLBACK", &[]).await.unwrap();
+                }
+                drop(tx);
+            }
+            let mut tx = db.begin().await.unwrap();
+            tx.row("SELECT 1 AS one", &[]).await.unwrap();
+            tx.commit().await.unwrap();
+        })
+        .await;
+    }
 }
