@@ -20,15 +20,20 @@ kafka_install() {
   KAFKA_CLASSES="$target/*"
 }
 
-# Starts the broker on $PORT_KAFKA; its data survive a crash, not `down`.
+# Starts the broker on $PORT_KAFKA; its data survive a crash, not `down`. Whoever comes by the proxied port is told to
+# come back by the proxy's: so a proxy stays between.
 kafka_start_package() {
   kafka_install
-  local home=$STATE_DIR/kafka controller
+  local home=$STATE_DIR/kafka controller proxied='' advertised=''
   controller=$(free_port $((PORT_KAFKA + 1)))
+  if [ -n "${ORDERFLOW_DEV_KAFKA_PROXIED:-}" ]; then
+    proxied=,HOST://127.0.0.1:${ORDERFLOW_DEV_KAFKA_PROXIED%%:*}
+    advertised=,HOST://127.0.0.1:${ORDERFLOW_DEV_KAFKA_PROXIED##*:}
+  fi
   {
     cat "$DEV_DIR/kafka.properties"
-    echo "listeners=PLAINTEXT://127.0.0.1:$PORT_KAFKA,CONTROLLER://127.0.0.1:$controller"
-    echo "advertised.listeners=PLAINTEXT://127.0.0.1:$PORT_KAFKA"
+    echo "listeners=PLAINTEXT://127.0.0.1:$PORT_KAFKA,CONTROLLER://127.0.0.1:$controller$proxied"
+    echo "advertised.listeners=PLAINTEXT://127.0.0.1:$PORT_KAFKA$advertised"
     echo "controller.quorum.voters=1@127.0.0.1:$controller"
     echo "log.dirs=$home/data"
   } >"$home/server.properties"
