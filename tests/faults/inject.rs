@@ -156,6 +156,9 @@ impl Scene<'_> {
         let back = self.outside.now_ms();
         self.tell("it is over");
         self.windows.push(Window { of: None, from_ms, until_ms: back + settling_ms });
-        self.resumes(&name, back, SOON).await;
+        // Members that heard nothing for longer than a session join as new ones, and the group waits for the old ones.
+        let was_long = back - from_ms >= millis(self.session);
+        let within = if was_long { self.session + SOON } else { SOON };
+        self.resumes(&name, back, within).await;
     }
 }
