@@ -22,7 +22,7 @@ impl Window {
     fn covers(&self, attempt: &Attempt) -> bool {
         self.of.is_none_or(|member| member == attempt.member)
             && attempt.at_ms + UNCOMMITTED_MS >= self.from_ms
-            && attempt.at_ms <= self.until_ms
+            && attempt.from_ms <= self.until_ms
     }
 }
 
