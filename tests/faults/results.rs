@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::OnceLock;
 
 use orderflow::clock::{Clock, rfc3339};
 use serde::Serialize;
@@ -41,7 +42,15 @@ pub(crate) fn append(what: &impl Serialize) {
     writeln!(file, "{line}").expect("it can be written");
 }
 
-fn commit() -> String {
-    let told = Command::new("git").args(["describe", "--always", "--dirty"]).output();
-    told.map(|told| String::from_utf8_lossy(&told.stdout).trim().to_owned()).unwrap_or_default()
+/// What is being run. Asked once, at the start: the files may change while a long set goes on.
+pub(crate) fn commit() -> &'static str {
+    static COMMIT: OnceLock<String> = OnceLock::new();
+    COMMIT.get_or_init(|| {
+        let mut describe = Command::new("git");
+        describe.args(["describe", "--always", "--dirty"]).current_dir(env!("CARGO_MANIFEST_DIR"));
+        describe
+            .output()
+            .map(|told| String::from_utf8_lossy(&told.stdout).trim().to_owned())
+            .unwrap_or_default()
+    })
 }

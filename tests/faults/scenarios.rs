@@ -32,6 +32,7 @@ fn asked(variable: &str, default: u64) -> u64 {
 async fn two_hundred_rebalances_under_load_lose_nothing_and_leave_nothing_stuck() {
     let count = asked("ORDERFLOW_FAULTS_REBALANCES", 200);
     let began = Instant::now();
+    eprintln!("commit {}", results::commit());
     let mut broker = Broker::start().await;
     let mut scene = Scene::open(&mut broker, 0, StoreKind::Postgres, Duration::from_secs(3)).await;
     let mut random = SmallRng::seed_from_u64(0);
@@ -74,6 +75,7 @@ async fn two_hundred_rebalances_under_load_lose_nothing_and_leave_nothing_stuck(
 #[ignore = "takes a minute; see docs/testing.md"]
 async fn with_ten_thousand_parked_a_take_over_is_as_quick_as_promised() {
     let parked = asked("ORDERFLOW_FAULTS_PARKED", 10_000);
+    eprintln!("commit {}", results::commit());
     let mut broker = Broker::start().await;
     let mut scene = Scene::open(&mut broker, 0, StoreKind::Postgres, SESSION).await;
     scene.join(false);

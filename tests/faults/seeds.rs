@@ -37,6 +37,7 @@ async fn many_seeds_of_faults_lose_nothing_and_keep_every_order() {
     let seeds = asked_for(&std::env::var("ORDERFLOW_FAULTS_SEEDS").unwrap_or_else(|_| "1..100".to_owned()));
     let again = std::env::var_os("ORDERFLOW_FAULTS_AGAIN").is_some();
     let passed = if again { Vec::new() } else { results::passed() };
+    eprintln!("commit {}", results::commit());
     let mut broker = Broker::start().await;
     let mut failed = Vec::new();
     for seed in seeds.filter(|seed| !passed.contains(seed)) {
