@@ -85,8 +85,16 @@ impl Scene<'_> {
         self.look_after_members();
     }
 
-    pub(crate) async fn kill_member(&mut self, name: String, which: usize, away: Duration) {
+    async fn kill_member(&mut self, name: String, which: usize, away: Duration) {
         let at = which % self.members.len();
+        let (id, now) = self.kill_in_silence(at).await;
+        tokio::time::sleep(away).await;
+        self.join(at == 0);
+        self.resumes_without(Some(id), &name, now, self.session + SOON).await;
+    }
+
+    /// SIGKILL, and nobody in its place; gives whom and when.
+    pub(crate) async fn kill_in_silence(&mut self, at: usize) -> (u32, u64) {
         let mut member = self.members.remove(at);
         let running = self.outside.running(member.id);
         member.kill().await;
@@ -94,9 +102,7 @@ impl Scene<'_> {
         self.tell(format!("member {} was killed with {running} requests under way", member.id));
         self.keep_word_of(&member);
         self.windows.push(Window { of: Some(member.id), from_ms: now, until_ms: now });
-        tokio::time::sleep(away).await;
-        self.join(at == 0);
-        self.resumes_without(Some(member.id), &name, now, self.session + SOON).await;
+        (member.id, now)
     }
 
     async fn freeze_member(&mut self, name: String, which: usize, lasts: Duration) {

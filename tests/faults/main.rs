@@ -18,6 +18,7 @@ mod broker;
 mod checks;
 mod disk;
 mod inject;
+mod leaving;
 mod member;
 mod member_process;
 mod outside;

@@ -149,9 +149,13 @@ impl Membership {
         Vec::new()
     }
 
+    /// Commits until it is taken. Patience begins with the first answer: while the group forms anew, a commit waits on the
+    /// connection behind the joining, and may have to be made again for the new generation.
     pub(super) fn commit_patiently(&self, consumer: &BaseConsumer<Self>) {
-        let deadline = Instant::now() + COMMIT_PATIENCE;
-        while self.commit(consumer) == Committed::TryAgain && Instant::now() < deadline {
+        let mut deadline = None;
+        while self.commit(consumer) == Committed::TryAgain
+            && Instant::now() < *deadline.get_or_insert_with(|| Instant::now() + COMMIT_PATIENCE)
+        {
             self.links.tick();
             std::thread::sleep(Duration::from_millis(50));
         }
