@@ -21,8 +21,8 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(60);
 pub(crate) struct Broker {
     /// Where the test reaches it.
     pub(crate) direct: String,
-    /// Before the port that members use.
-    pub(crate) proxy: Proxy,
+    /// Before the ports that members use, each of which has one of its own.
+    pub(crate) proxies: Vec<Proxy>,
     folder: TempDir,
     command: Vec<String>,
     pid: String,
@@ -34,11 +34,16 @@ impl Broker {
     /// Starts it and waits until it answers.
     pub(crate) async fn start() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let [port, second] = free_ports();
-        let proxy = Proxy::before(&format!("127.0.0.1:{second}")).await;
+        let [port, behind @ ..] = free_ports();
+        let (mut proxies, mut pairs) = (Vec::new(), Vec::new());
+        for behind in behind {
+            let proxy = Proxy::before(&format!("127.0.0.1:{behind}")).await;
+            pairs.push(format!("{behind}:{}", proxy.address.port()));
+            proxies.push(proxy);
+        }
         let mut up = services(&folder);
         up.arg("up").env("ORDERFLOW_DEV_PORT_KAFKA", port.to_string());
-        up.env("ORDERFLOW_DEV_KAFKA_PROXIED", format!("{second}:{}", proxy.address.port()));
+        up.env("ORDERFLOW_DEV_KAFKA_PROXIED", pairs.join(" "));
         let told = tokio::task::spawn_blocking(move || up.output()).await.expect("no panic");
         let told = told.expect("ops/dev/services runs");
         assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
@@ -55,7 +60,12 @@ impl Broker {
         let command = std::fs::read(format!("/proc/{pid}/cmdline")).expect("it runs");
         let command = String::from_utf8(command).expect("text");
         let command = command.split_terminator('\0').map(str::to_owned).collect();
-        Self { direct: format!("127.0.0.1:{port}"), proxy, folder, command, pid, child: None }
+        Self { direct: format!("127.0.0.1:{port}"), proxies, folder, command, pid, child: None }
+    }
+
+    /// The proxy of a member. More members than proxies share them.
+    pub(crate) fn proxy_of(&self, member: u32) -> &Proxy {
+        &self.proxies[member as usize % self.proxies.len()]
     }
 
     /// Ends its process: at once, or as an operator would.
@@ -133,9 +143,9 @@ pub(crate) fn signal(signal: &str, pid: &str) {
     assert!(sent.success(), "process {pid} is gone");
 }
 
-/// Two ports on which nothing listens now.
-fn free_ports() -> [u16; 2] {
-    let bound = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
+/// Ports on which nothing listens now: one for the test, four for members.
+fn free_ports() -> [u16; 5] {
+    let bound = [(); 5].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
     bound.map(|listener| listener.local_addr().expect("bound").port())
 }
 

@@ -30,6 +30,7 @@ impl Scene<'_> {
         match *fault {
             Fault::KillMember { which, away } => self.kill_member(name, which, away).await,
             Fault::FreezeMember { which, lasts } => self.freeze_member(name, which, lasts).await,
+            Fault::Isolate { which, weather, lasts } => self.isolate(name, which, weather, lasts).await,
             Fault::StopMember { which, away } => {
                 let at = which % self.members.len();
                 let member = self.members.remove(at);
@@ -121,11 +122,26 @@ impl Scene<'_> {
         self.resumes_without(without, &name, since, self.session + SOON).await;
     }
 
+    async fn isolate(&mut self, name: String, which: usize, weather: Weather, lasts: Duration) {
+        let id = self.members[which % self.members.len()].id;
+        self.tell(format!("member {id} alone is cut off"));
+        let from = self.outside.now_ms();
+        self.broker.proxy_of(id).set(weather);
+        tokio::time::sleep(lasts).await;
+        self.broker.proxy_of(id).set(Weather::Open);
+        let back = self.outside.now_ms();
+        self.windows.push(Window { of: Some(id), from_ms: from, until_ms: back + REJOINING });
+        // As when it is frozen; but it works on until it finds out. One that is merely slow stays a member.
+        let stays = lasts < self.session || matches!(weather, Weather::Slow(_));
+        let (without, since) = if stays { (None, back) } else { (Some(id), from) };
+        self.resumes_without(without, &name, since, self.session + SOON).await;
+    }
+
     async fn weather(&mut self, name: String, link: Link, weather: Weather, lasts: Duration) {
         let from = self.outside.now_ms();
         for now in [weather, Weather::Open] {
             match link {
-                Link::Kafka => self.broker.proxy.set(now),
+                Link::Kafka => self.broker.proxies.iter().for_each(|proxy| proxy.set(now)),
                 Link::Outside => self.receiver.set(now),
                 Link::Database => self.store.database.set(now),
                 Link::Registry => self.store.registry.set(now),

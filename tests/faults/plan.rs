@@ -8,6 +8,9 @@ use rand::{Rng, SeedableRng};
 use crate::outside::Mood;
 use crate::proxy::Weather;
 
+/// Seeds above it isolate a member instead of doing something to the broker or to all of the network.
+const FIRST_HUNDRED: u64 = 100;
+
 /// Between what the weather changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Link {
@@ -28,6 +31,12 @@ pub(crate) enum Fault {
     /// SIGSTOP, then SIGCONT.
     FreezeMember {
         which: usize,
+        lasts: Duration,
+    },
+    /// Bad weather between Kafka and one member, which goes on meanwhile and knows nothing of the others.
+    Isolate {
+        which: usize,
+        weather: Weather,
         lasts: Duration,
     },
     /// SIGTERM, and another member after a while.
@@ -85,6 +94,9 @@ impl Plan {
         let store = if seed.is_multiple_of(4) { StoreKind::Sqlite } else { StoreKind::Postgres };
         let mut faults =
             vec![broker_fault(&mut random), member_fault(&mut random), soft_fault(&mut random, store)];
+        if seed > FIRST_HUNDRED {
+            faults[0] = isolation(&mut random);
+        }
         for last in (1..faults.len()).rev() {
             faults.swap(last, random.random_range(0..=last));
         }
@@ -103,6 +115,12 @@ fn broker_fault(random: &mut SmallRng) -> Fault {
         3 | 4 => Fault::FreezeBroker { lasts: some_time(random, 300, 5_000) },
         _ => bad_weather(random, Link::Kafka),
     }
+}
+
+fn isolation(random: &mut SmallRng) -> Fault {
+    let which = random.random_range(0..8);
+    let weather = some_weather(random);
+    Fault::Isolate { which, weather, lasts: some_time(random, 500, 6_000) }
 }
 
 fn member_fault(random: &mut SmallRng) -> Fault {
@@ -131,19 +149,23 @@ fn soft_fault(random: &mut SmallRng, store: StoreKind) -> Fault {
 }
 
 fn bad_weather(random: &mut SmallRng, link: Link) -> Fault {
-    let weather = match random.random_range(0..4) {
+    let weather = some_weather(random);
+    Fault::Weather { link, weather, lasts: some_time(random, 300, 3_000) }
+}
+
+fn some_weather(random: &mut SmallRng) -> Weather {
+    match random.random_range(0..4) {
         0 => Weather::Cut,
         1 => Weather::Slow(some_time(random, 20, 200)),
         2 => Weather::Stalled,
         _ => Weather::HalfClosed,
-    };
-    Fault::Weather { link, weather, lasts: some_time(random, 300, 3_000) }
+    }
 }
 
 #[test]
 fn the_same_seed_gives_the_same_faults_and_a_hundred_seeds_give_every_kind() {
     assert_eq!(Plan::of(7), Plan::of(7));
-    let faults: Vec<Fault> = (1..=100).flat_map(|seed| Plan::of(seed).faults).collect();
+    let faults: Vec<Fault> = (1..=110).flat_map(|seed| Plan::of(seed).faults).collect();
     let kinds = faults.iter().map(std::mem::discriminant).collect::<std::collections::HashSet<_>>();
-    assert_eq!(kinds.len(), 10);
+    assert_eq!(kinds.len(), 11);
 }

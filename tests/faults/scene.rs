@@ -85,7 +85,7 @@ impl<'a> Scene<'a> {
         self.next_member += 1;
         let orders = Orders {
             member: id,
-            servers: self.broker.proxy.address.to_string(),
+            servers: self.broker.proxy_of(id).address.to_string(),
             session_timeout_ms: u64::try_from(self.session.as_millis()).expect("short"),
             outside: self.receiver.address.to_string(),
             group: self.spec.group.clone(),

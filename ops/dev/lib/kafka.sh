@@ -20,20 +20,23 @@ kafka_install() {
   KAFKA_CLASSES="$target/*"
 }
 
-# Starts the broker on $PORT_KAFKA; its data survive a crash, not `down`. Whoever comes by the proxied port is told to
-# come back by the proxy's: so a proxy stays between.
+# Starts the broker on $PORT_KAFKA; its data survive a crash, not `down`. Whoever comes by a proxied port is told to come
+# back by its proxy's: so the proxy stays between.
 kafka_start_package() {
   kafka_install
-  local home=$STATE_DIR/kafka controller proxied='' advertised=''
+  local home=$STATE_DIR/kafka controller pair name proxied='' advertised='' protocols=''
   controller=$(free_port $((PORT_KAFKA + 1)))
-  if [ -n "${ORDERFLOW_DEV_KAFKA_PROXIED:-}" ]; then
-    proxied=,HOST://127.0.0.1:${ORDERFLOW_DEV_KAFKA_PROXIED%%:*}
-    advertised=,HOST://127.0.0.1:${ORDERFLOW_DEV_KAFKA_PROXIED##*:}
-  fi
+  for pair in ${ORDERFLOW_DEV_KAFKA_PROXIED:-}; do
+    name=PROXIED${pair%%:*}
+    proxied=$proxied,$name://127.0.0.1:${pair%%:*}
+    advertised=$advertised,$name://127.0.0.1:${pair##*:}
+    protocols=$protocols,$name:PLAINTEXT
+  done
   {
     cat "$DEV_DIR/kafka.properties"
     echo "listeners=PLAINTEXT://127.0.0.1:$PORT_KAFKA,CONTROLLER://127.0.0.1:$controller$proxied"
     echo "advertised.listeners=PLAINTEXT://127.0.0.1:$PORT_KAFKA$advertised"
+    [ -z "$protocols" ] || echo "listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT$protocols"
     echo "controller.quorum.voters=1@127.0.0.1:$controller"
     echo "log.dirs=$home/data"
   } >"$home/server.properties"
