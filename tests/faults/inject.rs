@@ -91,7 +91,7 @@ impl Scene<'_> {
         let (id, now) = self.kill_in_silence(at).await;
         tokio::time::sleep(away).await;
         self.join(at == 0);
-        self.resumes_without(Some(id), &name, now, self.session + SOON).await;
+        self.resumes_without(Some((id, u64::MAX)), &name, now, self.session + SOON).await;
     }
 
     /// SIGKILL, and nobody in its place; gives whom and when.
@@ -114,12 +114,9 @@ impl Scene<'_> {
         self.tell(format!("member {id} is frozen with {} requests under way", self.outside.running(id)));
         tokio::time::sleep(lasts).await;
         self.members[at].thaw();
-        let until = self.outside.now_ms() + CATCHING_UP;
-        self.windows.push(Window { of: Some(id), from_ms: from, until_ms: until });
-        // Thawed in time it goes on itself; otherwise others take over.
-        let (without, since) =
-            if lasts < self.session { (None, from + millis(lasts)) } else { (Some(id), from) };
-        self.resumes_without(without, &name, since, self.session + SOON).await;
+        let thawed = self.outside.now_ms();
+        self.windows.push(Window { of: Some(id), from_ms: from, until_ms: thawed + CATCHING_UP });
+        self.resumes_without(Some((id, thawed)), &name, from, self.session + SOON).await;
     }
 
     async fn isolate(&mut self, name: String, which: usize, weather: Weather, lasts: Duration) {
@@ -131,10 +128,8 @@ impl Scene<'_> {
         self.broker.proxy_of(id).set(Weather::Open);
         let back = self.outside.now_ms();
         self.windows.push(Window { of: Some(id), from_ms: from, until_ms: back + REJOINING });
-        // As when it is frozen; but it works on until it finds out. One that is merely slow stays a member.
-        let stays = lasts < self.session || matches!(weather, Weather::Slow(_));
-        let (without, since) = if stays { (None, back) } else { (Some(id), from) };
-        self.resumes_without(without, &name, since, self.session + SOON).await;
+        // As when it is frozen; but it works on until it finds out.
+        self.resumes_without(Some((id, back)), &name, from, self.session + SOON).await;
     }
 
     async fn weather(&mut self, name: String, link: Link, weather: Weather, lasts: Duration) {
@@ -178,9 +173,10 @@ impl Scene<'_> {
         let back = self.outside.now_ms();
         self.tell("it is over");
         self.windows.push(Window { of: None, from_ms, until_ms: back + settling_ms });
-        // Members that heard nothing for longer than a session join as new ones, and the group waits for the old ones.
+        // Members that heard nothing for longer than a session join as new ones, and the group waits for the old ones; a
+        // broker that was frozen may let in first whom nobody waits for any more, and wait for those too.
         let was_long = back - from_ms >= millis(self.session);
-        let within = if was_long { self.session + SOON } else { SOON };
+        let within = if was_long { self.session * 2 + SOON } else { SOON };
         self.resumes(&name, back, within).await;
     }
 }

@@ -23,6 +23,7 @@ pub(crate) struct Orders {
     pub(crate) member: u32,
     pub(crate) servers: String,
     pub(crate) session_timeout_ms: u64,
+    pub(crate) instance: Option<String>,
     pub(crate) outside: String,
     pub(crate) group: String,
     pub(crate) source: String,

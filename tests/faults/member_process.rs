@@ -47,6 +47,7 @@ async fn this_process_is_a_member() {
         bootstrap_servers: orders.servers.clone(),
         session_timeout: Duration::from_millis(orders.session_timeout_ms),
         heartbeat_interval: Duration::from_millis(300),
+        group_instance_id: orders.instance.clone(),
         ..KafkaOptions::default()
     };
     let env = Environment {

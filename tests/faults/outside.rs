@@ -61,8 +61,8 @@ struct Seen {
     ended: BTreeMap<u32, BTreeSet<u32>>,
     /// Attempts that are being handled, by member.
     running: BTreeMap<u32, u32>,
-    /// Of each partition: when something new ended, and by whom.
-    fresh: BTreeMap<u32, Vec<(u64, u32)>>,
+    /// Of each partition, in order: the attempts that ended something new.
+    fresh: BTreeMap<u32, Vec<Attempt>>,
 }
 
 /// The server; it ends with the runtime.
@@ -113,14 +113,17 @@ impl Outside {
         self.seen.lock().expect("no panic").running.get(&member).copied().unwrap_or(0)
     }
 
-    /// How long after `since_ms` every partition had gone on with something new, but for what `without` did; `None`
-    /// while one hasn't.
-    pub(crate) fn resumed_after(&self, since_ms: u64, without: Option<u32>) -> Option<u64> {
+    /// How long after `since_ms` every partition had gone on with something new, but for what `without` says: a member, and
+    /// until when it had begun that; `None` while one hasn't.
+    pub(crate) fn resumed_after(&self, since_ms: u64, without: Option<(u32, u64)>) -> Option<u64> {
         let seen = self.seen.lock().expect("no panic");
         let first = |partition: u32| {
             let fresh = seen.fresh.get(&partition)?;
-            let later = &fresh[fresh.partition_point(|(at, _)| *at < since_ms)..];
-            later.iter().find(|(_, member)| Some(*member) != without).map(|(at, _)| *at)
+            let mut later = fresh[fresh.partition_point(|ended| ended.at_ms < since_ms)..].iter();
+            let counts = |ended: &&Attempt| {
+                without.is_none_or(|(member, until)| ended.member != member || ended.from_ms >= until)
+            };
+            later.find(counts).map(|ended| ended.at_ms)
         };
         (0..PARTITIONS).map(first).try_fold(0, |latest, at| Some(latest.max(at?))).map(|at| at - since_ms)
     }
@@ -221,10 +224,11 @@ fn note(
     let at_ms = millis(started);
     let ends = matches!(answer, Answer::Done | Answer::Dead);
     let is_fresh = ends && seen.ended.entry(lane).or_default().insert(number);
+    let attempt = Attempt { from_ms, at_ms, member, lane, number, attempt, answer };
     if is_fresh {
-        seen.fresh.entry(lane % PARTITIONS).or_default().push((at_ms, member));
+        seen.fresh.entry(lane % PARTITIONS).or_default().push(attempt);
     }
-    seen.attempts.push(Attempt { from_ms, at_ms, member, lane, number, attempt, answer });
+    seen.attempts.push(attempt);
     Some(answer)
 }
 

@@ -74,10 +74,22 @@ async fn two_hundred_rebalances_under_load_lose_nothing_and_leave_nothing_stuck(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes a minute; see docs/testing.md"]
 async fn with_ten_thousand_parked_a_take_over_is_as_quick_as_promised() {
+    take_over(false).await;
+}
+
+/// The same for members with names (`kafka.group_instance_id`), for whom a group doesn't wait after a long outage.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes a minute; see docs/testing.md"]
+async fn with_ten_thousand_parked_named_members_go_on_soon_after_a_long_outage() {
+    take_over(true).await;
+}
+
+async fn take_over(is_static: bool) {
     let parked = asked("ORDERFLOW_FAULTS_PARKED", 10_000);
     eprintln!("commit {}", results::commit());
     let mut broker = Broker::start().await;
     let mut scene = Scene::open(&mut broker, 0, StoreKind::Postgres, SESSION).await;
+    scene.is_static = is_static;
     scene.join(false);
     scene.join(false);
     let source: Arc<str> = scene.spec.source.as_str().into();
@@ -105,11 +117,12 @@ async fn with_ten_thousand_parked_a_take_over_is_as_quick_as_promised() {
             && states().map(|status| status.parked).sum::<u64>() >= parked
     })
     .await;
-    scene.inject(&Fault::KillBroker { away: Duration::from_secs(1) }).await;
+    scene.inject(&Fault::KillBroker { away: Duration::ZERO }).await;
+    scene.inject(&Fault::KillBroker { away: SESSION }).await;
     scene.stop_traffic().await;
     scene.end_members().await;
     results::append(&json!({
-        "scenario": "take-over", "parked": parked, "session_ms": SESSION.as_millis() as u64,
+        "scenario": "take-over", "parked": parked, "named_members": is_static, "session_ms": SESSION.as_millis() as u64,
         "verdict": if scene.problems.is_empty() { "ok" } else { "failed" },
         "resumed_ms": scene.resumed, "problems": scene.problems,
     }));

@@ -30,6 +30,8 @@ pub(crate) struct Scene<'a> {
     pub(crate) store: StorePart,
     pub(crate) members: Vec<Member>,
     pub(crate) session: Duration,
+    /// Whether members have names that outlive their connections (`group.instance.id`).
+    pub(crate) is_static: bool,
     pub(crate) windows: Vec<Window>,
     /// Fault, and how many milliseconds later every partition had gone on.
     pub(crate) resumed: Vec<(String, u64)>,
@@ -58,6 +60,7 @@ impl<'a> Scene<'a> {
             store,
             members: Vec::new(),
             session,
+            is_static: false,
             windows: Vec::new(),
             resumed: Vec::new(),
             problems: Vec::new(),
@@ -87,6 +90,7 @@ impl<'a> Scene<'a> {
             member: id,
             servers: self.broker.proxy_of(id).address.to_string(),
             session_timeout_ms: u64::try_from(self.session.as_millis()).expect("short"),
+            instance: self.is_static.then(|| format!("member-{id}")),
             outside: self.receiver.address.to_string(),
             group: self.spec.group.clone(),
             source: self.spec.source.clone(),
@@ -114,10 +118,11 @@ impl<'a> Scene<'a> {
         self.resumes_without(None, after, since_ms, within).await;
     }
 
-    /// The same, not counting what this member did: what it had sent before it was killed or frozen may still arrive.
+    /// The same, not counting what this member began before then: what it had sent before it was killed or frozen may
+    /// still arrive.
     pub(crate) async fn resumes_without(
         &mut self,
-        without: Option<u32>,
+        without: Option<(u32, u64)>,
         after: &str,
         since_ms: u64,
         within: Duration,
