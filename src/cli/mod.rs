@@ -17,11 +17,13 @@ mod demo;
 mod dlq;
 mod exit;
 mod generate;
+mod lane;
 mod lines;
 mod operator;
 mod output;
 mod parts;
 mod publish;
+mod replay;
 mod run;
 mod schemas;
 mod serve;
@@ -78,6 +80,10 @@ enum Command {
     Tail(tail::Args),
     /// Look at dead letters, and take them back to their stage
     Dlq(dlq::Args),
+    /// Look at lanes that wait, and let them go on
+    Lane(lane::Args),
+    /// Move a stage back, so that it does again what it did
+    Replay(replay::Args),
     /// Pause stages, and let them go on
     Stage(stage::Args),
     /// Show who did what to the running system, and why
@@ -104,6 +110,8 @@ pub async fn run(cli: Cli) -> Exit {
         Command::Generate(args) => generate::run(args, &context).await,
         Command::Tail(args) => tail::run(args, &context).await,
         Command::Dlq(args) => dlq::run(args, &context).await,
+        Command::Lane(args) => lane::run(args, &context).await,
+        Command::Replay(args) => replay::run(args, &context).await,
         Command::Stage(args) => stage::run(args, &context).await,
         Command::Audit(args) => audit::run(args, &context).await,
         Command::Token(args) => token::run(args, &context),

@@ -6,11 +6,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList, TopicPartitionListElem};
 
+use super::offsets::{self, Tracker};
 use super::options::{KafkaOptions, Role};
-use super::reader::ReadError;
+use super::reader::{ReadError, ReadFrom, TopicReader};
+use super::record::Record;
 use crate::task;
 
 /// How long one question to the broker may take.
@@ -32,6 +35,164 @@ pub async fn ends(kafka: &KafkaOptions, topic: &str) -> Result<BTreeMap<i32, (i6
         partitions.into_iter().map(end).collect()
     })
     .await
+}
+
+/// How far a group has got on one partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupPosition {
+    /// The next offset to be handled; none when nothing was committed.
+    pub offset: Option<i64>,
+    /// Completed above it: first offset, and the one behind the last.
+    pub completed: Vec<(i64, i64)>,
+    /// The number of the assignment that committed it.
+    generation: u64,
+    /// The first offset in the log.
+    pub low: i64,
+    /// The offset behind the last.
+    pub high: i64,
+}
+
+/// How far `group` has got on every partition of `topic`.
+///
+/// # Errors
+/// When Kafka doesn't answer or the topic doesn't exist.
+pub async fn group_positions(
+    kafka: &KafkaOptions,
+    group: &str,
+    topic: &str,
+) -> Result<BTreeMap<i32, GroupPosition>, ReadError> {
+    let (kafka, group, topic) = (kafka.clone(), group.to_owned(), topic.to_owned());
+    ask(move || {
+        let consumer = of_group(&kafka, &group)?;
+        let mut asked = TopicPartitionList::new();
+        for partition in partitions(&consumer, &topic)? {
+            asked.add_partition(&topic, partition);
+        }
+        let committed = consumer.committed_offsets(asked, ANSWER_WITHIN).map_err(unavailable)?;
+        let position = |element: &TopicPartitionListElem<'_>| {
+            let (low, high) =
+                consumer.fetch_watermarks(&topic, element.partition(), ANSWER_WITHIN).map_err(unavailable)?;
+            let offset = match element.offset() {
+                Offset::Offset(offset) => Some(offset),
+                Offset::Beginning
+                | Offset::End
+                | Offset::Stored
+                | Offset::Invalid
+                | Offset::OffsetTail(_) => None,
+            };
+            let map = offsets::decode(element.metadata()).filter(|map| Some(map.base) == offset);
+            let (generation, completed) = map.map_or((0, Vec::new()), |map| (map.generation, map.runs));
+            Ok((element.partition(), GroupPosition { offset, completed, generation, low, high }))
+        };
+        committed.elements().iter().map(position).collect()
+    })
+    .await
+}
+
+/// Commits earlier positions of `group` on `topic`, when no member of the group is there: answers false when one is.
+///
+/// # Errors
+/// When Kafka doesn't answer.
+pub async fn commit_back(
+    kafka: &KafkaOptions,
+    group: &str,
+    topic: &str,
+    positions: &BTreeMap<i32, (GroupPosition, i64)>,
+) -> Result<bool, ReadError> {
+    let (kafka, group, topic, positions) =
+        (kafka.clone(), group.to_owned(), topic.to_owned(), positions.clone());
+    ask(move || {
+        let consumer = of_group(&kafka, &group)?;
+        let mut list = TopicPartitionList::new();
+        for (partition, (known, to)) in positions {
+            let mut element = list.add_partition(&topic, partition);
+            element.set_offset(Offset::Offset(to)).map_err(unavailable)?;
+            // The map goes, the number of the assignment stays: later ones must be higher.
+            element.set_metadata(Tracker::new(to).map(known.generation));
+        }
+        match consumer.commit(&list, CommitMode::Sync) {
+            Ok(()) => Ok(true),
+            Err(error) => match error.rdkafka_error_code() {
+                Some(
+                    RDKafkaErrorCode::UnknownMemberId
+                    | RDKafkaErrorCode::IllegalGeneration
+                    | RDKafkaErrorCode::RebalanceInProgress,
+                ) => Ok(false),
+                Some(_) | None => Err(unavailable(error)),
+            },
+        }
+    })
+    .await
+}
+
+/// The first offset of every partition of `topic` whose record was written at `at_ms` or later; the end when there is none.
+///
+/// # Errors
+/// When Kafka doesn't answer or the topic doesn't exist.
+pub async fn first_since(
+    kafka: &KafkaOptions,
+    topic: &str,
+    at_ms: i64,
+) -> Result<BTreeMap<i32, i64>, ReadError> {
+    let (options, name) = (kafka.clone(), topic.to_owned());
+    let looked_up: BTreeMap<i32, Option<i64>> = ask(move || {
+        let consumer = reader(&options)?;
+        let mut asked = TopicPartitionList::new();
+        for partition in partitions(&consumer, &name)? {
+            asked.add_partition_offset(&name, partition, Offset::Offset(at_ms)).map_err(unavailable)?;
+        }
+        let found = consumer.offsets_for_times(asked, ANSWER_WITHIN);
+        let elements = found.as_ref().map(TopicPartitionList::elements).unwrap_or_default();
+        let known = elements.iter().filter_map(|element| match element.offset() {
+            Offset::Offset(offset) => Some((element.partition(), offset)),
+            Offset::Beginning | Offset::End | Offset::Stored | Offset::Invalid | Offset::OffsetTail(_) => {
+                None
+            }
+        });
+        let known: BTreeMap<i32, i64> = known.collect();
+        Ok(partitions(&consumer, &name)?.into_iter().map(|id| (id, known.get(&id).copied())).collect())
+    })
+    .await?;
+    let ends = ends(kafka, topic).await?;
+    let mut first = BTreeMap::new();
+    for (partition, (low, high)) in ends {
+        let offset = match looked_up.get(&partition).copied().flatten() {
+            Some(offset) => offset,
+            None => read_since(kafka, topic, partition, (low, high), at_ms).await?,
+        };
+        first.insert(partition, offset);
+    }
+    Ok(first)
+}
+
+/// The same by reading, for brokers that look nothing up by time (the one inside the process).
+async fn read_since(
+    kafka: &KafkaOptions,
+    topic: &str,
+    partition: i32,
+    (low, high): (i64, i64),
+    at_ms: i64,
+) -> Result<i64, ReadError> {
+    let is_late = |record: &Record| record.timestamp_ms.is_some_and(|written| written >= at_ms);
+    if low >= high {
+        return Ok(high);
+    }
+    // A broker that does look up has said so: then the last one isn't late either.
+    let mut last = TopicReader::open(kafka, topic, Some(partition), ReadFrom::Offset(high - 1)).await?;
+    if !last.next_to_end().await.as_ref().is_some_and(is_late) {
+        return Ok(high);
+    }
+    let mut reader = TopicReader::open(kafka, topic, Some(partition), ReadFrom::Offset(low)).await?;
+    while let Some(record) = reader.next_to_end().await {
+        if is_late(&record) {
+            return Ok(record.offset);
+        }
+    }
+    Ok(high)
+}
+
+fn of_group(kafka: &KafkaOptions, group: &str) -> Result<BaseConsumer, ReadError> {
+    kafka.client_config(Role::Member { group, stage: "operator" }).create().map_err(ReadError::Settings)
 }
 
 async fn ask<T: Send + 'static>(

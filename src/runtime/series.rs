@@ -27,6 +27,7 @@ pub(crate) fn initialise(metrics: &Metrics, spec: &StageSpec) {
     if spec.retry.is_some() {
         metrics.lanes_active.with_label_values(&[stage]);
         metrics.lanes_parked.with_label_values(&[stage]);
+        metrics.lanes_held.with_label_values(&[stage]);
         metrics.retry_depth.with_label_values(&[stage]);
         metrics.retry_void.with_label_values(&[stage]);
     }

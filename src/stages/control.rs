@@ -10,9 +10,10 @@ use uuid::Uuid;
 
 use super::{Parts, Row};
 use crate::clock::Clock;
-use crate::runtime::control::{StageReport, Wishes};
+use crate::runtime::control::{Order, OrderKind, StageReport, Wishes};
 use crate::runtime::{Control, StageSpec};
 use crate::store::audit::Entry;
+use crate::store::orders::{self, Kind, State, StoredOrder};
 use crate::store::{Database, StoreError, controls};
 use crate::task;
 
@@ -90,12 +91,14 @@ impl Warden {
     async fn round(&mut self) -> Result<(), StoreError> {
         self.write_reports().await?;
         let known = controls::all(&self.db).await?;
+        let open = orders::open(&self.db).await?;
         for charge in &self.charges {
             let state = known.iter().find(|state| state.stage == charge.stage);
             let paused = state.filter(|state| state.paused);
             charge.control.wish(Wishes {
                 paused: paused.map(|state| format!("{}: {}", state.changed_by, state.reason).into()),
                 version: state.map_or(0, |state| state.version),
+                orders: open.iter().filter(|order| order.stage == charge.stage).filter_map(order).collect(),
             });
         }
         Ok(())
@@ -113,6 +116,17 @@ impl Warden {
     }
 }
 
+/// An order as the engine takes it; none when its argument makes no sense.
+fn order(stored: &StoredOrder) -> Option<Order> {
+    let argument = stored.argument.as_str();
+    let what = match stored.kind {
+        Kind::Release => OrderKind::Release { lane: argument.into() },
+        Kind::Skip => OrderKind::Skip { lane: argument.into() },
+        Kind::Replay => OrderKind::Replay { to: argument.parse().ok()? },
+    };
+    Some(Order { id: stored.id.as_str().into(), partition: stored.partition, what })
+}
+
 async fn write(db: &Database, clock: &Clock, stage: &str, report: &StageReport) -> Result<(), StoreError> {
     match report {
         StageReport::Tripped { reason } => {
@@ -126,6 +140,13 @@ async fn write(db: &Database, clock: &Clock, stage: &str, report: &StageReport) 
                 detail: "{}".to_owned(),
             };
             controls::set_paused(db, true, &audited).await.map(drop)
+        }
+        StageReport::Answered { id, answer } => {
+            let (state, words) = match answer {
+                Ok(words) => (State::Done, words),
+                Err(words) => (State::Refused, words),
+            };
+            orders::settle(db, id, state, words, clock.now_ms()).await.map(drop)
         }
     }
 }

@@ -17,6 +17,7 @@ pub mod history;
 pub mod idempotency;
 pub mod migrations;
 pub mod notifications;
+pub mod orders;
 pub mod outbox;
 pub mod personal;
 pub mod positions;

@@ -68,6 +68,28 @@ pub async fn advance(
     Ok(touched == 1)
 }
 
+/// Moves the position back to `to`, whatever it is above that; false when it stands there or below. Whoever works on the
+/// partition loses the next compare-and-set, and reads again from `to`.
+///
+/// # Errors
+/// When the database is away.
+pub async fn move_back(tx: &mut Transaction, place: &Place<'_>, to: i64) -> Result<bool, StoreError> {
+    let touched = tx
+        .execute(
+            "UPDATE stage_offsets SET next_offset = $5, last_event_id = NULL
+             WHERE stage = $1 AND cluster_id = $2 AND topic_id = $3 AND partition = $4 AND next_offset > $5",
+            &[
+                place.stage.into(),
+                place.cluster_id.into(),
+                place.topic_id.into(),
+                place.partition.into(),
+                to.into(),
+            ],
+        )
+        .await?;
+    Ok(touched == 1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -97,6 +97,8 @@ metrics! {
     lanes_active: IntGaugeVec, "lanes_active", ["stage"];
     /// Lanes with parked tasks.
     lanes_parked: IntGaugeVec, "lanes_parked", ["stage"];
+    /// Lanes whose first task is held until somebody decides.
+    lanes_held: IntGaugeVec, "lanes_held", ["stage"];
     /// Tasks parked, by the attempt that failed before.
     retry_parked: IntCounterVec, "retry_parked_total", ["stage", "step"];
     /// Parked tasks waiting now.

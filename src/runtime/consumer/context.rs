@@ -72,7 +72,7 @@ impl Membership {
             .collect()
     }
 
-    fn assigned(&self, consumer: &BaseConsumer<Self>, partitions: &[i32]) {
+    pub(super) fn assigned(&self, consumer: &BaseConsumer<Self>, partitions: &[i32]) {
         let all = self.superset(partitions);
         let taken = match consumer.rebalance_protocol() {
             RebalanceProtocol::Cooperative => consumer.incremental_assign(&all),
@@ -93,9 +93,15 @@ impl Membership {
     }
 
     fn revoked(&self, consumer: &BaseConsumer<Self>, partitions: &[i32]) {
+        self.let_go(consumer, partitions);
+    }
+
+    /// Drains `partitions`, commits them and lets them go. Gives the positions that the engine handed in.
+    pub(super) fn let_go(&self, consumer: &BaseConsumer<Self>, partitions: &[i32]) -> Vec<Position> {
         let lost = consumer.assignment_lost();
         self.count(if lost { "lost" } else { "revoke" });
         let closing = self.book().closing;
+        let mut handed_in = Vec::new();
         if !closing {
             tracing::info!(stage = %self.links.stage, ?partitions, lost, "partitions revoked");
             let positions = self.drain(partitions, lost);
@@ -103,6 +109,7 @@ impl Membership {
                 self.links.desk.commit(&positions);
                 self.commit_patiently(consumer);
             }
+            handed_in = positions;
         }
         {
             let mut book = self.book();
@@ -120,6 +127,7 @@ impl Membership {
         if let Err(error) = left {
             tracing::error!(%error, ?partitions, "partitions could not be let go");
         }
+        handed_in
     }
 
     /// Asks the engine to end its work on `partitions`, and waits for the positions to commit.

@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::rewind::Rewinds;
+
 /// One of the two topics that a member reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Side {
@@ -49,6 +51,8 @@ pub(crate) struct Start {
 #[derive(Debug, Default)]
 pub(crate) struct Desk {
     orders: Mutex<Orders>,
+    /// Partitions to be read again.
+    pub(crate) rewinds: Rewinds,
     ticked_ms: AtomicI64,
 }
 

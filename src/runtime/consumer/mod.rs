@@ -10,6 +10,7 @@ mod desk;
 mod gauge;
 mod message;
 mod positions;
+mod rewind;
 mod thread;
 
 use std::sync::Arc;
@@ -31,6 +32,7 @@ pub use batch_queue::{BatchQueue, Fetched};
 pub(crate) use desk::{Desk, Position, Side, Start};
 pub(crate) use gauge::Gauge;
 pub(crate) use message::to_record;
+pub(crate) use rewind::Rewind;
 
 /// Events that may wait for the engine, each with up to [`thread::BATCH`] records.
 const EVENTS: usize = 64;

@@ -30,7 +30,7 @@ const AWAY: Duration = Duration::from_millis(500);
 pub(super) struct Poller {
     spec: StageSpec,
     kafka: KafkaOptions,
-    links: Links,
+    pub(super) links: Links,
 }
 
 /// A subscribed client, and the cluster's id.
@@ -200,6 +200,7 @@ impl Poller {
             self.pass_on(consumer, batch)?;
         }
         self.begin(consumer);
+        self.rewind(consumer);
         self.hold_back(consumer);
         let now = Instant::now();
         if now >= round.next_renewal {

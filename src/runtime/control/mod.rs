@@ -6,7 +6,8 @@
 //!                            └──────────── reports (bounded) ◄──────────────────┘
 //! ```
 //!
-//! Wishes are a state, not a queue: whoever starts late, or missed a change, sees the newest. The engine knows
+//! Wishes are a state, not a queue: whoever starts late, or missed a change, sees the newest. Orders stay among the
+//! wishes until somebody answered them, so that an owner that dies leaves them to the next one. The engine knows
 //! nothing of where wishes are stored.
 
 mod breaker;
@@ -29,6 +30,40 @@ pub struct Wishes {
     pub paused: Option<Arc<str>>,
     /// Grows with every change of `paused`.
     pub version: i64,
+    /// What is to be done once, by whoever owns the partition.
+    pub orders: Vec<Order>,
+}
+
+/// Something to be done once, by the owner of a partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Order {
+    /// Its name in answers.
+    pub id: Arc<str>,
+    /// The partition whose owner is meant.
+    pub partition: i32,
+    /// What to do.
+    pub what: OrderKind,
+}
+
+/// See [`Order`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OrderKind {
+    /// Lets the first task of a waiting lane run now; the first of a held one is left in the dead-letter topic, and
+    /// its lane goes on.
+    Release {
+        /// The lane.
+        lane: Arc<str>,
+    },
+    /// Ends the first task of a lane without its effect.
+    Skip {
+        /// The lane.
+        lane: Arc<str>,
+    },
+    /// Reads the source again from this offset.
+    Replay {
+        /// The next offset to be handled.
+        to: i64,
+    },
 }
 
 /// What a stage tells whoever controls it.
@@ -38,6 +73,13 @@ pub enum StageReport {
     Tripped {
         /// Why.
         reason: Arc<str>,
+    },
+    /// An order was carried out, or refused with a reason.
+    Answered {
+        /// Which order.
+        id: Arc<str>,
+        /// What came of it, in words.
+        answer: Result<String, String>,
     },
 }
 
@@ -58,8 +100,11 @@ pub struct StageControl {
 impl Control {
     /// A port whose stage starts nothing before the first wishes are known.
     pub fn new() -> (Self, StageControl) {
-        let unknown =
-            Wishes { paused: Some("it is not known yet whether the stage is paused".into()), version: -1 };
+        let unknown = Wishes {
+            paused: Some("it is not known yet whether the stage is paused".into()),
+            version: -1,
+            orders: Vec::new(),
+        };
         Self::with(unknown)
     }
 

@@ -1,10 +1,11 @@
-//! The engine's side of the control port: is the stage paused, did the breaker trip. Asked a few times a second, never per record.
+//! The engine's side of the control port: is the stage paused, did the breaker trip, which orders are still to be
+//! carried out. Asked a few times a second, never per record.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::breaker::Breaker;
-use super::{BreakerOptions, StageControl, StageReport};
+use super::{BreakerOptions, Order, StageControl, StageReport};
 use crate::telemetry::Metrics;
 
 /// See the module.
@@ -18,7 +19,9 @@ pub(crate) struct Supervision {
     /// The breaker tripped under wishes of this version: paused until newer ones are there.
     tripped: Option<(i64, Arc<str>)>,
     paused: Option<Arc<str>>,
-    /// Reports that didn't fit yet: at most one trip per change of the wishes.
+    /// Orders that this member has taken up; no longer than the list of wishes.
+    taken: BTreeSet<Arc<str>>,
+    /// Reports that didn't fit yet: at most one trip, and one answer per order.
     unsent: VecDeque<StageReport>,
 }
 
@@ -34,6 +37,7 @@ impl Supervision {
             seen: (0, 0),
             tripped: None,
             paused,
+            taken: BTreeSet::new(),
             unsent: VecDeque::new(),
         }
     }
@@ -77,6 +81,24 @@ impl Supervision {
         self.send();
     }
 
+    /// Orders that weren't taken up yet, for partitions of which `owned` is true. They count as taken.
+    pub(crate) fn orders(&mut self, owned: impl Fn(i32) -> bool) -> Vec<Order> {
+        let wishes = self.control.wishes.borrow();
+        self.taken.retain(|id| wishes.orders.iter().any(|order| order.id == *id));
+        let open = wishes.orders.iter().filter(|order| owned(order.partition));
+        let fresh: Vec<Order> = open.filter(|order| !self.taken.contains(&order.id)).cloned().collect();
+        drop(wishes);
+        self.taken.extend(fresh.iter().map(|order| Arc::clone(&order.id)));
+        fresh
+    }
+
+    /// Answers an order.
+    pub(crate) fn answer(&mut self, id: Arc<str>, answer: Result<String, String>) {
+        tracing::info!(stage = %self.stage, order = %id, ?answer, "an order of an operator is answered");
+        self.unsent.push_back(StageReport::Answered { id, answer });
+        self.send();
+    }
+
     fn send(&mut self) {
         while let Some(report) = self.unsent.pop_front() {
             if let Err(tokio::sync::mpsc::error::TrySendError::Full(report)) =
@@ -93,7 +115,7 @@ impl Supervision {
 mod tests {
     use std::time::Duration;
 
-    use super::super::{Control, Wishes};
+    use super::super::{Control, OrderKind, Wishes};
     use super::*;
 
     fn supervision() -> (Control, Supervision) {
@@ -108,7 +130,7 @@ mod tests {
     }
 
     fn wishes(paused: Option<&str>, version: i64) -> Wishes {
-        Wishes { paused: paused.map(Into::into), version }
+        Wishes { paused: paused.map(Into::into), version, orders: Vec::new() }
     }
 
     #[test]
@@ -137,5 +159,20 @@ mod tests {
         assert!(!heed(&mut supervision, 10, 12), "what died before the resume no longer counts");
         assert!(!heed(&mut supervision, 10, 15));
         assert!(heed(&mut supervision, 10, 16), "and it may trip again");
+    }
+
+    #[test]
+    fn an_order_is_taken_up_once_and_by_the_owner_alone() {
+        let (control, mut supervision) = supervision();
+        let order = |id: &str, partition| Order {
+            id: id.into(),
+            partition,
+            what: OrderKind::Release { lane: "a".into() },
+        };
+        control.wish(Wishes { orders: vec![order("1", 0), order("2", 1)], ..wishes(None, 0) });
+        let taken: Vec<_> = supervision.orders(|partition| partition == 0);
+        assert_eq!(taken, [order("1", 0)]);
+        assert_eq!(supervision.orders(|_| true), [order("2", 1)]);
+        assert_eq!(supervision.orders(|_| true), []);
     }
 }

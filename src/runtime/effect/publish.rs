@@ -31,6 +31,7 @@ impl<S: EffectStage> Engine<S> {
         metrics.tasks_in_flight.with_label_values(&name).set(running as i64);
         metrics.lanes_active.with_label_values(&name).set((lanes.lanes - lanes.parked) as i64);
         metrics.lanes_parked.with_label_values(&name).set(lanes.parked as i64);
+        metrics.lanes_held.with_label_values(&name).set(lanes.held as i64);
         let waits_ms = lanes.oldest_failed_ms.map_or(0, |failed| (self.env.clock.now_ms() - failed).max(0));
         metrics.retry_oldest.with_label_values(&name).set(waits_ms as f64 / 1_000.0);
         metrics.retry_depth.with_label_values(&name).set(balance.parked as i64);

@@ -314,7 +314,7 @@ impl<S: EffectStage> Engine<S> {
     }
 
     /// A task ended for good.
-    fn end(&mut self, partition: i32, no: TaskNo, outcome: &str) {
+    pub(super) fn end(&mut self, partition: i32, no: TaskNo, outcome: &str) {
         let now = self.env.clock.now_ms();
         self.count(outcome, 1);
         self.env.metrics.last_processed_timestamp.with_label_values(&[&*self.name]).set(now as f64 / 1_000.0);

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{Count, Identity, Lanes};
+use super::task::Phase;
+use super::{Count, Identity, Lanes, TaskNo};
 
 impl Lanes {
     /// How many lanes there are, in how many the first task is parked, and when the oldest of these failed first.
@@ -11,10 +12,41 @@ impl Lanes {
         let firsts = self.lanes.values().filter_map(|lane| self.tasks.get(lane.tasks.front()?));
         for task in firsts.filter(|task| task.place.is_some()) {
             count.parked += 1;
+            count.held += usize::from(task.place.is_some_and(|place| place.due_ms == i64::MAX));
             let failed = task.history.first_failed_at_ms;
             count.oldest_failed_ms = count.oldest_failed_ms.into_iter().chain(failed).min();
         }
         count
+    }
+
+    /// The first task of a lane when it waits in the retry topic, and whether it is held until somebody decides.
+    ///
+    /// # Errors
+    /// In words, when there is no such lane or it isn't waiting.
+    pub(crate) fn waiting_first(&self, partition: i32, lane: &Arc<str>) -> Result<(TaskNo, bool), String> {
+        let known = self.names.get(&(partition, Arc::clone(lane))).and_then(|no| self.lanes.get(no));
+        let first = known.and_then(|lane| lane.tasks.front());
+        let found = first.and_then(|no| Some((*no, self.tasks.get(no)?)));
+        let (no, task) = found.ok_or("no such lane waits; see `orderflow lane list`")?;
+        match task.place {
+            Some(place) if task.phase == Phase::Waiting => Ok((no, place.due_ms == i64::MAX)),
+            Some(_) | None => {
+                Err("its first task runs, or is about to; ask again if it waits later".to_owned())
+            }
+        }
+    }
+
+    /// Makes a parked task due.
+    pub(crate) fn hurry(&mut self, no: TaskNo, now_ms: i64) {
+        self.clear_timer(no);
+        self.change(no, |task| {
+            if let Some(place) = &mut task.place {
+                place.due_ms = place.due_ms.min(now_ms);
+            }
+        });
+        if let Some(lane) = self.tasks.get(&no).map(|task| task.lane) {
+            self.consider(lane, now_ms);
+        }
     }
 
     /// True when a task is known that has not ended, and is not held until somebody decides.

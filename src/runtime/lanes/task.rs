@@ -16,6 +16,8 @@ pub(crate) struct Count {
     pub(crate) lanes: usize,
     /// Those whose first task is parked.
     pub(crate) parked: usize,
+    /// Of these, those that are held until somebody decides.
+    pub(crate) held: usize,
     /// When the oldest of these failed first, in epoch milliseconds.
     pub(crate) oldest_failed_ms: Option<i64>,
 }

@@ -7,6 +7,7 @@
 //! The engine task owns the partitions' state and never waits for a worker. Kafka's committed position follows
 //! the stored one, which is the truth.
 
+mod heed;
 mod inbox;
 mod worker;
 
@@ -249,6 +250,7 @@ impl<S: StoreStage> Engine<S> {
                 owned.state = PartitionState::Stopped(fault);
                 self.desk.stop(report.partition);
             }
+            What::MovedBack => self.read_again(report.partition, None),
             What::Ended => {
                 owned.ended = true;
                 for drain in &mut self.draining {
@@ -322,15 +324,6 @@ impl<S: StoreStage> Engine<S> {
         self.heed();
         self.commit();
         self.publish(true);
-    }
-
-    /// Looks what is wished of the stage. While it is paused no batch is started; one that runs is stored, and
-    /// membership, commits and metrics go on.
-    fn heed(&mut self) {
-        let (now, balance) = (self.env.clock.now_ms(), self.balance);
-        self.supervision.heed(now, balance.done, balance.dead, &self.env.metrics);
-        let paused = self.supervision.paused().is_some();
-        self.paused.send_if_modified(|before| std::mem::replace(before, paused) != paused);
     }
 
     fn commit(&self) {

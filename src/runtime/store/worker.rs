@@ -44,6 +44,8 @@ pub(super) enum What {
     Waiting(Option<String>),
     /// The partition can't go on.
     Fault(PartitionFault),
+    /// The stored position was moved back: the partition has to be read again from there.
+    MovedBack,
     /// Nothing runs any more.
     Ended,
 }
@@ -54,6 +56,8 @@ enum Halt {
     Asked,
     /// It can't go on.
     Fault(PartitionFault),
+    /// The stored position was moved back: what lies between is read again.
+    MovedBack,
 }
 
 /// The worker of one assignment of one partition.
@@ -77,6 +81,7 @@ impl<S: StoreStage> Worker<S> {
     pub(super) async fn run(self) {
         match self.work().await {
             Ok(()) | Err(Halt::Asked) => {}
+            Err(Halt::MovedBack) => self.report(What::MovedBack).await,
             Err(Halt::Fault(fault)) => {
                 tracing::error!(stage = self.stage.name(), partition = self.at.partition, %fault,
                     "a partition stopped");
@@ -179,6 +184,10 @@ impl<S: StoreStage> Worker<S> {
                         "the stored position moved; reading it again"
                     );
                     position = self.locate().await?;
+                    // Going on here would leave out what lies between.
+                    if position < seen {
+                        return Err(Halt::MovedBack);
+                    }
                 }
                 Err(StoreFault::Retry(_)) if quick < QUICK_TRIES => quick += 1,
                 Err(StoreFault::Retry(why) | StoreFault::Unavailable(why)) => {

@@ -115,8 +115,20 @@ impl TestProgram {
         self.start(&names.iter().map(String::as_str).collect::<Vec<_>>());
     }
 
+    /// Starts stages after a halt, as a new process would.
+    pub(crate) fn restarted(&mut self, names: &[&str]) {
+        self.stop = CancellationToken::new();
+        self.start(names);
+    }
+
+    /// Whether the members of this stage have nothing left to do.
+    pub(crate) fn is_caught_up(&self, stage: &str) -> bool {
+        let mut members = self.stages.iter().filter(|handle| handle.stage == stage);
+        members.all(|handle| handle.progress.borrow().is_caught_up())
+    }
+
     /// Drains, and fails the test if a stage didn't end well or left work behind.
-    async fn halt(&mut self) {
+    pub(crate) async fn halt(&mut self) {
         self.stop.cancel();
         for stage in self.stages.drain(..) {
             let ended = stage.join.await.expect("no panic").expect("no error");

@@ -2,5 +2,7 @@
 
 mod pause;
 mod pause_program;
+mod port;
 mod redrive;
 mod redrive_records;
+mod replay;

@@ -14,7 +14,7 @@ use crate::harness::kafka::TestKafka;
 const SOON: Duration = Duration::from_secs(60);
 
 fn wish(control: &Control, paused: Option<&str>, version: i64) {
-    control.wish(Wishes { paused: paused.map(Into::into), version });
+    control.wish(Wishes { paused: paused.map(Into::into), version, ..Wishes::default() });
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

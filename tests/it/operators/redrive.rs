@@ -119,7 +119,7 @@ async fn redriven_twice_at_once(kafka: &TestKafka, db: &Database) {
     let (control, of_stage) = Control::new();
     spec.control = of_stage;
     let (outside, mended) = (Arc::new(Outside::default()), Arc::new(AtomicBool::new(false)));
-    control.wish(Wishes { paused: None, version: 0 });
+    control.wish(Wishes { paused: None, version: 0, ..Wishes::default() });
     send(kafka, &spec, 0..8).await;
     let member = Member::start(kafka, &spec, &outside, &dying(&mended));
     member.settled().await;
@@ -127,7 +127,7 @@ async fn redriven_twice_at_once(kafka: &TestKafka, db: &Database) {
     mended.store(true, Ordering::SeqCst);
 
     // More of every lane comes in before the redrive, and has not begun.
-    control.wish(Wishes { paused: Some("ann: looking into it".into()), version: 1 });
+    control.wish(Wishes { paused: Some("ann: looking into it".into()), version: 1, ..Wishes::default() });
     eventually("it is paused", SOON, || ready(member.handle.progress.borrow().paused.is_some())).await;
     send(kafka, &spec, 8..9).await;
 
@@ -147,7 +147,7 @@ async fn redriven_twice_at_once(kafka: &TestKafka, db: &Database) {
     assert_eq!(first.sent + second.sent, 165, "{first:?} {second:?}");
     assert_eq!(parked(kafka, &spec).await, 165);
 
-    control.wish(Wishes { paused: None, version: 2 });
+    control.wish(Wishes { paused: None, version: 2, ..Wishes::default() });
     eventually("the redriven and the new are there", SOON, || ready(outside.distinct() == 300 + 100 + 165))
         .await;
     member.settled().await;

@@ -1,0 +1,117 @@
+//! Reading a partition again from an earlier offset, as its owner.
+//!
+//! The poll thread does to itself what a rebalance would do: the engine drains the partition and hands in its positions,
+//! the earlier position is committed, and the partition is assigned anew. What began before is so cut off from what is
+//! read again, and a crash on the way leaves one position or the other.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rdkafka::consumer::{BaseConsumer, Consumer, RebalanceProtocol};
+
+use super::context::Membership;
+use super::desk::{Position, Side};
+use super::thread::Poller;
+use crate::runtime::offsets::{Tracker, decode};
+
+/// Asks for a partition to be read again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Rewind {
+    /// The order to be answered, if somebody gave one.
+    pub(crate) order: Option<Arc<str>>,
+    /// Which partition.
+    pub(crate) partition: i32,
+    /// Under which assignment.
+    pub(crate) generation: u64,
+    /// From where; without, only the engine looks up its position again.
+    pub(crate) to: Option<i64>,
+}
+
+/// An order and what came of it, in words.
+type Answer = (Arc<str>, Result<String, String>);
+
+/// Rewinds asked for and done: at most one open order per partition each.
+#[derive(Debug, Default)]
+pub(crate) struct Rewinds {
+    asked: Mutex<Vec<Rewind>>,
+    answered: Mutex<Vec<Answer>>,
+}
+
+impl Rewinds {
+    /// Asks for one.
+    pub(crate) fn ask(&self, rewind: Rewind) {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).push(rewind);
+    }
+
+    /// Orders that were carried out or refused since it was last asked.
+    pub(crate) fn answered(&self) -> Vec<Answer> {
+        std::mem::take(&mut self.answered.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn take(&self) -> Vec<Rewind> {
+        std::mem::take(&mut self.asked.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn answer(&self, order: Option<Arc<str>>, answer: Result<String, String>) {
+        if let Some(order) = order {
+            self.answered.lock().unwrap_or_else(PoisonError::into_inner).push((order, answer));
+        }
+    }
+}
+
+impl Poller {
+    /// Carries out what was asked for.
+    pub(super) fn rewind(&self, consumer: &BaseConsumer<Membership>) {
+        for Rewind { order, partition, generation, to } in self.links.desk.rewinds.take() {
+            let current = consumer.context().book().owned.get(&partition).map(|owned| owned.generation);
+            let answer = if to.is_none() && current.is_some_and(|current| current != generation) {
+                Ok("its position was looked up again meanwhile".to_owned())
+            } else if current != Some(generation) {
+                Err("the partition was given to another member meanwhile; ask again".to_owned())
+            } else if !matches!(consumer.rebalance_protocol(), RebalanceProtocol::Cooperative) {
+                Err("the group has no cooperative assignor".to_owned())
+            } else {
+                self.read_again(consumer, partition, to)
+            };
+            self.links.desk.rewinds.answer(order, answer);
+        }
+    }
+
+    fn read_again(
+        &self,
+        consumer: &BaseConsumer<Membership>,
+        partition: i32,
+        to: Option<i64>,
+    ) -> Result<String, String> {
+        let context = consumer.context();
+        let positions = context.let_go(consumer, &[partition]);
+        let answer = match (to, positions.iter().find(|position| position.side == Side::Source)) {
+            (None, _) => Ok("its position is looked up again".to_owned()),
+            (Some(to), Some(source)) if to < source.offset => self.commit_earlier(consumer, source, to),
+            (Some(_), Some(source)) => Ok(format!("nothing to do: it stands at {}", source.offset)),
+            (Some(_), None) => Err("its position is not known; ask again".to_owned()),
+        };
+        context.assigned(consumer, &[partition]);
+        answer
+    }
+
+    fn commit_earlier(
+        &self,
+        consumer: &BaseConsumer<Membership>,
+        source: &Position,
+        to: i64,
+    ) -> Result<String, String> {
+        // The map goes, the number of the assignment stays: later ones must be higher.
+        let generation = decode(&source.metadata).map_or(0, |map| map.generation);
+        let metadata: Arc<str> = Tracker::new(to).map(generation).into();
+        let earlier = Position { side: Side::Source, partition: source.partition, offset: to, metadata };
+        self.links.desk.commit(std::slice::from_ref(&earlier));
+        consumer.context().commit_patiently(consumer);
+        match self.links.desk.has_committed(&earlier) {
+            true => Ok(format!("read again from {to}; it stood at {}", source.offset)),
+            false => {
+                self.links.desk.forget(source.partition);
+                Err("the group did not take the earlier position; ask again".to_owned())
+            }
+        }
+    }
+}
