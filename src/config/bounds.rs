@@ -32,6 +32,7 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
         ("store.acquire_timeout", store.acquire_timeout),
         ("runtime.commit_interval", runtime.commit_interval),
         ("runtime.recommit_interval", runtime.recommit_interval),
+        ("runtime.prune_interval", runtime.prune_interval),
         ("runtime.breaker.window", runtime.breaker.window),
         ("webhook.timeout", webhook.timeout),
         ("webhook.refresh", webhook.refresh),

@@ -85,8 +85,9 @@ impl RunError {
 pub enum PartitionFault {
     /// Other partitions of the group have committed positions; this one has none.
     #[error(
-        "{topic}/{partition} has no committed position while others of the group have; set one with \
-         kafka-consumer-groups --reset-offsets, on the source and its retry topic together"
+        "{topic}/{partition} has no committed position though the group has worked before (others have one, or the \
+         retry topic was written to); set one with kafka-consumer-groups --reset-offsets, on the source and its retry \
+         topic together"
     )]
     PositionMissing {
         /// The topic.

@@ -200,6 +200,9 @@ pub struct RuntimeOptions {
     /// How often unchanged positions of the retry topic are committed again, lest they expire.
     #[serde(with = "humantime_serde")]
     pub recommit_interval: Duration,
+    /// How often the owner deletes what is complete from a retry topic.
+    #[serde(with = "humantime_serde")]
+    pub prune_interval: Duration,
     /// Whether commits carry the map of what is complete above the position, so that a restart repeats only what was
     /// unfinished. Off, everything above the position is repeated.
     pub completed_runs_map: bool,
@@ -227,6 +230,7 @@ impl Default for RuntimeOptions {
             shutdown_drain: Duration::from_secs(20),
             commit_interval: Duration::from_millis(500),
             recommit_interval: Duration::from_secs(3600),
+            prune_interval: Duration::from_secs(600),
             completed_runs_map: true,
             duplicates_window: 10_000,
             start_timeout: None,

@@ -75,6 +75,7 @@ impl Progress {
     /// True when the member owns something and has nothing left to do: no lag, nothing in flight or parked.
     pub fn is_caught_up(&self) -> bool {
         !self.partitions.is_empty()
+            && !self.partitions.values().any(|partition| partition.state == PartitionState::Starting)
             && self.faults().is_empty()
             && self.lag() == 0
             && self.balance.in_flight == 0

@@ -3,13 +3,14 @@
 //! Commits nothing and assigns its partitions itself. One thread per reader; what it reads waits in a bounded
 //! channel, so a slow caller slows the reading down.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::client::ClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::Message as _;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::sync::{mpsc, oneshot};
 
@@ -85,9 +86,9 @@ impl TopicReader {
         let (opened_in, opened) = oneshot::channel();
         let (kafka, topic): (KafkaOptions, Arc<str>) = (kafka.clone(), topic.into());
         task::spawn_thread("topic-reader", move || match connect(&kafka, &topic, partition, from) {
-            Ok((consumer, partitions)) => {
-                if opened_in.send(Ok(partitions)).is_ok() {
-                    read(&consumer, &topic, &sender);
+            Ok((consumer, next)) => {
+                if opened_in.send(Ok(next.keys().copied().collect())).is_ok() {
+                    read(&consumer, &topic, next, &sender);
                 }
             }
             Err(error) => {
@@ -143,13 +144,13 @@ fn connect(
     topic: &str,
     partition: Option<i32>,
     from: ReadFrom,
-) -> Result<(BaseConsumer<Listener>, BTreeSet<i32>), ReadError> {
+) -> Result<(BaseConsumer<Listener>, BTreeMap<i32, i64>), ReadError> {
     let settings = kafka.client_config(Role::Reader);
     let consumer: BaseConsumer<Listener> =
         settings.create_with_context(Listener).map_err(ReadError::Settings)?;
     let metadata = consumer.fetch_metadata(Some(topic), ANSWER_WITHIN).map_err(ReadError::Unavailable)?;
     let found = metadata.topics().iter().find(|found| found.name() == topic);
-    let partitions: BTreeSet<i32> = found
+    let partitions: Vec<i32> = found
         .into_iter()
         .flat_map(|found| found.partitions())
         .map(|found| found.id())
@@ -159,7 +160,8 @@ fn connect(
         return Err(ReadError::TopicMissing(topic.to_owned()));
     }
     let mut list = TopicPartitionList::new();
-    for &id in &partitions {
+    let mut next = BTreeMap::new();
+    for id in partitions {
         let offset = match from {
             ReadFrom::Offset(offset) => offset,
             ReadFrom::Earliest | ReadFrom::Latest => {
@@ -169,23 +171,34 @@ fn connect(
             }
         };
         list.add_partition_offset(topic, id, Offset::Offset(offset)).map_err(ReadError::Unavailable)?;
+        next.insert(id, offset);
     }
     consumer.assign(&list).map_err(ReadError::Unavailable)?;
-    Ok((consumer, partitions))
+    Ok((consumer, next))
 }
 
-fn read(consumer: &BaseConsumer<Listener>, topic: &Arc<str>, sender: &mpsc::Sender<Read>) {
+/// Reads until nobody listens; `next` is where each partition is read from.
+fn read(
+    consumer: &BaseConsumer<Listener>,
+    topic: &Arc<str>,
+    mut next: BTreeMap<i32, i64>,
+    sender: &mpsc::Sender<Read>,
+) {
     let mut complained: Option<RDKafkaErrorCode> = None;
+    let mut lost = false;
     while !sender.is_closed() {
+        lost = lost && pass_over_deleted(consumer, topic, &mut next).is_err();
         let read = match consumer.poll(POLL) {
             None => continue,
             Some(Ok(message)) => {
                 complained = None;
+                next.insert(message.partition(), message.offset() + 1);
                 Read::Record(to_record(&message, topic))
             }
             Some(Err(KafkaError::PartitionEOF(partition))) => Read::End(partition),
             Some(Err(error)) => {
                 let code = error.rdkafka_error_code();
+                lost |= code == Some(RDKafkaErrorCode::AutoOffsetReset);
                 if complained != code {
                     tracing::warn!(%topic, %error, "reading a topic fails; going on");
                     complained = code;
@@ -197,4 +210,30 @@ fn read(consumer: &BaseConsumer<Listener>, topic: &Arc<str>, sender: &mpsc::Send
             return;
         }
     }
+}
+
+/// Goes on at the beginning of what is left of partitions whose next record was deleted in the meantime.
+fn pass_over_deleted(
+    consumer: &BaseConsumer<Listener>,
+    topic: &str,
+    next: &mut BTreeMap<i32, i64>,
+) -> Result<(), KafkaError> {
+    let mut list = TopicPartitionList::new();
+    for (&partition, next) in next.iter_mut() {
+        let (low, _) = consumer.fetch_watermarks(topic, partition, ANSWER_WITHIN)?;
+        if *next < low {
+            tracing::info!(
+                topic,
+                partition,
+                from = *next,
+                to = low,
+                "records were deleted before they were read"
+            );
+            *next = low;
+        }
+        list.add_partition_offset(topic, partition, Offset::Offset(*next))?;
+    }
+    // A partition whose fetching failed begins anew only by a new assignment.
+    consumer.assign(&list)?;
+    Ok(())
 }

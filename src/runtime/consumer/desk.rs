@@ -90,6 +90,11 @@ impl Desk {
         self.lock().hurry = true;
     }
 
+    /// What was committed last, while the partition is ours.
+    pub(crate) fn committed(&self, side: Side, partition: i32) -> Option<i64> {
+        self.lock().committed.get(&(side, partition)).map(|(offset, _)| *offset)
+    }
+
     /// True when exactly this was committed last.
     pub(crate) fn has_committed(&self, position: &Position) -> bool {
         let orders = self.lock();

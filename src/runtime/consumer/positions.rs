@@ -36,6 +36,17 @@ pub(super) fn ensure_positions(
     if !committed(consumer, asked)?.is_empty() {
         return Ok(());
     }
+    if let Some(retry) = &spec.retry {
+        for partition in 0..partitions {
+            if consumer.fetch_watermarks(retry, partition, ANSWER_WITHIN)?.1 > 0 {
+                // The group has worked before (its first owner wrote a marker), so its positions were deleted: beginning
+                // anew would repeat everything. Without positions every partition is a named fault.
+                tracing::error!(stage = %spec.stage, group = %spec.group, topic = %retry,
+                    "the group has no positions, but its retry topic was written to");
+                return Ok(());
+            }
+        }
+    }
     let mut first = TopicPartitionList::new();
     for partition in 0..partitions {
         let (low, high) = consumer.fetch_watermarks(&spec.source, partition, ANSWER_WITHIN)?;

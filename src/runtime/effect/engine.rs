@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, watch};
 use super::attempt::{self, Job, Payload};
 use super::intake;
 use super::partition::Partition;
+use super::prune::Pruner;
 use super::readback::Readback;
 use super::report::{Report, What};
 use crate::runtime::Environment;
@@ -39,6 +40,7 @@ pub(super) struct Engine<S: EffectStage> {
     pub(super) dead_letters: Arc<str>,
     pub(super) incarnation: u64,
     pub(super) desk: Arc<Desk>,
+    pub(super) pruner: Pruner,
     pub(super) readback: Arc<Readback>,
     pub(super) reports: mpsc::Sender<Report<S::Input>>,
     pub(super) lanes: Lanes,

@@ -9,12 +9,14 @@
 //! One task owns all state and never waits for work; jobs report back to it through a bounded channel.
 
 mod attempt;
+mod carry_forward;
 mod engine;
 mod heed;
 mod intake;
 mod ownership;
 mod parked;
 mod partition;
+mod prune;
 mod publish;
 mod put_aside;
 mod readback;
@@ -30,6 +32,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::engine::Engine;
+use self::prune::Pruner;
 use self::readback::Readback;
 use super::Environment;
 use super::consumer::{self, Event};
@@ -77,6 +80,7 @@ pub async fn run_effect_stage<S: EffectStage>(
         name: spec.stage.as_str().into(),
         dead_letters: spec.dead_letters.as_str().into(),
         incarnation: env.clock.now_ms().unsigned_abs(),
+        pruner: Pruner::new(&env.kafka, Arc::clone(&retry_topic)),
         readback: Arc::new(Readback::new(&env.kafka, Arc::clone(&retry_topic))),
         retry_topic,
         supervision: Supervision::new(&spec.stage, spec.control.clone(), spec.options.breaker),

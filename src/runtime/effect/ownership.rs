@@ -161,5 +161,7 @@ impl<S: EffectStage> Engine<S> {
             owned.filter_map(|(&number, owned)| owned.positions(number)).flatten().collect();
         self.desk.commit(&positions);
         self.mark_claimed();
+        self.carry_all_forward();
+        self.prune();
     }
 }

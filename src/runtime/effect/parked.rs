@@ -62,10 +62,12 @@ impl<S: EffectStage> Engine<S> {
             Indexed::New(no) => {
                 self.balance.opened += 1;
                 self.count("opened", 1);
+                self.note_placed(partition, no, record.offset);
                 self.keep(no, Arc::new(mark.original(&record)));
             }
             Indexed::Replaced { task: no, older } => {
-                owned.retry.complete(older);
+                owned.place_complete(older);
+                self.note_placed(partition, no, record.offset);
                 self.forget(no);
                 self.keep(no, Arc::new(mark.original(&record)));
             }

@@ -1,6 +1,6 @@
 //! What is known of an assigned partition of an effect stage.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use tokio::task::AbortHandle;
@@ -8,6 +8,7 @@ use tokio::task::AbortHandle;
 use crate::runtime::backoff::Backoff;
 use crate::runtime::consumer::{Assigned, Gauge, Position, Side, Span};
 use crate::runtime::duplicates::Duplicates;
+use crate::runtime::lanes::TaskNo;
 use crate::runtime::offsets::{MOST_CHARACTERS, Tracker};
 use crate::runtime::progress::PartitionState;
 use crate::runtime::record::Record;
@@ -62,6 +63,10 @@ pub(super) struct Partition {
     /// assigned, or more when a former owner came further before its marker.
     source_end: i64,
     pub(super) retry: Tracker,
+    /// Where parked tasks lie in the retry partition.
+    pub(super) places: BTreeMap<i64, TaskNo>,
+    /// Parked tasks whose copies are on their way to the end of it.
+    pub(super) carried: BTreeSet<TaskNo>,
     pub(super) tenure: Tenure,
     pub(super) duplicates: Duplicates,
     /// Complete records from here on are read for their events alone.
@@ -101,6 +106,8 @@ impl Partition {
             next_admitted: assigned.source.position,
             source_end: assigned.source.high,
             retry: assigned.retry.as_ref().map_or_else(|| Tracker::new(0), resume),
+            places: BTreeMap::new(),
+            carried: BTreeSet::new(),
             tenure: Tenure::new(incarnation, claimed, marked),
             duplicates: Duplicates::new(remembers),
             recall_from: (remembers > 0)
@@ -166,6 +173,12 @@ impl Partition {
         if self.queue.is_empty() && self.intake.is_none() {
             self.next_admitted = self.next_admitted.max(self.source.delivered());
         }
+    }
+
+    /// Notes that a place in the retry partition is complete.
+    pub(super) fn place_complete(&mut self, offset: i64) {
+        self.places.remove(&offset);
+        self.retry.complete(offset);
     }
 
     /// Notes that one task of a source record is complete; the last one completes the record.

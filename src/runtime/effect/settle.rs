@@ -283,6 +283,7 @@ impl<S: EffectStage> Engine<S> {
                 let place = Place { offset: delivered.offset, due_ms };
                 let vacated = self.lanes.parked(no, place, self.env.clock.now_ms());
                 self.vacate(partition, offset, vacated);
+                self.note_placed(partition, no, place.offset);
                 if let Some(record) = record {
                     self.keep(no, record);
                 }
@@ -332,7 +333,7 @@ impl<S: EffectStage> Engine<S> {
     fn vacate(&mut self, partition: i32, offset: i64, vacated: Vacated) {
         let Some(owned) = self.partitions.get_mut(&partition) else { return };
         for place in vacated.places {
-            owned.retry.complete(place);
+            owned.place_complete(place);
         }
         if vacated.source {
             owned.task_complete(offset);

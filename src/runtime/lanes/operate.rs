@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::task::Phase;
-use super::{Count, Identity, Lanes, TaskNo};
+use super::{Count, Identity, Lanes, Place, TaskNo};
 
 impl Lanes {
     /// How many lanes there are, in how many the first task is parked, and when the oldest of these failed first.
@@ -47,6 +47,15 @@ impl Lanes {
         if let Some(lane) = self.tasks.get(&no).map(|task| task.lane) {
             self.consider(lane, now_ms);
         }
+    }
+
+    /// A parked task that waits is copied to the end of the retry topic: gives where it lies. When the copy is there,
+    /// say [`Lanes::parked`].
+    pub(crate) fn carry(&mut self, no: TaskNo) -> Option<Place> {
+        let task = self.tasks.get(&no).filter(|task| task.phase == Phase::Waiting)?;
+        let place = task.place?;
+        self.change(no, |task| task.phase = Phase::Moving);
+        Some(place)
     }
 
     /// True when a task is known that has not ended, and is not held until somebody decides.

@@ -216,6 +216,14 @@ impl Mark {
     }
 }
 
+/// The headers of a parked record that `epoch` copies.
+pub(crate) fn renewed(headers: &Headers, epoch: Epoch) -> Headers {
+    let mut headers = headers.clone();
+    headers.retain(|name| name != EPOCH);
+    headers.push(EPOCH, epoch.to_string());
+    headers
+}
+
 /// The headers of a marker: a record without key and value by which an owner takes its retry partition over.
 pub(crate) fn marker(stage: &str, epoch: Epoch) -> Headers {
     let mut headers = Headers::default();

@@ -12,5 +12,5 @@ pub use mark::{Mark, MarkError, REDRIVE_ID, SourceOf, TaskOf};
 pub use schedule::Schedule;
 pub use tenure::{Epoch, EpochError};
 
-pub(crate) use mark::{marker, marker_of};
+pub(crate) use mark::{marker, marker_of, renewed};
 pub(crate) use tenure::{Marked, Tenure};

@@ -110,6 +110,11 @@ impl Tenure {
         self.standing == Standing::Claiming
     }
 
+    /// True while the partition may be worked on.
+    pub(crate) fn is_held(&self) -> bool {
+        self.standing == Standing::Held
+    }
+
     /// True when somebody came later: nothing may be committed any more.
     pub(crate) fn is_superseded(&self) -> bool {
         self.standing == Standing::Superseded

@@ -10,7 +10,7 @@ use orderflow::runtime::{
     StartAt, TopicReader,
 };
 use orderflow::telemetry::Metrics;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
@@ -62,18 +62,45 @@ impl TestKafka {
             }
             return;
         }
-        let admin: AdminClient<DefaultClientContext> =
-            self.options.client_config(Role::Admin).create().expect("settings are accepted");
+        let admin = self.admin();
         let new: Vec<_> =
             topics.iter().map(|name| NewTopic::new(name, partitions, TopicReplication::Fixed(1))).collect();
         let made = admin.create_topics(&new, &AdminOptions::new()).await.expect("kafka answers");
         assert!(made.iter().all(Result::is_ok), "{made:?}");
     }
 
+    /// Makes a topic that takes records of so many bytes.
+    pub(crate) async fn create_sized(&self, topic: &str, partitions: i32, max_message_bytes: usize) {
+        let admin = self.admin();
+        let most = max_message_bytes.to_string();
+        let new =
+            NewTopic::new(topic, partitions, TopicReplication::Fixed(1)).set("max.message.bytes", &most);
+        let made = admin.create_topics(&[new], &AdminOptions::new()).await.expect("kafka answers");
+        assert!(made.iter().all(Result::is_ok), "{made:?}");
+    }
+
+    /// Lets a topic take records of so many bytes.
+    pub(crate) async fn resize(&self, topic: &str, max_message_bytes: usize) {
+        let most = max_message_bytes.to_string();
+        let change = AlterConfig::new(ResourceSpecifier::Topic(topic)).set("max.message.bytes", &most);
+        let made = self.admin().alter_configs(&[change], &AdminOptions::new()).await.expect("kafka answers");
+        assert!(made.iter().all(Result::is_ok), "{made:?}");
+    }
+
+    /// Forgets a group with its positions; it must have no members.
+    pub(crate) async fn delete_group(&self, group: &str) {
+        let deleted =
+            self.admin().delete_groups(&[group], &AdminOptions::new()).await.expect("kafka answers");
+        assert!(deleted.iter().all(Result::is_ok), "{deleted:?}");
+    }
+
+    fn admin(&self) -> AdminClient<DefaultClientContext> {
+        self.options.client_config(Role::Admin).create().expect("settings are accepted")
+    }
+
     /// Deletes the records of a partition below `before`, as retention would.
     pub(crate) async fn delete_records(&self, topic: &str, partition: i32, before: i64) {
-        let admin: AdminClient<DefaultClientContext> =
-            self.options.client_config(Role::Admin).create().expect("settings are accepted");
+        let admin = self.admin();
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(topic, partition, Offset::Offset(before)).expect("an offset");
         admin.delete_records(&list, &AdminOptions::new()).await.expect("deleted");

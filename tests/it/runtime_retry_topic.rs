@@ -1,0 +1,231 @@
+//! The retry topic on a real Kafka: kept short, kept for ever, and never left by what could not be written to it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use orderflow::runtime::retry::Mark;
+use orderflow::runtime::{
+    ErrorClass, Failure, OutRecord, Outcome, PartitionFault, PartitionState, ReadFrom, StageSpec, TopicReader,
+};
+use rand::rngs::SmallRng;
+use rand::{RngCore, SeedableRng};
+
+use crate::harness::courier::{Member, Outside, Plan};
+use crate::harness::eventually;
+use crate::harness::group::committed;
+use crate::harness::kafka::TestKafka;
+
+const SOON: Duration = Duration::from_secs(60);
+const MEBIBYTE: usize = 1024 * 1024;
+
+fn later(ms: u64) -> Outcome {
+    Outcome::Retry {
+        after: Duration::from_millis(ms),
+        why: Failure::new(ErrorClass::Unavailable, "come back later"),
+    }
+}
+
+fn retry(spec: &StageSpec) -> &str {
+    spec.retry.as_deref().expect("set")
+}
+
+/// Parks the first attempt of every task, and lets the lane `wait.a` wait for `ms`.
+fn parking(ms: u64) -> Arc<Plan> {
+    Arc::new(move |lane: &str, _, attempt| match (lane, attempt) {
+        ("wait.a", 1) => later(ms),
+        (_, 1) => later(1),
+        _ => Outcome::Done,
+    })
+}
+
+/// Sends a record with so many bytes in a header that no compression shrinks.
+async fn send_large(kafka: &TestKafka, spec: &StageSpec, value: &str, bytes: usize) -> OutRecord {
+    let mut noise = vec![0; bytes];
+    SmallRng::seed_from_u64(7).fill_bytes(&mut noise);
+    let mut record = OutRecord::keyed(spec.source.as_str(), "k", value.to_owned());
+    record.partition = Some(0);
+    record.headers.push("noise", noise);
+    kafka.producer.send(record.clone()).await.expect("acknowledged");
+    record
+}
+
+/// Rule 6, and invariants 2 (order) and 6 (bounds).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lane_that_waits_long_is_carried_to_the_end_and_holds_nothing_back() {
+    let kafka = TestKafka::new("carried");
+    let mut spec = kafka.stage("courier", 1, true).await;
+    spec.options.in_place_limit = Duration::ZERO;
+    let waiting = ["wait.a 0", "wait.a 1"].map(str::to_owned);
+    kafka.send(&spec.source, 0, "k", &waiting).await;
+    let others: Vec<String> = (0..1_200).map(|lane| format!("all.{lane} 0")).collect();
+    kafka.send(&spec.source, 0, "k", &others).await;
+    let outside = Arc::new(Outside::default());
+    let first = Member::start(&kafka, &spec, &outside, &parking(25_000));
+    eventually("the others are done", SOON, async || outside.distinct() == 1_200).await;
+    eventually("what is complete before the waiting lane holds nothing back", SOON, async || {
+        committed(&kafka, &spec, retry(&spec), 0).await.offset > 1_000
+    })
+    .await;
+    assert_eq!(first.handle.progress.borrow().balance.parked, 2);
+    first.handle.join.abort();
+    let second = Member::start(&kafka, &spec, &outside, &parking(25_000));
+    second.settled().await;
+    assert_eq!(outside.of("wait.a"), [0, 1]);
+    assert_eq!(outside.attempts_of("wait.a", 0), 2, "the copy is not another task");
+    assert_eq!(outside.attempts_of("wait.a", 1), 2, "attempted after the first, and parked itself");
+    let (records, done) = (kafka.all(retry(&spec)).await, committed(&kafka, &spec, retry(&spec), 0).await);
+    let copies = records.iter().filter_map(|record| Mark::read(&record.headers).ok());
+    assert!(copies.filter(|mark| mark.source.offset == 0).count() >= 2, "it was copied");
+    assert_eq!(done.offset, records.last().expect("not empty").offset + 1);
+    outside.assert_order();
+    second.leave().await;
+}
+
+/// Rule 9.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_complete_is_deleted_from_the_retry_topic_and_what_waits_is_not() {
+    let kafka = TestKafka::new("pruned");
+    let mut spec = kafka.stage("courier", 1, true).await;
+    spec.options.in_place_limit = Duration::ZERO;
+    spec.options.prune_interval = Duration::from_millis(200);
+    let outside = Arc::new(Outside::default());
+    let others: Vec<String> = (0..20).map(|lane| format!("all.{lane} 0")).collect();
+    kafka.send(&spec.source, 0, "k", &others).await;
+    let member = Member::start(&kafka, &spec, &outside, &parking(3_600_000));
+    eventually("the others are done", SOON, async || outside.distinct() == 20).await;
+    kafka.send(&spec.source, 0, "k", &["wait.a 0".to_owned()]).await;
+    eventually("only what waits is left", SOON, async || {
+        let left = kafka.all(retry(&spec)).await;
+        matches!(left.as_slice(), [one] if one.headers.text("of-lane") == Some("wait.a"))
+    })
+    .await;
+    member.leave_early().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_passes_over_what_was_deleted_before_it_came_there() {
+    let kafka = TestKafka::new("overtaken");
+    let topic = kafka.name("events");
+    kafka.create(std::slice::from_ref(&topic), 1).await;
+    let values: Vec<String> = (0..5).map(|number| number.to_string()).collect();
+    kafka.send(&topic, 0, "k", &values).await;
+    kafka.delete_records(&topic, 0, 3).await;
+    let opened = TopicReader::open(&kafka.options, &topic, None, ReadFrom::Offset(1)).await;
+    let mut reader = opened.expect("the topic is there");
+    let first = tokio::time::timeout(SOON, reader.next_to_end()).await.expect("it goes on");
+    assert_eq!(first.map(|record| record.offset), Some(3));
+}
+
+/// The group isn't subscribed to the retry topic, so that the broker forgets positions there that stand for long.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn positions_of_the_retry_topic_are_committed_again_though_nothing_happens() {
+    let kafka = TestKafka::new("recommitted");
+    let mut spec = kafka.stage("courier", 1, true).await;
+    spec.options.recommit_interval = Duration::from_millis(300);
+    let outside = Arc::new(Outside::default());
+    let member = Member::start(&kafka, &spec, &outside, &parking(1));
+    eventually("the marker is passed", SOON, async || {
+        committed(&kafka, &spec, retry(&spec), 0).await.offset == 1
+    })
+    .await;
+    let mut commits = TopicReader::open(&kafka.options, "__consumer_offsets", None, ReadFrom::Latest)
+        .await
+        .expect("the broker's own topic is there");
+    let of_retry = [spec.group.as_bytes(), retry(&spec).as_bytes()];
+    let mut seen = 0;
+    let reading = async {
+        while seen < 3 {
+            let record = commits.next().await.expect("reading goes on");
+            let key = record.key.unwrap_or_default();
+            let names = |name: &&[u8]| key.windows(name.len()).any(|part| part == *name);
+            seen += usize::from(of_retry.iter().all(names));
+        }
+    };
+    tokio::time::timeout(SOON, reading).await.expect("it is committed again and again");
+    member.leave().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_whose_positions_were_deleted_stops_by_name_and_repeats_nothing() {
+    let kafka = TestKafka::new("forgotten");
+    let mut spec = kafka.stage("courier", 1, true).await;
+    spec.options.in_place_limit = Duration::ZERO;
+    let outside = Arc::new(Outside::default());
+    kafka.send(&spec.source, 0, "k", &["all.a 0".to_owned(), "wait.a 0".to_owned()]).await;
+    let first = Member::start(&kafka, &spec, &outside, &parking(3_600_000));
+    eventually("one is done, one waits", SOON, async || {
+        outside.distinct() == 1 && first.handle.progress.borrow().balance.parked == 1
+    })
+    .await;
+    first.leave_early().await;
+    kafka.delete_group(&spec.group).await;
+    let second = Member::start(&kafka, &spec, &outside, &parking(3_600_000));
+    eventually("the partition stops by name", SOON, async || {
+        let progress = second.handle.progress.borrow();
+        matches!(progress.faults().as_slice(), [PartitionFault::PositionMissing { partition: 0, .. }])
+    })
+    .await;
+    assert_eq!(outside.attempts_of("all.a", 0), 2, "nothing is repeated");
+    second.leave_early().await;
+}
+
+/// Invariants 1 (completion) and 2 (order): what can't be parked stops its partition, so nothing overtakes it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_that_cannot_be_parked_stops_its_partition_and_no_later_one_of_its_lane_runs() {
+    let kafka = TestKafka::new("unparkable");
+    let mut spec = kafka.spec("courier", true);
+    spec.options.in_place_limit = Duration::ZERO;
+    kafka.create_sized(&spec.source, 2, 2 * MEBIBYTE).await;
+    kafka.create(std::slice::from_ref(&spec.dead_letters), 2).await;
+    kafka.create_sized(retry(&spec), 2, MEBIBYTE / 2).await;
+    let outside = Arc::new(Outside::default());
+    send_large(&kafka, &spec, "all.a 0", MEBIBYTE).await;
+    kafka.send(&spec.source, 0, "k", &["all.a 1".to_owned()]).await;
+    kafka.send(&spec.source, 1, "k", &["all.b 0".to_owned()]).await;
+    let first = Member::start(&kafka, &spec, &outside, &parking(1));
+    eventually("its partition stops by name", SOON, async || {
+        let progress = first.handle.progress.borrow();
+        let state = progress.partitions.get(&0).map(|partition| partition.state.clone());
+        matches!(state, Some(PartitionState::Stopped(PartitionFault::CannotPutAside { offset: 0, .. })))
+    })
+    .await;
+    eventually("the other goes on", SOON, async || outside.of("all.b") == [0]).await;
+    assert_eq!(outside.of("all.a"), [0u64; 0]);
+    assert_eq!(committed(&kafka, &spec, &spec.source, 0).await.offset, 0);
+    first.leave_early().await;
+    kafka.resize(retry(&spec), 2 * MEBIBYTE + 64 * 1024).await;
+    let second = Member::start(&kafka, &spec, &outside, &parking(1));
+    second.settled().await;
+    assert_eq!(outside.of("all.a"), [0, 1]);
+    second.leave().await;
+}
+
+/// The retry topic takes 64 KiB more than the source: enough for what parking adds.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_near_the_size_limit_is_parked_and_dead_lettered_like_any_other() {
+    let kafka = TestKafka::new("large");
+    let mut spec = kafka.spec("courier", true);
+    spec.options.in_place_limit = Duration::ZERO;
+    kafka.create_sized(&spec.source, 1, MEBIBYTE).await;
+    for topic in [retry(&spec), &spec.dead_letters] {
+        kafka.create_sized(topic, 1, MEBIBYTE + 64 * 1024).await;
+    }
+    let outside = Arc::new(Outside::default());
+    let plan: Arc<Plan> = Arc::new(|_: &str, _, attempt| match attempt {
+        1 => Outcome::Retry {
+            after: Duration::from_millis(1),
+            why: Failure::new(ErrorClass::Unavailable, "x".repeat(5_000)),
+        },
+        _ => Outcome::Dead(Failure::new(ErrorClass::Rejected, "x".repeat(5_000))),
+    });
+    let sent = send_large(&kafka, &spec, "all.a 0", MEBIBYTE - 1_024).await;
+    let member = Member::start(&kafka, &spec, &outside, &plan);
+    eventually("it is dead", SOON, async || member.handle.progress.borrow().balance.dead == 1).await;
+    let dead = kafka.all(&spec.dead_letters).await;
+    assert_eq!(
+        (&dead[0].payload, dead[0].headers.last("noise")),
+        (&sent.payload, sent.headers.last("noise"))
+    );
+    member.settled().await;
+    member.leave().await;
+}
