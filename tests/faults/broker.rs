@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use orderflow::runtime::{KafkaOptions, Role};
+use rand::Rng as _;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use tempfile::TempDir;
 use tokio::time::Instant;
@@ -143,10 +144,16 @@ pub(crate) fn signal(signal: &str, pid: &str) {
     assert!(sent.success(), "process {pid} is gone");
 }
 
-/// Ports on which nothing listens now: one for the test, four for members.
+/// The broker's own port (its controller takes the one behind it) and four for members. They lie below those that the
+/// system gives to outgoing connections, one of which might take them before the broker does, or while it is down.
 fn free_ports() -> [u16; 5] {
-    let bound = [(); 5].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
-    bound.map(|listener| listener.local_addr().expect("bound").port())
+    let mut random = rand::rng();
+    loop {
+        let first: u16 = random.random_range(20_000..32_000);
+        if (first..first + 6).all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok()) {
+            return [first, first + 2, first + 3, first + 4, first + 5];
+        }
+    }
 }
 
 /// The script that starts services, told to start no other than a broker.

@@ -29,5 +29,6 @@ mod run;
 mod scenarios;
 mod scene;
 mod seeds;
+mod sigkill;
 mod store_part;
 mod traffic;

@@ -29,8 +29,6 @@ use crate::store_part::topology;
 pub(crate) const VARIABLE: &str = "ORDERFLOW_FAULTS_MEMBER";
 /// The name of the test that is a member.
 pub(crate) const TEST: &str = "member_process::this_process_is_a_member";
-/// Longer than anything that is merely slow.
-const NO_ANSWER: Duration = Duration::from_secs(4);
 /// What every member of a run seals with: 32 bytes of nought.
 const KEY: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
 /// How often positions are committed.
@@ -57,7 +55,13 @@ async fn this_process_is_a_member() {
         clock: Clock::system(),
     };
     let stop = CancellationToken::new();
-    let courier = Courier { outside: orders.outside.clone(), member: orders.member, idle: Mutex::default() };
+    let courier = Courier {
+        outside: orders.outside.clone(),
+        member: orders.member,
+        concurrency: orders.concurrency,
+        patience: Duration::from_millis(orders.patience_ms),
+        idle: Mutex::default(),
+    };
     let mut handles = vec![start_effect_stage(spec(&orders), Arc::new(courier), env.clone(), stop.clone())];
     if let Some(store) = &orders.store {
         handles.extend(start_history(store, env, &stop).await);
@@ -118,6 +122,8 @@ fn spec(orders: &Orders) -> StageSpec {
         control: Default::default(),
         cursors: None,
         options: RuntimeOptions {
+            concurrency: orders.concurrency,
+            completed_runs_map: orders.completed_runs_map,
             commit_interval: COMMIT_INTERVAL,
             in_place_limit: Duration::from_millis(50),
             revoke_drain: Duration::from_secs(1),
@@ -163,6 +169,8 @@ async fn start_history(orders: &StoreOrders, env: Environment, stop: &Cancellati
 struct Courier {
     outside: String,
     member: u32,
+    concurrency: usize,
+    patience: Duration,
     /// Connections that wait for the next request.
     idle: Mutex<Vec<BufReader<TcpStream>>>,
 }
@@ -226,7 +234,7 @@ impl EffectStage for Courier {
 
     async fn run(&self, task: &Task<Self::Input>) -> Outcome {
         let (lane, number) = &*task.input;
-        match tokio::time::timeout(NO_ANSWER, self.ask(lane, *number, task.attempt)).await {
+        match tokio::time::timeout(self.patience, self.ask(lane, *number, task.attempt)).await {
             Ok(Ok(outcome)) => outcome,
             // In place for a while, then parked.
             Ok(Err(_)) | Err(_) => come_back(if task.attempt < 3 { 40 } else { 400 }),
@@ -234,6 +242,6 @@ impl EffectStage for Courier {
     }
 
     fn target_concurrency(&self, _target: &str) -> usize {
-        32
+        self.concurrency
     }
 }

@@ -20,6 +20,10 @@ use tokio::time::Instant;
 pub(crate) const PARTITIONS: u32 = 3;
 /// Lanes from here on are always told to come back in an hour.
 pub(crate) const FIRST_LATE_LANE: u32 = 100_000;
+/// Lanes from here on are not answered while they are held.
+pub(crate) const FIRST_HELD_LANE: u32 = 200_000;
+/// Lanes from here on are always done at once.
+pub(crate) const FIRST_PLAIN_LANE: u32 = 300_000;
 
 /// How an attempt is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +75,7 @@ pub(crate) struct Outside {
     pub(crate) started: Instant,
     seen: Arc<Mutex<Seen>>,
     mood: watch::Sender<Mood>,
+    hold: watch::Sender<bool>,
 }
 
 impl Outside {
@@ -80,18 +85,25 @@ impl Outside {
         let seen: Arc<Mutex<Seen>> = Arc::default();
         let mood = watch::Sender::new(Mood::Fine);
         let started = Instant::now();
-        let (shared, moods) = (Arc::clone(&seen), mood.subscribe());
+        let hold = watch::Sender::new(false);
+        let (shared, moods, holds) = (Arc::clone(&seen), mood.subscribe(), hold.subscribe());
         task::spawn("outside", async move {
             while let Ok((connection, _)) = listener.accept().await {
-                let serving = serve(connection, seed, started, Arc::clone(&shared), moods.clone());
+                let serving =
+                    serve(connection, seed, started, Arc::clone(&shared), moods.clone(), holds.clone());
                 task::spawn("a caller", serving);
             }
         });
-        Self { address, started, seen, mood }
+        Self { address, started, seen, mood, hold }
     }
 
     pub(crate) fn set(&self, mood: Mood) {
         self.mood.send_replace(mood);
+    }
+
+    /// Holds the lanes that can be held, or lets them go.
+    pub(crate) fn hold(&self, held: bool) {
+        self.hold.send_replace(held);
     }
 
     pub(crate) fn now_ms(&self) -> u64 {
@@ -145,6 +157,7 @@ fn manner(seed: u64, lane: u32, number: u32, attempt: u32) -> (Duration, Answer)
         _ => draw("short", attempt) % 4,
     };
     let answer = match (is_poison(seed, lane, number), draw("ends", attempt) % 100) {
+        _ if lane >= FIRST_HELD_LANE => Answer::Done,
         _ if lane >= FIRST_LATE_LANE => Answer::Retry(3_600_000),
         (true, _) if attempt == 1 => Answer::Retry(200),
         (true, _) => Answer::Dead,
@@ -162,12 +175,17 @@ pub(crate) fn is_poison(seed: u64, lane: u32, number: u32) -> bool {
     hasher.finish().is_multiple_of(100)
 }
 
+fn is_held(lane: u32) -> bool {
+    (FIRST_HELD_LANE..FIRST_PLAIN_LANE).contains(&lane)
+}
+
 async fn serve(
     connection: TcpStream,
     seed: u64,
     started: Instant,
     seen: Arc<Mutex<Seen>>,
     mut moods: watch::Receiver<Mood>,
+    mut holds: watch::Receiver<bool>,
 ) {
     let _ = connection.set_nodelay(true);
     let (reads, mut writes) = connection.into_split();
@@ -181,6 +199,10 @@ async fn serve(
         let mood = *moods.borrow_and_update();
         let ending = async {
             match mood {
+                Mood::Fine if is_held(lane) && *holds.borrow_and_update() => {
+                    let _ = holds.wait_for(|held| !held).await;
+                    return None;
+                }
                 Mood::Fine => tokio::time::sleep(takes).await,
                 Mood::Slow(delay) => tokio::time::sleep(delay).await,
                 Mood::Refusing => return Some(Answer::Retry(300)),

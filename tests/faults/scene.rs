@@ -32,6 +32,12 @@ pub(crate) struct Scene<'a> {
     pub(crate) session: Duration,
     /// Whether members have names that outlive their connections (`group.instance.id`).
     pub(crate) is_static: bool,
+    /// Tasks that a member runs at once.
+    pub(crate) concurrency: usize,
+    /// How long a member waits for an answer of the outside: longer than for anything that is merely slow.
+    pub(crate) patience: Duration,
+    /// Whether commits carry the map of completed runs.
+    pub(crate) with_map: bool,
     pub(crate) windows: Vec<Window>,
     /// Fault, and how many milliseconds later every partition had gone on.
     pub(crate) resumed: Vec<(String, u64)>,
@@ -61,6 +67,9 @@ impl<'a> Scene<'a> {
             members: Vec::new(),
             session,
             is_static: false,
+            concurrency: 100,
+            patience: Duration::from_secs(4),
+            with_map: true,
             windows: Vec::new(),
             resumed: Vec::new(),
             problems: Vec::new(),
@@ -91,6 +100,9 @@ impl<'a> Scene<'a> {
             servers: self.broker.proxy_of(id).address.to_string(),
             session_timeout_ms: u64::try_from(self.session.as_millis()).expect("short"),
             instance: self.is_static.then(|| format!("member-{id}")),
+            concurrency: self.concurrency,
+            patience_ms: u64::try_from(self.patience.as_millis()).expect("short"),
+            completed_runs_map: self.with_map,
             outside: self.receiver.address.to_string(),
             group: self.spec.group.clone(),
             source: self.spec.source.clone(),
