@@ -43,6 +43,55 @@ where
     std::thread::Builder::new().name(name.to_owned()).spawn(work)
 }
 
+/// Why work on a thread of its own has no result.
+#[derive(Debug, thiserror::Error)]
+pub enum ThreadFault {
+    /// The operating system refused a thread, or what a runtime on it needs.
+    #[error("no thread to run on: {0}")]
+    Refused(#[source] std::io::Error),
+    /// It panicked.
+    #[error("the thread ended without a result")]
+    Ended,
+}
+
+/// Runs the future that `make` makes on an operating-system thread called `name`, with timers and sockets of its own:
+/// for a loop that polls its work itself, in which nothing of others may come. What it spawns runs on that thread too
+/// and ends with it. Dropping the answer cuts it off at its next wait.
+///
+/// # Errors
+/// When there is no thread to be had, or it panicked.
+pub async fn on_own_thread<F, T>(
+    name: String,
+    make: impl FnOnce() -> F + Send + 'static,
+) -> Result<T, ThreadFault>
+where
+    F: Future<Output = T>,
+    T: Send + 'static,
+{
+    let cut = CancellationToken::new();
+    let _dropped = cut.clone().drop_guard();
+    let (send, receive) = tokio::sync::oneshot::channel();
+    let span = tracing::debug_span!("task", name);
+    spawn_thread(&name, move || {
+        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                let _ = send.send(Err(ThreadFault::Refused(error)));
+                return;
+            }
+        };
+        // Work that is polled by one loop isn't to share one task's budget.
+        let work = tokio::task::unconstrained(cut.run_until_cancelled(make().instrument(span)));
+        if let Some(done) = runtime.block_on(work) {
+            let _ = send.send(Ok(done));
+        }
+        // Blocking calls that are still waiting for a service must not hold the end up.
+        runtime.shutdown_background();
+    })
+    .map_err(ThreadFault::Refused)?;
+    receive.await.unwrap_or(Err(ThreadFault::Ended))
+}
+
 /// The long-running tasks of one process. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Group {
@@ -90,6 +139,26 @@ impl Group {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn work_on_a_thread_of_its_own_has_timers_and_is_cut_off_when_nobody_waits_for_it() {
+        let slept = on_own_thread("sleeper".to_owned(), || async {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            std::thread::current().name().map(str::to_owned)
+        });
+        assert_eq!(slept.await.expect("it ends"), Some("sleeper".to_owned()));
+        let (send, receive) = tokio::sync::oneshot::channel::<()>();
+        let endless = spawn(
+            "waits",
+            on_own_thread("endless".to_owned(), || async move {
+                let _held = send;
+                std::future::pending::<()>().await;
+            }),
+        );
+        endless.abort();
+        assert!(receive.await.is_err(), "it was dropped");
+        assert!(on_own_thread("panics".to_owned(), || async { panic!("on purpose") as () }).await.is_err());
+    }
 
     #[tokio::test]
     async fn a_task_that_fails_stops_its_group_and_is_named() {

@@ -38,7 +38,7 @@ mod start;
 mod store;
 
 pub use cluster::cluster_id;
-pub use consumer::{BatchQueue, Fetched};
+pub use consumer::{BatchQueue, Fetched, Forwarding};
 pub use control::{BreakerOptions, Control, StageControl};
 pub use effect::run_effect_stage;
 pub use error::{Ended, PartitionFault, RunError};

@@ -7,7 +7,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 /// The headers of a record, in the order in which they were written; a name may occur more than once.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -55,7 +55,9 @@ impl Headers {
     }
 
     fn bytes(&self) -> usize {
-        self.0.iter().map(|(name, value)| name.len() + value.as_ref().map_or(0, Bytes::len)).sum()
+        /// Two lengths, as a batch of records holds them.
+        const LENGTHS: usize = 8;
+        self.0.iter().map(|(name, value)| name.len() + value.as_ref().map_or(0, Bytes::len) + LENGTHS).sum()
     }
 }
 
@@ -100,6 +102,30 @@ impl Record {
             + self.payload.as_ref().map_or(0, Bytes::len)
             + self.headers.bytes()
             + OVERHEAD
+    }
+
+    /// The same record with a buffer of its own: it no longer holds the batch that it was read with.
+    pub(crate) fn detached(&self) -> Self {
+        let values = self.headers.0.iter().filter_map(|(_, value)| value.as_ref());
+        let parts = self.key.iter().chain(&self.payload).chain(values);
+        let mut buffer = BytesMut::with_capacity(parts.map(Bytes::len).sum());
+        let mut copy = |part: &Bytes| {
+            buffer.extend_from_slice(part);
+            buffer.split().freeze()
+        };
+        Self {
+            topic: Arc::clone(&self.topic),
+            key: self.key.as_ref().map(&mut copy),
+            payload: self.payload.as_ref().map(&mut copy),
+            headers: Headers(
+                self.headers
+                    .0
+                    .iter()
+                    .map(|(name, value)| (name.clone(), value.as_ref().map(&mut copy)))
+                    .collect(),
+            ),
+            ..*self
+        }
     }
 }
 

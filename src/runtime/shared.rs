@@ -14,6 +14,24 @@ enum Holding<T> {
     Together(Arc<T>),
 }
 
+impl<T> Shared<T> {
+    /// Changes a value that has one owner.
+    pub(crate) fn alone(self, change: impl FnOnce(T) -> T) -> Self {
+        match self.0 {
+            Holding::Alone(value) => change(value).into(),
+            shared @ Holding::Together(_) => Self(shared),
+        }
+    }
+
+    /// Makes it shareable: allocates when it had one owner.
+    pub(crate) fn into_arc(self) -> Arc<T> {
+        match self.0 {
+            Holding::Alone(value) => Arc::new(value),
+            Holding::Together(shared) => shared,
+        }
+    }
+}
+
 impl<T> From<T> for Shared<T> {
     fn from(value: T) -> Self {
         Self(Holding::Alone(value))
@@ -40,5 +58,17 @@ impl<T> Deref for Shared<T> {
 impl<T: fmt::Debug> fmt::Debug for Shared<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         (**self).fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sharing_what_is_shared_already_allocates_nothing_new() {
+        let shared: Arc<i32> = Arc::new(7);
+        assert!(Arc::ptr_eq(&shared, &Shared::<i32>::from(Arc::clone(&shared)).into_arc()));
+        assert_eq!(*Shared::<i32>::from(8).into_arc(), 8);
     }
 }

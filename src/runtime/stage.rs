@@ -49,6 +49,12 @@ pub trait EffectStage: Send + Sync + 'static {
         "other"
     }
 
+    /// True when `open` gives tasks different priorities: then as many records are opened ahead as memory allows, so
+    /// that an urgent one is found among them. Otherwise they are opened when there is a slot for them.
+    fn has_priorities(&self) -> bool {
+        false
+    }
+
     /// How many tasks of one target this member runs at once, at least 1: a target that hangs can't take more.
     fn target_concurrency(&self, target: &str) -> usize;
 }

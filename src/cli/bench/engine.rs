@@ -92,7 +92,6 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<Exit, Fault> {
         let of = chosen.iter().filter(|case| (case.keys, case.values) == (keys, values));
         of.map(|case| case.records).max().unwrap_or(0)
     };
-    topic::prepare(&config.kafka).await?;
     let mut figures = Vec::new();
     for case in &chosen {
         let records = most(case.keys, case.values);
@@ -114,8 +113,7 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<Exit, Fault> {
         output::line(&report.table())?
     }
     if !args.keep {
-        let names: Vec<&str> =
-            topics.keys().map(String::as_str).chain([topic::RETRY, topic::DEAD_LETTERS]).collect();
+        let names: Vec<&str> = topics.keys().map(String::as_str).collect();
         topic::remove(&config.kafka, &names).await?;
     }
     Ok(Exit::Fine)
@@ -185,12 +183,14 @@ async fn engine(config: &Config, asked: &Repetition) -> Result<Measured, Fault> 
     stage.proof = proof.clone();
     let group = format!("orderflow-bench-{}-{}", std::process::id(), clock.now_ms());
     let defaults = RuntimeOptions::default();
+    topic::prepare(&config.kafka, &group).await?;
+    let [retry, dead_letters] = topic::own(&group);
     let spec = StageSpec {
         stage: "bench".to_owned(),
         group: group.clone(),
         source: asked.topic.clone(),
-        retry: Some(topic::RETRY.to_owned()),
-        dead_letters: topic::DEAD_LETTERS.to_owned(),
+        retry: Some(retry.clone()),
+        dead_letters: dead_letters.clone(),
         control: StageControl::default(),
         cursors: None,
         start: StartAt::Earliest,
@@ -230,6 +230,7 @@ async fn engine(config: &Config, asked: &Repetition) -> Result<Measured, Fault> 
         return Err(Fault::failures(format!("{} of the engine: {fault}", case.name)));
     }
     forget(&config.kafka, &group).await?;
+    topic::remove(&config.kafka, &[&retry, &dead_letters]).await?;
     Ok(measured)
 }
 

@@ -10,7 +10,7 @@ use super::cases::Case;
 use super::measure::{Measured, Meter};
 use super::topic::PARTITIONS;
 use crate::cli::exit::Fault;
-use crate::runtime::{BatchQueue, KafkaOptions, Role};
+use crate::runtime::{BatchQueue, Forwarding, KafkaOptions, Role};
 use crate::task;
 
 /// How long one read waits.
@@ -38,11 +38,12 @@ pub(super) async fn batch(kafka: &KafkaOptions, topic: &str, case: &Case) -> Res
     let consumer: BaseConsumer = kafka.client_config(Role::Reader).create().map_err(failed)?;
     let (list, topic, records) = (everything(topic)?, topic.to_owned(), case.records);
     let reading = task::spawn_blocking(move || {
-        let Some(mut queue) = BatchQueue::new(consumer.client()) else {
+        let forwarding = Forwarding::default();
+        let Some(mut queue) = BatchQueue::new(consumer.client(), &forwarding) else {
             return Err(Fault::internal("librdkafka gave no queue"));
         };
         for partition in 0..PARTITIONS {
-            queue.forward(&topic, partition);
+            forwarding.forward(consumer.client(), &topic, partition);
         }
         consumer.assign(&list).map_err(failed)?;
         let meter = Meter::new(records);

@@ -20,10 +20,6 @@ pub(super) const PARTITIONS: i32 = 6;
 const VALUE_BYTES: usize = 206;
 /// How long one request may take.
 const WITHIN: Duration = Duration::from_secs(30);
-/// Retry and dead-letter topic of the stage that is measured.
-pub(super) const RETRY: &str = "orderflow-bench.retry";
-pub(super) const DEAD_LETTERS: &str = "orderflow-bench.dlq";
-
 /// The name of the topic with these records.
 pub(super) fn name(keys: Keys, values: Values, records: u64) -> String {
     let kind = match values {
@@ -33,10 +29,17 @@ pub(super) fn name(keys: Keys, values: Values, records: u64) -> String {
     format!("orderflow-bench.{kind}-{}-keys-{records}", keys.count())
 }
 
-/// Makes the stage's own topics.
-pub(super) async fn prepare(kafka: &KafkaOptions) -> Result<(), Fault> {
-    create(kafka, RETRY).await?;
-    create(kafka, DEAD_LETTERS).await
+/// The retry and the dead-letter topic of a group's stage.
+pub(super) fn own(group: &str) -> [String; 2] {
+    [format!("{group}.retry"), format!("{group}.dlq")]
+}
+
+/// Makes a group's own topics.
+pub(super) async fn prepare(kafka: &KafkaOptions, group: &str) -> Result<(), Fault> {
+    for topic in own(group) {
+        create(kafka, &topic).await?;
+    }
+    Ok(())
 }
 
 /// Makes the topic unless it is there with all its records.
@@ -139,12 +142,10 @@ async fn create(kafka: &KafkaOptions, topic: &str) -> Result<(), Fault> {
     for _ in 0..50 {
         let answers = admin.create_topics([&new], &AdminOptions::new()).await.map_err(failed)?;
         match answers.into_iter().next() {
-            Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists)))
-                if topic != RETRY && topic != DEAD_LETTERS =>
-            {
+            Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => {
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }
-            None | Some(Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => return Ok(()),
+            None | Some(Ok(_)) => return Ok(()),
             Some(Err((_, why))) => return Err(Fault::failures(format!("{topic} can't be made: {why}"))),
         }
     }

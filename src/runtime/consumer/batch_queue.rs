@@ -13,8 +13,8 @@
 #![allow(unsafe_code, reason = "C calls that the wrapper lacks; the contract of each is stated at the call")]
 
 use std::ffi::{CStr, CString, c_void};
-use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rdkafka::bindings as ffi;
@@ -24,12 +24,44 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 /// Messages read by one call, at most.
 const SLOTS: usize = 1_000;
 
+/// Where the partitions of one client are forwarded to, while there is a [`BatchQueue`].
+#[derive(Debug, Default)]
+pub struct Forwarding(Mutex<Option<Queue>>);
+
+/// A live queue.
+#[derive(Debug)]
+struct Queue(NonNull<ffi::rd_kafka_queue_t>);
+
+// SAFETY: librdkafka's queues may be used from any thread, and the mutex around it keeps a queue from being
+// destroyed while somebody forwards to it.
+unsafe impl Send for Queue {}
+
+impl Forwarding {
+    /// Lets what is fetched of a partition go to the queue. To be called before the partition is assigned, each time.
+    /// False when there is no queue or no such partition: then the client gives it out itself.
+    pub fn forward<C: ClientContext>(&self, client: &Client<C>, topic: &str, partition: i32) -> bool {
+        let slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (Some(queue), Ok(topic)) = (slot.as_ref(), CString::new(topic)) else { return false };
+        // SAFETY: the borrow keeps the client alive; `topic` is a C string that lives to the end of the call, which
+        // copies it. The answer is a new reference or null.
+        let source =
+            unsafe { ffi::rd_kafka_queue_get_partition(client.native_ptr(), topic.as_ptr(), partition) };
+        let Some(source) = NonNull::new(source) else { return false };
+        // SAFETY: both are live queues: ours is destroyed only after it was taken out of the slot, which is locked.
+        // Forwarding takes a reference of its own to the destination; ours to the source is given back here.
+        unsafe {
+            ffi::rd_kafka_queue_forward(source.as_ptr(), queue.0.as_ptr());
+            ffi::rd_kafka_queue_destroy(source.as_ptr());
+        }
+        true
+    }
+}
+
 /// A queue of one client, to which partitions are forwarded. It borrows the client, so it goes first.
 pub struct BatchQueue<'c> {
     queue: NonNull<ffi::rd_kafka_queue_t>,
     slots: Vec<*mut ffi::rd_kafka_message_t>,
-    client: NonNull<ffi::rd_kafka_t>,
-    of: PhantomData<&'c ()>,
+    forwarding: &'c Forwarding,
 }
 
 impl std::fmt::Debug for BatchQueue<'_> {
@@ -39,30 +71,12 @@ impl std::fmt::Debug for BatchQueue<'_> {
 }
 
 impl<'c> BatchQueue<'c> {
-    /// A new queue of `client`; `None` when librdkafka has no memory for it.
-    pub fn new<C: ClientContext>(client: &'c Client<C>) -> Option<Self> {
-        let native = NonNull::new(client.native_ptr())?;
-        // SAFETY: `native` is the live handle that `client` owns, and `'c` keeps it alive longer than the queue.
-        let queue = NonNull::new(unsafe { ffi::rd_kafka_queue_new(native.as_ptr()) })?;
-        Some(Self { queue, slots: vec![ptr::null_mut(); SLOTS], client: native, of: PhantomData })
-    }
-
-    /// Lets what is fetched of a partition come here. To be called before the partition is assigned, or while it
-    /// is paused: what was fetched earlier stays where it is. False when there is no such partition.
-    pub fn forward(&self, topic: &str, partition: i32) -> bool {
-        let Ok(topic) = CString::new(topic) else { return false };
-        // SAFETY: the client lives (see `new`), `topic` is a C string that lives to the end of the call, which
-        // copies it. The answer is a new reference or null.
-        let source =
-            unsafe { ffi::rd_kafka_queue_get_partition(self.client.as_ptr(), topic.as_ptr(), partition) };
-        let Some(source) = NonNull::new(source) else { return false };
-        // SAFETY: both are live queues of one client; forwarding takes a reference of its own to the
-        // destination, so that ours to the source is given back here and the destination may go first.
-        unsafe {
-            ffi::rd_kafka_queue_forward(source.as_ptr(), self.queue.as_ptr());
-            ffi::rd_kafka_queue_destroy(source.as_ptr());
-        }
-        true
+    /// A new queue of `client`, to be filled through `forwarding`; `None` when librdkafka has no memory for it.
+    pub fn new<C: ClientContext>(client: &'c Client<C>, forwarding: &'c Forwarding) -> Option<Self> {
+        // SAFETY: `native_ptr` is the live handle that `client` owns, and `'c` keeps it alive longer than the queue.
+        let queue = NonNull::new(unsafe { ffi::rd_kafka_queue_new(client.native_ptr()) })?;
+        *forwarding.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Queue(queue));
+        Some(Self { queue, slots: vec![ptr::null_mut(); SLOTS], forwarding })
     }
 
     /// Reads what is there, at most a thousand messages, waiting up to `wait` for the first; hands each to `take`,
@@ -101,6 +115,7 @@ impl<'c> BatchQueue<'c> {
 
 impl Drop for BatchQueue<'_> {
     fn drop(&mut self) {
+        self.forwarding.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         // SAFETY: made by `rd_kafka_queue_new`, destroyed only here, and the client still lives. Partitions that
         // are forwarded here keep a reference of their own; what they fetch from now on is dropped.
         unsafe { ffi::rd_kafka_queue_destroy(self.queue.as_ptr()) };
@@ -123,13 +138,13 @@ impl std::fmt::Debug for Fetched<'_> {
 impl<'m> Fetched<'m> {
     /// What it is instead of a message.
     pub fn error(&self) -> Option<KafkaError> {
-        let code = RDKafkaErrorCode::from(self.message.err);
-        match self.message.err {
-            ffi::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR => None,
-            ffi::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__FATAL => {
-                Some(KafkaError::MessageConsumptionFatal(code))
-            }
-            _ => Some(KafkaError::MessageConsumption(code)),
+        let (error, code) = (self.message.err, RDKafkaErrorCode::from(self.message.err));
+        if error == ffi::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
+            None
+        } else if error == ffi::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__FATAL {
+            Some(KafkaError::MessageConsumptionFatal(code))
+        } else {
+            Some(KafkaError::MessageConsumption(code))
         }
     }
 

@@ -18,6 +18,7 @@ use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::RDKafkaRespErr;
 
+use super::batch_queue::Forwarding;
 use super::desk::{Position, Side};
 use super::gauge::Gauge;
 use super::{Event, Links, Owned};
@@ -31,6 +32,8 @@ const COMMIT_PATIENCE: Duration = Duration::from_secs(2);
 pub(crate) struct Membership {
     pub(super) links: Links,
     pub(super) book: Mutex<Book>,
+    /// Where what is fetched goes.
+    pub(super) forwarding: Forwarding,
 }
 
 /// Which partitions are ours.
@@ -45,7 +48,7 @@ pub(super) struct Book {
 
 impl Membership {
     pub(super) fn new(links: Links) -> Self {
-        Self { links, book: Mutex::default() }
+        Self { links, book: Mutex::default(), forwarding: Forwarding::default() }
     }
 
     pub(super) fn book(&self) -> MutexGuard<'_, Book> {
@@ -64,6 +67,13 @@ impl Membership {
         list
     }
 
+    /// Lets what is fetched of the partitions go where batches are read.
+    pub(super) fn forward(&self, consumer: &BaseConsumer<Self>, partitions: &[i32]) {
+        for element in self.superset(partitions).elements() {
+            self.forwarding.forward(consumer.client(), element.topic(), element.partition());
+        }
+    }
+
     fn given(&self, list: &TopicPartitionList) -> Vec<i32> {
         list.elements()
             .iter()
@@ -74,6 +84,7 @@ impl Membership {
 
     pub(super) fn assigned(&self, consumer: &BaseConsumer<Self>, partitions: &[i32]) {
         let all = self.superset(partitions);
+        self.forward(consumer, partitions);
         let taken = match consumer.rebalance_protocol() {
             RebalanceProtocol::Cooperative => consumer.incremental_assign(&all),
             RebalanceProtocol::Eager | RebalanceProtocol::None => consumer.assign(&all),

@@ -37,6 +37,11 @@ impl Gauge {
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
+    /// Records and bytes that are held.
+    pub(crate) fn held(&self) -> (usize, usize) {
+        (self.records.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
+    }
+
     /// True when a partition that may hold `records` and `bytes` holds more; once `already` full, it stays full
     /// until half of both.
     pub(crate) fn is_full(&self, already: bool, records: usize, bytes: usize) -> bool {

@@ -4,10 +4,12 @@
 //! One dedicated thread polls one client for everything. It talks to its engine through a bounded channel of
 //! [`Event`]s and takes its orders from a [`Desk`]. It knows nothing of lanes, tasks or stores.
 
+mod batch;
 mod batch_queue;
 mod context;
 mod desk;
 mod gauge;
+mod hold_back;
 mod message;
 mod positions;
 mod rewind;
@@ -23,18 +25,18 @@ use tokio::sync::{mpsc, oneshot};
 use super::error::{PartitionFault, RunError};
 use super::offsets::CompletedRuns;
 use super::options::{KafkaOptions, StageSpec};
-use super::record::Record;
 use crate::clock::Clock;
 use crate::task;
 use crate::telemetry::Metrics;
 
-pub use batch_queue::{BatchQueue, Fetched};
+pub(crate) use batch::{RecordBatch, Records};
+pub use batch_queue::{BatchQueue, Fetched, Forwarding};
 pub(crate) use desk::{Desk, Position, Side, Start};
 pub(crate) use gauge::Gauge;
 pub(crate) use message::to_record;
 pub(crate) use rewind::Rewind;
 
-/// Events that may wait for the engine, each with up to [`thread::BATCH`] records.
+/// Events that may wait for the engine, each with one batch of records at most.
 const EVENTS: usize = 64;
 
 /// What the poll thread tells its engine, in the order in which it happened.
@@ -51,7 +53,7 @@ pub(crate) enum Event {
         /// Under which assignment.
         generation: u64,
         /// The records.
-        records: Vec<Record>,
+        records: RecordBatch,
     },
     /// Partitions are taken away: end their work before the deadline and answer with the positions to commit.
     Revoked {
@@ -143,8 +145,8 @@ struct Owned {
     gauge: Arc<Gauge>,
     /// Not started yet, or not readable.
     held: bool,
-    /// Above its share of memory.
-    full: bool,
+    /// Whether it is above its share of memory.
+    full: hold_back::Fullness,
     /// The retry partition is read first: the engine says when the source flows.
     source_waits: bool,
     /// What the client was last told.
@@ -158,7 +160,7 @@ impl Owned {
             generation,
             gauge,
             held: true,
-            full: false,
+            full: hold_back::Fullness::default(),
             source_waits: true,
             source_flows: false,
             retry_flows: false,

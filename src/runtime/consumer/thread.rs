@@ -6,23 +6,23 @@ use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::Message;
-use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::topic_partition_list::Offset;
 use tokio::sync::oneshot;
 
+use super::batch::{Filling, RecordBatch};
+use super::batch_queue::BatchQueue;
 use super::context::Membership;
 use super::desk::Side;
-use super::{Assigned, Event, Links, positions, to_record};
+use super::hold_back::hold_back;
+use super::{Assigned, Event, Links, positions};
 use crate::runtime::error::{PartitionFault, RunError};
 use crate::runtime::options::{KafkaOptions, Role, StageSpec};
-use crate::runtime::record::Record;
 
-/// Records taken in one round, at most.
-pub(super) const BATCH: usize = 500;
-/// Bytes taken in one round, at most.
-const BATCH_BYTES: usize = 1024 * 1024;
 /// How long a round waits for the first record; also the longest that an order waits.
 const POLL: Duration = Duration::from_millis(20);
+/// Pauses between looks at memory that is full: the first, the longest.
+const SHORTEST_IDLE: Duration = Duration::from_micros(500);
+const LONGEST_IDLE: Duration = Duration::from_millis(8);
 /// Pause between tries while Kafka is away.
 const AWAY: Duration = Duration::from_millis(500);
 
@@ -45,7 +45,11 @@ enum End {
 }
 
 /// What is remembered between rounds.
-struct Round {
+struct Round<'c> {
+    queue: BatchQueue<'c>,
+    filling: Filling,
+    /// The next pause while memory is full.
+    idle: Duration,
     next_commit: Instant,
     next_renewal: Instant,
     complained: Option<RDKafkaErrorCode>,
@@ -169,8 +173,15 @@ impl Poller {
     }
 
     fn poll(&self, consumer: &BaseConsumer<Membership>) -> End {
+        let context = consumer.context();
+        let Some(queue) = BatchQueue::new(consumer.client(), &context.forwarding) else {
+            return End::Rebuild("librdkafka gave no queue".to_owned());
+        };
         let now = Instant::now();
         let mut round = Round {
+            queue,
+            filling: Filling::new(Arc::clone(&self.links.source), self.links.retry.clone()),
+            idle: SHORTEST_IDLE,
             next_commit: now + self.spec.options.commit_interval,
             next_renewal: now + self.spec.options.recommit_interval,
             complained: None,
@@ -187,22 +198,22 @@ impl Poller {
         }
     }
 
-    fn round(&self, consumer: &BaseConsumer<Membership>, round: &mut Round) -> ControlFlow<End> {
-        let batches = match self.read(consumer, round) {
-            Ok(batches) => batches,
-            Err(why) => return ControlFlow::Break(End::Rebuild(why)),
-        };
+    fn round(&self, consumer: &BaseConsumer<Membership>, round: &mut Round<'_>) -> ControlFlow<End> {
+        let now = Instant::now();
+        if hold_back(&self.links, &self.spec.options, consumer, now) {
+            std::thread::sleep(round.idle);
+            round.idle = (round.idle * 2).min(LONGEST_IDLE);
+        } else {
+            round.idle = SHORTEST_IDLE;
+            self.read(consumer, round)?;
+        }
+        self.serve(consumer, round)?;
         self.introduce(consumer)?;
         if std::mem::take(&mut round.recheck) {
             self.name_lost_positions(consumer)?;
         }
-        for batch in batches {
-            self.pass_on(consumer, batch)?;
-        }
         self.begin(consumer);
         self.rewind(consumer);
-        self.hold_back(consumer);
-        let now = Instant::now();
         if now >= round.next_renewal {
             self.links.desk.renew_retry();
             round.next_renewal = now + self.spec.options.recommit_interval;
@@ -214,44 +225,45 @@ impl Poller {
         ControlFlow::Continue(())
     }
 
-    /// Polls until a batch is full or nothing is there, by partition.
-    fn read(&self, consumer: &BaseConsumer<Membership>, round: &mut Round) -> Result<Vec<Batch>, String> {
-        let mut batches: Vec<Batch> = Vec::new();
-        let (mut records, mut bytes) = (0, 0);
-        while records < BATCH && bytes < BATCH_BYTES {
-            let wait = if records == 0 { POLL } else { Duration::ZERO };
-            let message = match consumer.poll(wait) {
-                None => break,
-                Some(Ok(message)) => message,
-                Some(Err(error)) => {
-                    if matches!(error, KafkaError::MessageConsumptionFatal(_)) {
-                        return Err(error.to_string());
-                    }
-                    round.recheck |= error.rdkafka_error_code() == Some(RDKafkaErrorCode::AutoOffsetReset);
-                    self.complain(&error, round);
-                    continue;
-                }
-            };
+    /// Reads what is there and hands it on. No rebalance comes between the two: those are served elsewhere.
+    fn read(&self, consumer: &BaseConsumer<Membership>, round: &mut Round<'_>) -> ControlFlow<End> {
+        let (filling, mut failed) = (&mut round.filling, Vec::new());
+        let count = round.queue.read(POLL, |fetched| match fetched.error() {
+            None => filling.push(&fetched),
+            Some(error) => failed.push(error),
+        });
+        if count > failed.len() {
             round.complained = None;
-            let (side, topic) = match &self.links.retry {
-                Some(retry) if message.topic() == &**retry => (Side::Retry, retry),
-                Some(_) | None => (Side::Source, &self.links.source),
-            };
-            let record = to_record(&message, topic);
-            records += 1;
-            bytes += record.bytes();
-            let known =
-                batches.iter_mut().find(|batch| batch.side == side && batch.partition == record.partition);
-            match known {
-                Some(batch) => batch.records.push(record),
-                None => batches.push(Batch { side, partition: record.partition, records: vec![record] }),
+        }
+        for (side, batch) in round.filling.take() {
+            self.pass_on(consumer, side, batch)?;
+        }
+        failed.into_iter().try_for_each(|error| self.failed(error, round))
+    }
+
+    /// Lets the client do what it does while it is polled: rebalances, and telling its errors.
+    fn serve(&self, consumer: &BaseConsumer<Membership>, round: &mut Round<'_>) -> ControlFlow<End> {
+        while let Some(polled) = consumer.poll(Duration::ZERO) {
+            match polled {
+                // Everything assigned is forwarded. If it were not, order between two queues would be lost.
+                Ok(_) => return ControlFlow::Break(End::Rebuild("a record came past its queue".to_owned())),
+                Err(error) => self.failed(error, round)?,
             }
         }
-        Ok(batches)
+        ControlFlow::Continue(())
+    }
+
+    fn failed(&self, error: KafkaError, round: &mut Round<'_>) -> ControlFlow<End> {
+        if matches!(error, KafkaError::MessageConsumptionFatal(_)) {
+            return ControlFlow::Break(End::Rebuild(error.to_string()));
+        }
+        round.recheck |= error.rdkafka_error_code() == Some(RDKafkaErrorCode::AutoOffsetReset);
+        self.complain(&error, round);
+        ControlFlow::Continue(())
     }
 
     /// Told once until something flows again.
-    fn complain(&self, error: &KafkaError, round: &mut Round) {
+    fn complain(&self, error: &KafkaError, round: &mut Round<'_>) {
         let code = error.rdkafka_error_code();
         if round.complained == code && code.is_some() {
             return;
@@ -315,16 +327,21 @@ impl Poller {
         ControlFlow::Continue(())
     }
 
-    fn pass_on(&self, consumer: &BaseConsumer<Membership>, batch: Batch) -> ControlFlow<End> {
-        let Batch { side, partition, records } = batch;
+    fn pass_on(
+        &self,
+        consumer: &BaseConsumer<Membership>,
+        side: Side,
+        records: RecordBatch,
+    ) -> ControlFlow<End> {
+        let partition = records.partition();
         let generation = {
             let book = consumer.context().book();
             let Some(owned) = book.owned.get(&partition) else {
-                // Revoked between reading and here: the next owner reads them again.
+                // Not ours any more: the next owner reads them again.
                 return ControlFlow::Continue(());
             };
             if side == Side::Source {
-                owned.gauge.take(records.len(), records.iter().map(Record::bytes).sum());
+                owned.gauge.take(records.len(), records.bytes());
             }
             owned.generation
         };
@@ -338,6 +355,9 @@ impl Poller {
             if current != Some(start.generation) {
                 continue;
             }
+            // Again: a partition that was let go and taken up at once loses its forwarding when its former stop is
+            // carried out, which may be after it was assigned. Nothing of it flows yet.
+            consumer.context().forward(consumer, &[start.partition]);
             if let Some(from) = start.from {
                 let moved = consumer.seek(
                     &self.spec.source,
@@ -359,45 +379,6 @@ impl Poller {
         }
     }
 
-    /// Pauses and resumes by memory, scan and stops. Polling goes on either way.
-    fn hold_back(&self, consumer: &BaseConsumer<Membership>) {
-        let options = &self.spec.options;
-        let (mut pause, mut resume) = (TopicPartitionList::new(), TopicPartitionList::new());
-        {
-            let mut book = consumer.context().book();
-            let shares = book.owned.len().max(1);
-            let (records, bytes) =
-                (options.max_buffered_records / shares, options.max_buffered_bytes / shares);
-            for (&partition, owned) in &mut book.owned {
-                owned.full = owned.gauge.is_full(owned.full, records, bytes);
-                let stopped = self.links.desk.is_stopped(partition);
-                let source = !(owned.held || owned.full || owned.source_waits || stopped);
-                if source != owned.source_flows {
-                    owned.source_flows = source;
-                    let list = if source { &mut resume } else { &mut pause };
-                    list.add_partition(&self.links.source, partition);
-                }
-                if let Some(retry) = &self.links.retry
-                    && owned.held == owned.retry_flows
-                {
-                    owned.retry_flows = !owned.held;
-                    let list = if owned.held { &mut pause } else { &mut resume };
-                    list.add_partition(retry, partition);
-                }
-            }
-        }
-        if pause.count() > 0
-            && let Err(error) = consumer.pause(&pause)
-        {
-            tracing::error!(%error, "partitions can't be paused");
-        }
-        if resume.count() > 0
-            && let Err(error) = consumer.resume(&resume)
-        {
-            tracing::error!(%error, "partitions can't be resumed");
-        }
-    }
-
     fn tell(&self, event: Event) -> ControlFlow<End> {
         match self.links.events.blocking_send(event) {
             Ok(()) => ControlFlow::Continue(()),
@@ -413,13 +394,6 @@ impl Poller {
         consumer.context().book().closing = true;
         drop(consumer);
     }
-}
-
-/// Records of one partition from one round.
-struct Batch {
-    side: Side,
-    partition: i32,
-    records: Vec<Record>,
 }
 
 /// Why the client isn't ready.

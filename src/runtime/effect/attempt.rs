@@ -1,4 +1,4 @@
-//! One attempt at a task, as a job of its own: load what is missing, run the stage, never take anybody down.
+//! One attempt at a task: load what is missing, run the stage, never take anybody down.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -7,10 +7,12 @@ use std::time::Duration;
 use futures_util::FutureExt;
 
 use super::readback::Readback;
+use super::report::What;
 use crate::clock::Clock;
 use crate::runtime::outcome::{ErrorClass, Failure, Intake, Outcome};
 use crate::runtime::record::Record;
 use crate::runtime::retry::Mark;
+use crate::runtime::shared::Shared;
 use crate::runtime::stage::{EffectStage, Task};
 
 /// Tries of what [`Intake::Retry`] asks for, all counted.
@@ -22,7 +24,7 @@ const PANICS: u32 = 3;
 /// Pause after a panic.
 const AFTER_PANIC: Duration = Duration::from_secs(1);
 
-/// What is in memory of a task.
+/// What is in memory of a task that waits.
 #[derive(Debug)]
 pub(super) struct Payload<I> {
     pub(super) record: Option<Arc<Record>>,
@@ -35,9 +37,35 @@ impl<I> Clone for Payload<I> {
     }
 }
 
-/// Everything an attempt needs.
+/// What is in memory of a task that is attempted.
+#[derive(Debug)]
+pub(super) struct Loaded<I> {
+    pub(super) record: Option<Shared<Record>>,
+    pub(super) input: Option<Shared<I>>,
+}
+
+impl<I> From<Payload<I>> for Loaded<I> {
+    fn from(payload: Payload<I>) -> Self {
+        Self { record: payload.record.map(Shared::from), input: payload.input.map(Shared::from) }
+    }
+}
+
+impl<I> From<Loaded<I>> for Payload<I> {
+    fn from(loaded: Loaded<I>) -> Self {
+        Self { record: loaded.record.map(Shared::into_arc), input: loaded.input.map(Shared::into_arc) }
+    }
+}
+
+/// What every attempt works with.
+pub(super) struct Hands<S> {
+    pub(super) stage: Arc<S>,
+    pub(super) readback: Readback,
+    pub(super) clock: Clock,
+}
+
+/// Everything that an attempt needs.
 pub(super) struct Job<I> {
-    pub(super) payload: Payload<I>,
+    pub(super) loaded: Loaded<I>,
     pub(super) target: Arc<str>,
     pub(super) attempt: u32,
     pub(super) first_failed_at_ms: Option<i64>,
@@ -54,49 +82,56 @@ pub(super) enum Ending {
     NeverBegan(Failure),
 }
 
-/// Runs one attempt; gives back what was loaded for it.
-pub(super) async fn attempt<S: EffectStage>(
-    stage: &S,
-    readback: &Readback,
-    clock: &Clock,
-    job: Job<S::Input>,
-) -> (Payload<S::Input>, Ending) {
-    let Job { mut payload, target, attempt, first_failed_at_ms, parked_at } = job;
-    let record = match load(&payload, readback, parked_at).await {
-        Ok(record) => record,
-        Err(why) => return (payload, Ending::NeverBegan(why)),
-    };
-    payload.record = Some(Arc::clone(&record));
-    let input = match payload.input.clone() {
-        Some(input) => input,
-        None => match settle(clock, || stage.decode(&record)).await {
-            Intake::Ready(input) => Arc::new(input),
-            Intake::Skipped(reason) => return (payload, Ending::Ran(Outcome::Skipped(reason))),
-            Intake::Dead(why) | Intake::Retry(why) => return (payload, Ending::Ran(Outcome::Dead(why))),
-            Intake::Unavailable(why) => return (payload, Ending::NeverBegan(why)),
-        },
-    };
-    payload.input = Some(Arc::clone(&input));
-    let task = Task { record: record.into(), input: input.into(), target, attempt, first_failed_at_ms };
-    let outcome = AssertUnwindSafe(stage.run(&task)).catch_unwind().await;
-    (payload, Ending::Ran(outcome.unwrap_or_else(|_| panicked(attempt))))
+/// Runs an attempt whose record is in memory. Kept small: it is moved to its place for every attempt.
+pub(super) async fn attempt<S: EffectStage>(hands: Arc<Hands<S>>, task: Task<S::Input>) -> What<S::Input> {
+    let outcome = AssertUnwindSafe(hands.stage.run(&task)).catch_unwind().await;
+    let outcome = outcome.unwrap_or_else(|_| panicked(task.attempt));
+    What::Attempted {
+        loaded: Loaded { record: Some(task.record), input: Some(task.input) },
+        ending: Ending::Ran(outcome),
+    }
 }
 
-async fn load<I>(
-    payload: &Payload<I>,
-    readback: &Readback,
-    parked_at: Option<(i32, i64)>,
-) -> Result<Arc<Record>, Failure> {
-    if let Some(record) = &payload.record {
-        return Ok(Arc::clone(record));
-    }
+/// Loads what is missing, and runs an attempt. Gives back what was loaded.
+pub(super) async fn load_and_attempt<S: EffectStage>(
+    hands: Arc<Hands<S>>,
+    job: Job<S::Input>,
+) -> What<S::Input> {
+    let Job { loaded: Loaded { record, input }, target, attempt: number, first_failed_at_ms, parked_at } =
+        job;
+    let never = |record, input, ending| What::Attempted { loaded: Loaded { record, input }, ending };
+    let record = match record {
+        Some(record) => record,
+        None => match load(&hands.readback, parked_at).await {
+            Ok(record) => record,
+            Err(why) => return never(None, input, Ending::NeverBegan(why)),
+        },
+    };
+    let input = match input {
+        Some(input) => input,
+        None => match settle(&hands.clock, || hands.stage.decode(&record)).await {
+            Intake::Ready(input) => input.into(),
+            Intake::Skipped(reason) => {
+                return never(Some(record), None, Ending::Ran(Outcome::Skipped(reason)));
+            }
+            Intake::Dead(why) | Intake::Retry(why) => {
+                return never(Some(record), None, Ending::Ran(Outcome::Dead(why)));
+            }
+            Intake::Unavailable(why) => return never(Some(record), None, Ending::NeverBegan(why)),
+        },
+    };
+    let task = Task { record, input, target, attempt: number, first_failed_at_ms };
+    attempt(hands, task).await
+}
+
+async fn load(readback: &Readback, parked_at: Option<(i32, i64)>) -> Result<Shared<Record>, Failure> {
     let Some((partition, offset)) = parked_at else {
         return Err(Failure::new(ErrorClass::Internal, "a task is neither in memory nor parked"));
     };
     let marked = readback.fetch(partition, offset).await?;
     let mark =
         Mark::read(&marked.headers).map_err(|error| Failure::new(ErrorClass::Internal, error.to_string()))?;
-    Ok(Arc::new(mark.original(&marked)))
+    Ok(mark.original(&marked).into())
 }
 
 /// Asks until the answer is not `Retry`, a few times; the last `Retry` stands. A panic is a dead record.

@@ -51,11 +51,11 @@ impl<S: EffectStage> Engine<S> {
         for (no, place) in carried {
             let source = self.lanes.identity(no).map_or(-1, |identity| identity.offset);
             let (producer, clock) = (self.env.producer.clone(), self.env.clock.clone());
-            let (readback, topic) = (Arc::clone(&self.readback), Arc::clone(&self.retry_topic));
+            let (hands, topic) = (Arc::clone(&self.hands), Arc::clone(&self.retry_topic));
             self.spawn(partition, async move {
                 let mut backoff = Backoff::default();
                 let record = loop {
-                    match readback.fetch(partition, place.offset).await {
+                    match hands.readback.fetch(partition, place.offset).await {
                         Ok(record) => break record,
                         Err(_away) => clock.sleep(backoff.next_pause()).await,
                     }

@@ -1,39 +1,65 @@
-//! The single owner of an effect stage's state: takes events and reports, decides, starts jobs.
+//! The single owner of an effect stage's state: takes events and what ended, decides, starts work.
 //!
 //! Nothing here awaits. Decisions about order are in `lanes`, about completion in `offsets`; this file carries
 //! them out.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, watch};
+use hashbrown::HashMap;
+use tokio::sync::watch;
 
-use super::attempt::{self, Job, Payload};
+use super::attempt::{self, Hands, Job, Payload};
 use super::intake;
 use super::partition::Partition;
 use super::prune::Pruner;
-use super::readback::Readback;
-use super::report::{Report, What};
+use super::report::{Kind, What};
+use super::running::{Label, Running};
+use super::tally::Tally;
 use crate::runtime::Environment;
-use crate::runtime::consumer::{Desk, Event, Side};
+use crate::runtime::consumer::{Desk, Event, RecordBatch, Side};
 use crate::runtime::control::Supervision;
 use crate::runtime::error::PartitionFault;
 use crate::runtime::lanes::{Lanes, TaskNo};
 use crate::runtime::options::StageSpec;
 use crate::runtime::progress::{Balance, Progress};
 use crate::runtime::rebalance::Draining;
-use crate::runtime::record::Record;
-use crate::runtime::stage::EffectStage;
-use crate::task;
+use crate::runtime::stage::{EffectStage, Task};
 
 /// A target's share of a partition's waiting work: one of so many parts.
 const SHARES: usize = 4;
+/// How long work is started before timers, sockets and the poll thread are looked at again.
+const STRETCH: Duration = Duration::from_millis(25);
+/// Starts between looks at the time.
+const STARTS: u32 = 32;
+
+/// How long the engine has been starting work.
+#[derive(Debug)]
+pub(super) struct Stretch {
+    began: Instant,
+    starts: u32,
+    over: bool,
+}
+
+impl Stretch {
+    pub(super) fn new() -> Self {
+        Self { began: Instant::now(), starts: 0, over: false }
+    }
+
+    /// True when something else is to be looked at first. Asked before every start.
+    pub(super) fn is_over(&mut self) -> bool {
+        self.starts += 1;
+        if self.starts.is_multiple_of(STARTS) && !self.over {
+            self.over = self.began.elapsed() >= STRETCH;
+        }
+        self.over
+    }
+}
 
 /// See the module.
 pub(super) struct Engine<S: EffectStage> {
     pub(super) spec: StageSpec,
-    pub(super) stage: Arc<S>,
     pub(super) env: Environment,
     pub(super) name: Arc<str>,
     pub(super) retry_topic: Arc<str>,
@@ -41,8 +67,14 @@ pub(super) struct Engine<S: EffectStage> {
     pub(super) incarnation: u64,
     pub(super) desk: Arc<Desk>,
     pub(super) pruner: Pruner,
-    pub(super) readback: Arc<Readback>,
-    pub(super) reports: mpsc::Sender<Report<S::Input>>,
+    pub(super) hands: Arc<Hands<S>>,
+    pub(super) running: Running<Kind, What<S::Input>>,
+    /// What ended in one turn; kept for its memory.
+    pub(super) done: Vec<(Label<Kind>, Instant, What<S::Input>)>,
+    pub(super) tally: Tally,
+    pub(super) stretch: Stretch,
+    /// Counts down from the last attempt that had to wait; see `admit`.
+    pub(super) waits: u32,
     pub(super) lanes: Lanes,
     pub(super) payloads: HashMap<TaskNo, Payload<S::Input>>,
     pub(super) parked_bytes: usize,
@@ -50,7 +82,6 @@ pub(super) struct Engine<S: EffectStage> {
     pub(super) faulted: BTreeMap<i32, PartitionFault>,
     pub(super) draining: Vec<Draining>,
     pub(super) balance: Balance,
-    pub(super) jobs: u64,
     pub(super) progress: watch::Sender<Progress>,
     pub(super) supervision: Supervision,
 }
@@ -75,37 +106,43 @@ impl<S: EffectStage> Engine<S> {
         }
     }
 
-    fn take_in(&mut self, partition: i32, records: Vec<Record>) {
+    fn take_in(&mut self, partition: i32, mut records: RecordBatch) {
         let Some(owned) = self.partitions.get_mut(&partition) else { return };
         self.env.metrics.records_in.with_label_values(&[&*self.name]).inc_by(records.len() as u64);
-        for record in records {
-            if owned.closed || !(owned.source.deliver(record.offset) || owned.recalls(record.offset)) {
-                owned.gauge.release(1, record.bytes());
-            } else {
-                owned.queue.push_back(record);
-            }
-        }
+        let (count, bytes) =
+            records.retain(|offset| !owned.closed && (owned.source.deliver(offset) || owned.recalls(offset)));
+        owned.gauge.release(count, bytes);
+        owned.queue.push(records);
         owned.admit_delivered();
         self.lanes.admitted(partition, owned.admitted(), self.env.clock.now_ms());
     }
 
-    /// Starts whatever may start: rounds of intake, attempts.
-    pub(super) fn pump(&mut self) {
+    /// Starts whatever may start: waiting lanes, rounds of intake. Answers whether more could be started at once.
+    pub(super) fn pump(&mut self) -> bool {
         let now = self.env.clock.now_ms();
         self.lanes.wake(now);
         if !self.is_current(now) || self.supervision.paused().is_some() {
-            return;
+            return false;
         }
-        let numbers: Vec<i32> = self.partitions.keys().copied().collect();
-        for number in numbers {
-            self.start_intake(number, now);
+        self.stretch = Stretch::new();
+        let mut more = self.start_waiting(now);
+        let mut next = self.partitions.keys().next().copied();
+        while let Some(number) = next {
+            more |= self.start_intake(number, now);
+            next = self.partitions.range(number + 1..).next().map(|(&number, _)| number);
         }
-        let concurrency = self.spec.options.concurrency;
+        more | self.start_waiting(now)
+    }
+
+    /// Starts lanes that wait for their turn. Answers whether it left off with some to go.
+    fn start_waiting(&mut self, now: i64) -> bool {
         loop {
-            let stage = &self.stage;
-            // Whatever a stage allows, one target leaves half of the slots to the others.
-            let limit = |target: &str| stage.target_concurrency(target).min((concurrency / 2).max(1));
-            let Some(no) = self.lanes.next(concurrency, &limit, now) else { break };
+            if self.stretch.is_over() {
+                return true;
+            }
+            let (concurrency, stage) = (self.spec.options.concurrency, &self.hands.stage);
+            let limit = |target: &str| limit(&**stage, concurrency, target);
+            let Some(no) = self.lanes.next(concurrency, &limit, now) else { return false };
             self.start_attempt(no);
         }
     }
@@ -116,25 +153,43 @@ impl<S: EffectStage> Engine<S> {
         now_ms - self.desk.ticked_ms() <= half
     }
 
-    fn start_intake(&mut self, number: i32, now_ms: i64) {
-        let bound = self.bound();
-        let Some(owned) = self.partitions.get_mut(&number) else { return };
-        let idle = owned.intake.is_none() && !owned.closed && !owned.queue.is_empty();
-        if !idle || now_ms < owned.intake_at_ms || self.lanes.census(number).in_memory >= bound as u64 {
-            return;
+    /// Opens the next records of a partition. Answers whether there are more that may be opened now.
+    fn start_intake(&mut self, number: i32, now_ms: i64) -> bool {
+        let bound = self.bound() as u64;
+        let Some(owned) = self.partitions.get_mut(&number) else { return false };
+        let idle = !owned.intake && !owned.closed && !owned.queue.is_empty();
+        let in_memory = self.lanes.census(number).in_memory;
+        if !idle || now_ms < owned.intake_at_ms || in_memory >= bound {
+            return false;
         }
-        let round = owned.queue.len().min(intake::ROUND);
-        let records: Vec<Record> = owned.queue.drain(..round).collect();
-        let offsets = records.iter().map(|record| record.offset);
-        let known: Vec<i64> = offsets.filter(|&offset| owned.source.is_complete(offset)).collect();
-        let (stage, clock) = (Arc::clone(&self.stage), self.env.clock.clone());
-        let (reports, generation) = (self.reports.clone(), owned.generation);
-        let job = task::spawn("intake", async move {
-            let round = Box::pin(intake::open_round(&*stage, &clock, records, &known)).await;
-            let report = Report { partition: number, generation, job: None, what: What::Opened(round) };
-            let _ = reports.send(report).await;
-        });
-        owned.intake = Some(job.abort_handle());
+        let mut room = usize::try_from(bound - in_memory).unwrap_or(usize::MAX);
+        if !self.hands.stage.has_priorities() {
+            // What is opened without a slot would only be looked at twice. What ends at once needs none for long.
+            let slots = self.lanes.free_slots(self.spec.options.concurrency);
+            room = room.min(if self.waits == 0 && slots > 0 { intake::ROUND } else { slots });
+        }
+        if room == 0 {
+            return false;
+        }
+        let Some(records) = owned.queue.take() else { return false };
+        let most = intake::ROUND.min(room);
+        let known = records.offsets().take(most).filter(|&offset| owned.source.is_complete(offset)).collect();
+        owned.intake = true;
+        let (hands, label) = (
+            Arc::clone(&self.hands),
+            Label { partition: number, generation: owned.generation, kind: Kind::Intake },
+        );
+        let began = Instant::now();
+        let opening = async move {
+            What::Opened(intake::open_round(&*hands.stage, &hands.clock, (records, most), known).await)
+        };
+        match self.running.start(label, opening) {
+            Ok(what) => {
+                self.ended(label, began, what);
+                self.partitions.get(&number).is_some_and(|owned| !owned.queue.is_empty())
+            }
+            Err(_slot) => false,
+        }
     }
 
     /// Tasks of one partition that may wait in memory.
@@ -149,46 +204,70 @@ impl<S: EffectStage> Engine<S> {
 
     fn start_attempt(&mut self, no: TaskNo) {
         let Some(identity) = self.lanes.identity(no).cloned() else { return };
+        let Some(owned) = self.partitions.get(&identity.partition) else { return };
         let history = self.lanes.history(no).unwrap_or_default();
         let payload = self.payloads.get(&no).cloned().unwrap_or(Payload { record: None, input: None });
-        let job = Job {
-            payload,
-            target: identity.target,
-            attempt: history.attempt,
-            first_failed_at_ms: history.first_failed_at_ms,
-            parked_at: self.lanes.place(no).map(|place| (identity.partition, place.offset)),
+        let (partition, generation) = (identity.partition, owned.generation);
+        let (attempt, first_failed_at_ms) = (history.attempt, history.first_failed_at_ms);
+        let (began, target) = (Instant::now(), identity.target);
+        let label = |kind| Label { partition, generation, kind };
+        let (label, begun) = match payload {
+            Payload { record: Some(record), input: Some(input) } => {
+                let (record, input) = (record.into(), input.into());
+                let label = label(Kind::Attempt(Some(no)));
+                let task = Task { record, input, target, attempt, first_failed_at_ms };
+                (label, self.attempt(label, task))
+            }
+            payload => {
+                let parked_at = self.lanes.place(no).map(|place| (partition, place.offset));
+                let loaded = payload.into();
+                let job = Job { loaded, target, attempt, first_failed_at_ms, parked_at };
+                let work = attempt::load_and_attempt(Arc::clone(&self.hands), job);
+                let label = label(Kind::Load(no));
+                (label, self.running.start(label, work))
+            }
         };
-        let (stage, clock) = (Arc::clone(&self.stage), self.env.clock.clone());
-        let readback = Arc::clone(&self.readback);
-        self.spawn(identity.partition, async move {
-            let began = Instant::now();
-            let (payload, ending) = attempt::attempt(&*stage, &readback, &clock, job).await;
-            What::Attempted { task: no, took: began.elapsed(), payload, ending }
-        });
+        match begun {
+            Ok(what) => self.ended(label, began, what),
+            Err(_slot) => self.occupy(partition),
+        }
     }
 
-    /// Runs `work` as a job of a partition; its end comes back as a report.
+    /// Makes an attempt, as far as it comes without waiting.
+    #[inline]
+    pub(super) fn attempt(
+        &mut self,
+        label: Label<Kind>,
+        task: Task<S::Input>,
+    ) -> Result<What<S::Input>, usize> {
+        self.running.start(label, attempt::attempt(Arc::clone(&self.hands), task))
+    }
+
+    /// Notes that something more runs of a partition.
+    pub(super) fn occupy(&mut self, partition: i32) {
+        if let Some(owned) = self.partitions.get_mut(&partition) {
+            owned.jobs += 1;
+        }
+    }
+
+    /// Runs `work` of a partition; its end is seen in a later turn.
     pub(super) fn spawn(
         &mut self,
         partition: i32,
         work: impl Future<Output = What<S::Input>> + Send + 'static,
     ) {
         let Some(owned) = self.partitions.get_mut(&partition) else { return };
-        self.jobs += 1;
-        let (job, generation, reports) = (self.jobs, owned.generation, self.reports.clone());
-        let running = task::spawn("effect job", async move {
-            let what = work.await;
-            let _ = reports.send(Report { partition, generation, job: Some(job), what }).await;
-        });
-        owned.jobs.insert(job, running.abort_handle());
+        owned.jobs += 1;
+        let label = Label { partition, generation: owned.generation, kind: Kind::Append };
+        self.running.keep(label, work);
     }
 
     pub(super) fn is_busy(&self) -> bool {
-        self.partitions.values().any(|owned| !owned.jobs.is_empty())
+        self.partitions.values().any(|owned| owned.jobs > 0)
     }
 
-    pub(super) fn count(&self, outcome: &str, tasks: u64) {
-        self.env.metrics.tasks.with_label_values(&[&*self.name, outcome]).inc_by(tasks);
+    pub(super) fn count(&mut self, outcome: &'static str, tasks: u64) {
+        self.tally.count(outcome, tasks);
     }
 
     /// When a timer of a lane fires next.
@@ -198,11 +277,7 @@ impl<S: EffectStage> Engine<S> {
     }
 }
 
-impl<S: EffectStage> Drop for Engine<S> {
-    /// Dropped without a drain (the process is on its way out, or a test cuts it off): nothing may go on.
-    fn drop(&mut self) {
-        for owned in self.partitions.values_mut() {
-            owned.abort();
-        }
-    }
+/// How many tasks of a target may run at once. Whatever a stage allows, one leaves half of the slots to the others.
+pub(super) fn limit<S: EffectStage>(stage: &S, concurrency: usize, target: &str) -> usize {
+    stage.target_concurrency(target).min((concurrency / 2).max(1))
 }

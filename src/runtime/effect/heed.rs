@@ -37,7 +37,7 @@ impl<S: EffectStage> Engine<S> {
         let (no, held) = self.lanes.waiting_first(partition, lane)?;
         if held {
             self.balance.skipped += 1;
-            self.end(partition, no, "skipped");
+            self.end(partition, no, "skipped", None);
             return Ok("its first task stays in the dead-letter topic, and the lane goes on".to_owned());
         }
         self.lanes.hurry(no, self.env.clock.now_ms());
@@ -50,7 +50,7 @@ impl<S: EffectStage> Engine<S> {
         let offset = self.lanes.identity(no).map_or(-1, |identity| identity.offset);
         tracing::warn!(stage = %self.name, partition, offset, "an operator skipped a task");
         self.balance.skipped += 1;
-        self.end(partition, no, "skipped");
+        self.end(partition, no, "skipped", None);
         Ok(format!("its task of the source record at {offset} ended without its effect"))
     }
 }

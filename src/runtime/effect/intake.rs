@@ -2,11 +2,11 @@
 
 use std::ops::Range;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 
 use futures_util::FutureExt;
 
 use super::attempt::{Tries, settle};
+use super::backlog::Chunk;
 use crate::clock::Clock;
 use crate::runtime::duplicates::Seen;
 use crate::runtime::outcome::{Failure, Intake, SkipReason};
@@ -16,12 +16,12 @@ use crate::runtime::retry::REDRIVE_ID;
 use crate::runtime::stage::{EffectStage, Tasks};
 
 /// Records per round.
-pub(super) const ROUND: usize = 64;
+pub(super) const ROUND: usize = 256;
 
 /// What a record came to.
 #[derive(Debug)]
 pub(super) struct Opened<I> {
-    pub(super) record: Arc<Record>,
+    pub(super) record: Record,
     pub(super) what: What<I>,
 }
 
@@ -29,7 +29,7 @@ pub(super) struct Opened<I> {
 #[derive(Debug)]
 pub(super) enum What<I> {
     /// Its tasks are those of the round in this range; its event, where the stage can tell.
-    Tasks(Arc<I>, Range<usize>, Option<Seen>),
+    Tasks(I, Range<usize>, Option<Seen>),
     /// It is complete and was read for its event alone.
     Known(Option<Seen>),
     Skipped(SkipReason),
@@ -42,36 +42,39 @@ pub(super) struct Round<I> {
     pub(super) opened: Vec<Opened<I>>,
     /// The tasks that they opened.
     pub(super) tasks: Tasks,
-    pub(super) rest: Vec<Record>,
+    pub(super) rest: Chunk,
     pub(super) away: Option<Failure>,
 }
 
-/// Opens `records` in order until something that they need is away. Those at the offsets `known` (ascending) are complete
-/// and only recognised.
+/// Opens the first `most` of `records` in order, until something that they need is away. Those at the offsets `known`
+/// (ascending) are complete and only recognised.
 pub(super) async fn open_round<S: EffectStage>(
     stage: &S,
     clock: &Clock,
-    records: Vec<Record>,
-    known: &[i64],
+    (mut records, most): (Chunk, usize),
+    known: Vec<i64>,
 ) -> Round<S::Input> {
-    let mut opened = Vec::with_capacity(records.len());
+    let mut opened = Vec::with_capacity(most);
     let mut tasks = Tasks::default();
-    let mut records = records.into_iter();
-    while let Some(record) = records.next() {
+    let mut away = None;
+    while opened.len() < most
+        && let Some(record) = records.next()
+    {
         let what = if known.binary_search(&record.offset).is_ok() {
             recognise(stage, clock, &record).await
         } else {
             open(stage, clock, &record, &mut tasks).await
         };
         match what {
-            Ok(what) => opened.push(Opened { record: Arc::new(record), what }),
+            Ok(what) => opened.push(Opened { record, what }),
             Err(why) => {
-                let rest = std::iter::once(record).chain(records).collect();
-                return Round { opened, tasks, rest, away: Some(why) };
+                records.put_back(record);
+                away = Some(why);
+                break;
             }
         }
     }
-    Round { opened, tasks, rest: Vec::new(), away: None }
+    Round { opened, tasks, rest: records, away }
 }
 
 /// The event of a record, where the stage can tell; what an operator put back may repeat one.
@@ -103,7 +106,18 @@ pub(super) async fn open<S: EffectStage>(
     if redrive::is_for_another(record, stage.name()) {
         return Ok(What::Skipped(SkipReason::Filtered));
     }
-    let input = match settle(clock, || stage.decode(record)).await {
+    let mut tries = Tries::default();
+    let settled = loop {
+        match AssertUnwindSafe(stage.decode(record)).catch_unwind().await {
+            Ok(Intake::Ready(input)) => break Intake::Ready(input),
+            answer => {
+                if let Some(settled) = tries.settled(clock, answer).await {
+                    break settled;
+                }
+            }
+        }
+    };
+    let input = match settled {
         Intake::Ready(input) => input,
         Intake::Skipped(reason) => return Ok(What::Skipped(reason)),
         Intake::Dead(why) | Intake::Retry(why) => return Ok(What::Dead(why)),
@@ -112,21 +126,24 @@ pub(super) async fn open<S: EffectStage>(
     let (before, mut tries) = (tasks.len(), Tries::default());
     let settled = loop {
         tasks.truncate(before);
-        let answer = AssertUnwindSafe(stage.open(record, &input, tasks)).catch_unwind().await;
-        if let Some(settled) = tries.settled(clock, answer).await {
-            break settled;
+        match AssertUnwindSafe(stage.open(record, &input, tasks)).catch_unwind().await {
+            Ok(Intake::Ready(())) if tasks.len() > before => {
+                let seen = seen(stage, record, &input);
+                return Ok(What::Tasks(input, before..tasks.len(), seen));
+            }
+            answer => {
+                if let Some(settled) = tries.settled(clock, answer).await {
+                    break settled;
+                }
+            }
         }
     };
+    // Whatever it pushed before it thought better of it.
+    tasks.truncate(before);
     match settled {
-        Intake::Ready(()) if tasks.len() == before => Ok(What::Skipped(SkipReason::Filtered)),
-        Intake::Ready(()) => {
-            let seen = seen(stage, record, &input);
-            return Ok(What::Tasks(Arc::new(input), before..tasks.len(), seen));
-        }
+        Intake::Ready(()) => Ok(What::Skipped(SkipReason::Filtered)),
         Intake::Skipped(reason) => Ok(What::Skipped(reason)),
         Intake::Dead(why) | Intake::Retry(why) => Ok(What::Dead(why)),
         Intake::Unavailable(why) => Err(why),
     }
-    // Whatever it pushed before it thought better of it.
-    .inspect(|_| tasks.truncate(before))
 }

@@ -6,9 +6,12 @@
 //!                                                                  └── retry topic ◄───┴─► dead-letter topic
 //! ```
 //!
-//! One task owns all state and never waits for work; jobs report back to it through a bounded channel.
+//! One task owns all state and polls all work itself, on a thread of its own: an attempt that ends at once costs no
+//! task, no channel and no wake-up. What waits is polled when it is woken. A handler that needs other threads spawns.
 
+mod admit;
 mod attempt;
+mod backlog;
 mod carry_forward;
 mod engine;
 mod heed;
@@ -22,18 +25,24 @@ mod put_aside;
 mod readback;
 mod redriven;
 mod report;
+mod running;
 mod settle;
+mod tally;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use hashbrown::HashMap;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use self::engine::Engine;
+use self::attempt::Hands;
+use self::engine::{Engine, Stretch};
 use self::prune::Pruner;
 use self::readback::Readback;
+use self::running::Running;
+use self::tally::Tally;
 use super::Environment;
 use super::consumer::{self, Event};
 use super::control::Supervision;
@@ -47,10 +56,8 @@ use super::stage::EffectStage;
 
 /// How often positions are handed to the poll thread and progress is published.
 const TICK: Duration = Duration::from_millis(200);
-/// Reports that may wait for the engine.
-const REPORTS: usize = 1_024;
-/// Reports taken before anything else is looked at.
-const AT_ONCE: usize = 256;
+/// Events taken before anything else is looked at.
+const AT_ONCE: usize = 16;
 
 /// Runs `stage` as a member of its group until `stop`, then drains, commits and leaves.
 ///
@@ -74,21 +81,27 @@ pub async fn run_effect_stage<S: EffectStage>(
         joined = consumer::join(&spec, &env.kafka, &env.metrics, &env.clock) => joined?,
     };
     let consumer::Member { mut events, desk, cluster_id: _, mut left } = joined;
-    let (reports_in, mut reports) = mpsc::channel(REPORTS);
     let retry_topic: Arc<str> = retry.into();
     let mut engine = Engine {
+        tally: Tally::new(Arc::clone(&env.metrics), spec.stage.as_str().into()),
         name: spec.stage.as_str().into(),
         dead_letters: spec.dead_letters.as_str().into(),
         incarnation: env.clock.now_ms().unsigned_abs(),
+        hands: Arc::new(Hands {
+            stage,
+            readback: Readback::new(&env.kafka, Arc::clone(&retry_topic)),
+            clock: env.clock.clone(),
+        }),
         pruner: Pruner::new(&env.kafka, Arc::clone(&retry_topic)),
-        readback: Arc::new(Readback::new(&env.kafka, Arc::clone(&retry_topic))),
         retry_topic,
         supervision: Supervision::new(&spec.stage, spec.control.clone(), spec.options.breaker),
         spec,
-        stage,
         env,
         desk: Arc::clone(&desk),
-        reports: reports_in,
+        running: Running::new(),
+        done: Vec::new(),
+        stretch: Stretch::new(),
+        waits: 0,
         lanes: Lanes::default(),
         payloads: HashMap::new(),
         parked_bytes: 0,
@@ -96,31 +109,37 @@ pub async fn run_effect_stage<S: EffectStage>(
         faulted: BTreeMap::new(),
         draining: Vec::new(),
         balance: Balance::default(),
-        jobs: 0,
         progress,
     };
     let mut tick = tokio::time::interval(TICK);
+    let mut stopping = std::pin::pin!(stop.cancelled());
+    let mut more = false;
     loop {
         let due = engine.next_due().unwrap_or(TICK).min(TICK);
         tokio::select! {
-            () = stop.cancelled() => break,
+            biased;
+            () = &mut stopping => break,
             ended = &mut left => return Err(orphaned(&engine.spec.stage, ended)),
-            Some(event) = events.recv() => engine.on_event(event),
-            Some(report) = reports.recv() => {
-                engine.on_report(report);
-                for report in std::iter::from_fn(|| reports.try_recv().ok()).take(AT_ONCE) {
-                    engine.on_report(report);
-                }
-            }
-            () = tokio::time::sleep(due) => {}
             _ = tick.tick() => {
                 engine.heed();
                 engine.commit();
                 engine.publish(true);
             }
+            () = engine.running.woken() => {}
+            Some(event) = events.recv() => {
+                engine.on_event(event);
+                for event in std::iter::from_fn(|| events.try_recv().ok()).take(AT_ONCE) {
+                    engine.on_event(event);
+                }
+            }
+            () = std::future::ready(()), if more => {}
+            () = tokio::time::sleep(due) => {}
         }
-        engine.pump();
+        engine.turn();
+        more = engine.pump();
         engine.finish_drains();
+        // Timers and sockets of this thread are looked at only when nothing here is ready.
+        tokio::task::yield_now().await;
     }
     let deadline = tokio::time::Instant::now() + engine.spec.options.shutdown_drain;
     engine.close_all();
@@ -132,10 +151,12 @@ pub async fn run_effect_stage<S: EffectStage>(
                 // Nothing new is taken up.
                 Event::Assigned(_) | Event::Records { .. } | Event::Faulted { .. } => {}
             },
-            Some(report) = reports.recv() => engine.on_report(report),
+            () = engine.running.woken() => {}
             () = tokio::time::sleep(TICK) => {}
         }
+        engine.turn();
         engine.finish_drains();
+        tokio::task::yield_now().await;
     }
     let drained = !engine.is_busy();
     engine.commit();

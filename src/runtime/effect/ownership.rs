@@ -22,7 +22,7 @@ impl<S: EffectStage> Engine<S> {
         self.let_go(number);
         self.faulted.remove(&number);
         let with_map = self.spec.options.completed_runs_map;
-        let remembers = self.stage.identity().map_or(0, |_| self.spec.options.duplicates_window);
+        let remembers = self.hands.stage.identity().map_or(0, |_| self.spec.options.duplicates_window);
         self.partitions.insert(number, Partition::new(assigned, self.incarnation, with_map, remembers));
         self.claim(number);
     }
@@ -105,7 +105,7 @@ impl<S: EffectStage> Engine<S> {
             if owned.generation == generation {
                 owned.close();
                 self.lanes.freeze(number);
-                if !owned.jobs.is_empty() {
+                if owned.jobs > 0 {
                     busy.insert(number);
                 }
             }
@@ -133,8 +133,8 @@ impl<S: EffectStage> Engine<S> {
 
     /// Forgets a partition and cuts off what runs of it.
     pub(super) fn let_go(&mut self, number: i32) {
-        let Some(mut owned) = self.partitions.remove(&number) else { return };
-        owned.abort();
+        let Some(owned) = self.partitions.remove(&number) else { return };
+        self.running.cut(number);
         series::forget_partition(&self.env.metrics, &self.spec, number);
         let census = self.lanes.census(number);
         let given_up = census.parked + census.in_memory + owned.records_moving;

@@ -63,13 +63,13 @@ impl<S: EffectStage> Engine<S> {
                 self.balance.opened += 1;
                 self.count("opened", 1);
                 self.note_placed(partition, no, record.offset);
-                self.keep(no, Arc::new(mark.original(&record)));
+                self.keep(no, Arc::new(mark.original(&record).detached()));
             }
             Indexed::Replaced { task: no, older } => {
                 owned.place_complete(older);
                 self.note_placed(partition, no, record.offset);
                 self.forget(no);
-                self.keep(no, Arc::new(mark.original(&record)));
+                self.keep(no, Arc::new(mark.original(&record).detached()));
             }
             Indexed::Older => owned.retry.complete(record.offset),
             Indexed::Known => {}

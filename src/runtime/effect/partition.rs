@@ -1,17 +1,17 @@
 //! What is known of an assigned partition of an effect stage.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use tokio::task::AbortHandle;
+use hashbrown::HashMap;
 
+use super::backlog::Backlog;
 use crate::runtime::backoff::Backoff;
 use crate::runtime::consumer::{Assigned, Gauge, Position, Side, Span};
 use crate::runtime::duplicates::Duplicates;
 use crate::runtime::lanes::TaskNo;
 use crate::runtime::offsets::{MOST_CHARACTERS, Tracker};
 use crate::runtime::progress::PartitionState;
-use crate::runtime::record::Record;
 use crate::runtime::retry::Tenure;
 
 /// Maps as text, each written again only when something changed.
@@ -73,15 +73,15 @@ pub(super) struct Partition {
     pub(super) recall_from: Option<i64>,
     maps: Maps,
     /// Delivered and not yet opened.
-    pub(super) queue: VecDeque<Record>,
-    /// The round of intake that runs.
-    pub(super) intake: Option<AbortHandle>,
+    pub(super) queue: Backlog,
+    /// True while a round of intake runs.
+    pub(super) intake: bool,
     /// Something that the intake needs is away: not before this time.
     pub(super) intake_at_ms: i64,
     pub(super) backoff: Backoff,
     pub(super) open: HashMap<i64, OpenRecord>,
-    /// Attempts and appends that run, by job number.
-    pub(super) jobs: BTreeMap<u64, AbortHandle>,
+    /// How many attempts and appends run.
+    pub(super) jobs: usize,
     /// Whole records on their way to the dead-letter topic.
     pub(super) records_moving: u64,
     /// Going away, or stopped: nothing more is started.
@@ -113,12 +113,12 @@ impl Partition {
             recall_from: (remembers > 0)
                 .then(|| (assigned.source.position - remembers as i64).max(assigned.source.low)),
             maps: Maps { with_runs: with_map, ..Maps::default() },
-            queue: VecDeque::new(),
-            intake: None,
+            queue: Backlog::default(),
+            intake: false,
             intake_at_ms: 0,
             backoff: Backoff::default(),
             open: HashMap::new(),
-            jobs: BTreeMap::new(),
+            jobs: 0,
             records_moving: 0,
             closed: false,
             state: PartitionState::Starting,
@@ -170,7 +170,7 @@ impl Partition {
 
     /// Notes that nothing of the source is on its way: what was dropped on sight came by as well.
     pub(super) fn admit_delivered(&mut self) {
-        if self.queue.is_empty() && self.intake.is_none() {
+        if self.queue.is_empty() && !self.intake {
             self.next_admitted = self.next_admitted.max(self.source.delivered());
         }
     }
@@ -201,17 +201,6 @@ impl Partition {
     /// Starts nothing more; what runs may end.
     pub(super) fn close(&mut self) {
         self.closed = true;
-        if let Some(intake) = self.intake.take() {
-            intake.abort();
-        }
         self.queue.clear();
-    }
-
-    /// Cuts off what runs.
-    pub(super) fn abort(&mut self) {
-        self.close();
-        for job in std::mem::take(&mut self.jobs).into_values() {
-            job.abort();
-        }
     }
 }

@@ -8,7 +8,8 @@ use crate::runtime::series;
 use crate::runtime::stage::EffectStage;
 
 impl<S: EffectStage> Engine<S> {
-    pub(super) fn publish(&self, joined: bool) {
+    pub(super) fn publish(&mut self, joined: bool) {
+        self.tally.flush();
         let mut partitions = BTreeMap::new();
         let mut balance = Balance { parked: 0, in_flight: 0, ..self.balance };
         for (&number, owned) in &self.partitions {
@@ -27,7 +28,7 @@ impl<S: EffectStage> Engine<S> {
         }
         let lanes = self.lanes.count();
         let (metrics, name) = (&self.env.metrics, [&*self.name]);
-        let running: usize = self.partitions.values().map(|owned| owned.jobs.len()).sum();
+        let running: usize = self.partitions.values().map(|owned| owned.jobs).sum();
         metrics.tasks_in_flight.with_label_values(&name).set(running as i64);
         metrics.lanes_active.with_label_values(&name).set((lanes.lanes - lanes.parked) as i64);
         metrics.lanes_parked.with_label_values(&name).set(lanes.parked as i64);

@@ -48,7 +48,7 @@ impl<S: EffectStage> Engine<S> {
     /// Opens a redriven record as one of the source is opened, and parks its tasks behind it under its source offset. A
     /// crash on the way repeats that; what is open already is then refused.
     fn unfold(&mut self, partition: i32, marked: &Record, mark: &Mark) {
-        let (stage, clock) = (Arc::clone(&self.stage), self.env.clock.clone());
+        let (stage, clock) = (Arc::clone(&self.hands.stage), self.env.clock.clone());
         let (producer, name) = (self.env.producer.clone(), Arc::clone(&self.name));
         let (retry_topic, dead_letters) = (Arc::clone(&self.retry_topic), Arc::clone(&self.dead_letters));
         let (original, place) = (mark.original(marked), marked.offset);

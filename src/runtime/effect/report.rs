@@ -1,30 +1,44 @@
-//! What jobs tell the engine. Each names its assignment: what belongs to an older one is dropped (invariant 5).
+//! What work that ran tells the engine. Each names its assignment: what belongs to an older one is dropped
+//! (invariant 5).
 
-use std::time::Duration;
-
-use super::attempt::{Ending, Payload};
+use super::attempt::{Ending, Loaded};
 use super::intake::Round;
+use super::running::Pooled;
 use crate::runtime::lanes::TaskNo;
 use crate::runtime::outcome::ErrorClass;
 use crate::runtime::producer::{Delivered, ProduceError};
 
-/// From a job of one assignment.
-#[derive(Debug)]
-pub(super) struct Report<I> {
-    pub(super) partition: i32,
-    pub(super) generation: u64,
-    /// The job's number; intake rounds have none.
-    pub(super) job: Option<u64>,
-    pub(super) what: What<I>,
+/// What runs in a slot.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Kind {
+    /// A round of intake.
+    Intake,
+    /// An attempt at this task; at one that the lanes don't know while it is polled for the first time.
+    Attempt(Option<TaskNo>),
+    /// An attempt at this task, for which something is to be loaded first.
+    Load(TaskNo),
+    /// An append.
+    Append,
 }
 
-/// See [`Report`].
+impl Pooled for Kind {
+    fn pool(self) -> usize {
+        match self {
+            Self::Intake => 0,
+            Self::Attempt(_) => 1,
+            Self::Append => 2,
+            Self::Load(_) => 3,
+        }
+    }
+}
+
+/// How it ended.
 #[derive(Debug)]
 pub(super) enum What<I> {
     /// Records were opened.
     Opened(Round<I>),
     /// An attempt ended.
-    Attempted { task: TaskNo, took: Duration, payload: Payload<I>, ending: Ending },
+    Attempted { loaded: Loaded<I>, ending: Ending },
     /// An append ended.
     PutAside { what: Aside, offset: i64, result: Result<Delivered, ProduceError> },
     /// A redriven record at that place of the retry partition was opened: it had nothing for the stage, is dead again, or

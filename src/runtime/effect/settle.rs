@@ -1,222 +1,118 @@
-//! What becomes of a job's result: outcomes to offsets, by exhaustive match.
+//! What becomes of work that ended: outcomes to offsets, by exhaustive match.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::attempt::{Ending, Payload};
+use super::attempt::{Ending, Loaded, Payload};
 use super::engine::Engine;
-use super::intake::{self, Opened, Round};
-use super::report::{Aside, Report, What};
-use crate::runtime::duplicates::{Seen, Verdict};
+use super::report::{Aside, Kind, What};
+use super::running::Label;
 use crate::runtime::error::PartitionFault;
-use crate::runtime::lanes::{Admitted, Attempt, Identity, Place, TaskNo, Vacated};
-use crate::runtime::outcome::{ErrorClass, Failure, Outcome, SkipReason};
+use crate::runtime::lanes::{Attempt, Place, TaskNo, Vacated};
+use crate::runtime::outcome::{Failure, Outcome};
 use crate::runtime::producer::{Delivered, ProduceError};
-use crate::runtime::progress::PartitionState;
-use crate::runtime::record::Record;
-use crate::runtime::stage::{EffectStage, TaskSpec, Tasks};
+use crate::runtime::stage::EffectStage;
 
 /// Pause before an attempt that couldn't begin is tried again.
 const NEVER_BEGAN: Duration = Duration::from_secs(1);
 
 impl<S: EffectStage> Engine<S> {
-    pub(super) fn on_report(&mut self, report: Report<S::Input>) {
-        let Report { partition, generation, job, what } = report;
-        let Some(owned) = self.partitions.get_mut(&partition) else { return };
-        if owned.generation != generation {
+    /// Polls what was woken, and carries out what ended.
+    pub(super) fn turn(&mut self) {
+        let mut done = std::mem::take(&mut self.done);
+        self.running.turn(&mut done);
+        for (label, began, what) in done.drain(..) {
+            if let (Some(owned), Kind::Attempt(_) | Kind::Load(_) | Kind::Append) =
+                (self.partitions.get_mut(&label.partition), label.kind)
+                && owned.generation == label.generation
+            {
+                owned.jobs -= 1;
+            }
+            self.ended(label, began, what);
+            // Work may have started in the meantime (an append after an attempt), so look again.
+            if self.partitions.get(&label.partition).is_some_and(|owned| owned.jobs == 0) {
+                for drain in &mut self.draining {
+                    drain.idle(label.partition);
+                }
+            }
+        }
+        self.done = done;
+    }
+
+    /// Carries out what became of some work.
+    pub(super) fn ended(&mut self, label: Label<Kind>, began: Instant, what: What<S::Input>) {
+        let Label { partition, generation, kind } = label;
+        if self.partitions.get(&partition).is_none_or(|owned| owned.generation != generation) {
             return;
         }
-        if let Some(job) = job {
-            owned.jobs.remove(&job);
-        }
-        match what {
-            What::Opened(round) => self.on_opened(partition, round),
-            What::Attempted { task, took, payload, ending } => {
-                let kind = payload.input.as_ref().map_or("other", |input| self.stage.kind(input));
-                let duration = &self.env.metrics.event_processing_duration;
-                duration.with_label_values(&[&*self.name, kind]).observe(took.as_secs_f64());
-                self.on_attempted(partition, task, payload, ending, kind);
+        match (what, kind) {
+            (What::Opened(round), _) => self.on_opened(partition, round, began),
+            (What::Attempted { loaded, ending }, Kind::Attempt(Some(no)) | Kind::Load(no)) => {
+                let kind = self.kind(&loaded);
+                self.tally.took(kind, began.elapsed(), 1);
+                self.on_attempted(partition, no, loaded, ending, kind);
             }
-            What::PutAside { what, offset, result } => self.on_put_aside(partition, offset, what, result),
-            What::Unfolded { place, skipped, dead, result } => {
+            (What::Attempted { .. }, Kind::Intake | Kind::Attempt(None) | Kind::Append) => {
+                tracing::error!(stage = %self.name, partition, "an attempt ended that belongs to no task");
+            }
+            (What::PutAside { what, offset, result }, _) => {
+                self.on_put_aside(partition, offset, what, result);
+            }
+            (What::Unfolded { place, skipped, dead, result }, _) => {
                 self.on_unfolded(partition, place, skipped, dead, result);
             }
         }
-        // Work may have started in the meantime (an append after an attempt), so look again.
-        if self.partitions.get(&partition).is_some_and(|owned| owned.jobs.is_empty()) {
-            for drain in &mut self.draining {
-                drain.idle(partition);
-            }
-        }
     }
 
-    fn on_opened(&mut self, partition: i32, round: Round<S::Input>) {
-        let now = self.env.clock.now_ms();
-        let Some(owned) = self.partitions.get_mut(&partition) else { return };
-        if owned.closed {
-            return;
-        }
-        owned.intake = None;
-        for record in round.rest.into_iter().rev() {
-            owned.queue.push_front(record);
-        }
-        match round.away {
-            Some(why) => {
-                if !owned.backoff.is_waiting() {
-                    tracing::warn!(stage = %self.name, partition, %why, "the partition waits");
-                }
-                owned.intake_at_ms = now + owned.backoff.next_pause().as_millis() as i64;
-                owned.state = PartitionState::Waiting(why.to_string());
-            }
-            None if owned.backoff.is_waiting() => {
-                tracing::info!(stage = %self.name, partition, "the partition goes on");
-                owned.backoff = Default::default();
-                owned.state = PartitionState::Flowing;
-            }
-            None => {}
-        }
-        for opened in round.opened {
-            let offset = opened.record.offset;
-            self.admit(partition, opened, &round.tasks);
-            if let Some(owned) = self.partitions.get_mut(&partition) {
-                owned.admit(offset);
-                self.lanes.admitted(partition, owned.admitted(), now);
-            }
-        }
-        if let Some(owned) = self.partitions.get_mut(&partition) {
-            owned.admit_delivered();
-            self.lanes.admitted(partition, owned.admitted(), now);
-        }
+    /// What kind of thing an attempt was at, as a metric label.
+    pub(super) fn kind(&self, loaded: &Loaded<S::Input>) -> &'static str {
+        loaded.input.as_ref().map_or("other", |input| self.hands.stage.kind(input))
     }
 
-    fn admit(&mut self, partition: i32, opened: Opened<S::Input>, tasks: &Tasks) {
-        let Opened { record, what } = opened;
-        match what {
-            intake::What::Tasks(input, opened, seen) => match self.verdict(partition, record.offset, seen) {
-                Verdict::New => {
-                    let specs = opened.filter_map(|at| tasks.get(at));
-                    self.admit_tasks(partition, &record, &input, specs);
-                }
-                Verdict::Duplicate(_) => self.skip(partition, &record, SkipReason::Duplicate),
-                Verdict::Conflict(first) => {
-                    let why = format!("offset {first} brought the same event id with other bytes");
-                    self.refuse(&record, &Failure::new(ErrorClass::Conflict, why));
-                }
-            },
-            intake::What::Known(seen) => {
-                self.verdict(partition, record.offset, seen);
-                if let Some(owned) = self.partitions.get(&partition) {
-                    owned.gauge.release(1, record.bytes());
-                }
-            }
-            intake::What::Skipped(reason) => self.skip(partition, &record, reason),
-            intake::What::Dead(why) => self.refuse(&record, &why),
-        }
-    }
-
-    fn verdict(&mut self, partition: i32, offset: i64, seen: Option<Seen>) -> Verdict {
-        let owned = self.partitions.get_mut(&partition);
-        owned.zip(seen).map_or(Verdict::New, |(owned, seen)| owned.duplicates.see(offset, seen))
-    }
-
-    fn skip(&mut self, partition: i32, record: &Record, reason: SkipReason) {
-        tracing::trace!(stage = %self.name, partition, offset = record.offset, reason = reason.as_str(), "skipped");
-        self.balance.opened += 1;
-        self.balance.skipped += 1;
-        self.count("opened", 1);
-        self.count("skipped", 1);
-        self.complete_record(partition, record.offset, record.bytes());
-    }
-
-    fn refuse(&mut self, record: &Record, why: &Failure) {
-        self.balance.opened += 1;
-        self.count("opened", 1);
-        self.put_dead_record(record, why);
-    }
-
-    fn admit_tasks<'t>(
-        &mut self,
-        partition: i32,
-        record: &Arc<Record>,
-        input: &Arc<S::Input>,
-        specs: impl Iterator<Item = TaskSpec<'t>>,
-    ) {
-        let (now, share) = (self.env.clock.now_ms(), self.share());
-        let mut to_park = Vec::new();
-        let mut open = 0;
-        for TaskSpec { lane, target, priority } in specs {
-            let (lane, target) = (lane.into(), Arc::clone(target));
-            let identity = Identity { partition, lane, target, offset: record.offset, priority };
-            let no = match self.lanes.fresh(identity, share, now) {
-                Admitted::AlreadyParked => continue,
-                Admitted::Queued(no) => no,
-                Admitted::Park(no) => {
-                    to_park.push(no);
-                    no
-                }
-            };
-            open += 1;
-            let payload = Payload { record: Some(Arc::clone(record)), input: Some(Arc::clone(input)) };
-            self.payloads.insert(no, payload);
-        }
-        self.balance.opened += open as u64;
-        self.count("opened", open as u64);
-        if open == 0 {
-            self.complete_record(partition, record.offset, record.bytes());
-        } else if let Some(owned) = self.partitions.get_mut(&partition) {
-            let waiting = super::partition::OpenRecord { tasks: open, bytes: record.bytes() };
-            owned.open.insert(record.offset, waiting);
-        }
-        for no in to_park {
-            self.put_parked(no, now, None);
-        }
-    }
-
-    fn complete_record(&mut self, partition: i32, offset: i64, bytes: usize) {
-        if let Some(owned) = self.partitions.get_mut(&partition) {
-            owned.record_complete(offset, bytes);
-        }
-        let now = self.env.clock.now_ms() as f64 / 1_000.0;
-        self.env.metrics.last_processed_timestamp.with_label_values(&[&*self.name]).set(now);
-    }
-
-    fn on_attempted(
+    pub(super) fn on_attempted(
         &mut self,
         partition: i32,
         no: TaskNo,
-        payload: Payload<S::Input>,
+        loaded: Loaded<S::Input>,
         ending: Ending,
         kind: &str,
     ) {
-        let now = self.env.clock.now_ms();
-        self.remember(no, payload);
-        let closed = self.partitions.get(&partition).is_some_and(|owned| owned.closed);
-        match ending {
+        let written_ms = loaded.record.as_ref().and_then(|record| record.timestamp_ms);
+        let outcome = match ending {
             Ending::NeverBegan(why) => {
                 tracing::debug!(stage = %self.name, partition, %why, "an attempt could not begin");
+                let now = self.env.clock.now_ms();
                 let until = now + NEVER_BEGAN.as_millis() as i64;
+                self.remember(no, loaded);
                 self.lanes.rest(no, until, Attempt::NeverBegan, now);
+                return;
             }
-            Ending::Ran(Outcome::Done) => {
+            Ending::Ran(outcome) => outcome,
+        };
+        match outcome {
+            Outcome::Done => {
                 self.balance.done += 1;
-                self.end(partition, no, "done");
+                self.end(partition, no, "done", written_ms);
             }
-            Ending::Ran(Outcome::Skipped(_reason)) => {
+            Outcome::Skipped(_reason) => {
                 self.balance.skipped += 1;
-                self.end(partition, no, "skipped");
+                self.end(partition, no, "skipped", written_ms);
             }
-            Ending::Ran(Outcome::Handed(_cursor)) => {
+            Outcome::Handed(_cursor) => {
                 self.balance.handed += 1;
-                self.end(partition, no, "handed");
+                self.end(partition, no, "handed", written_ms);
             }
-            Ending::Ran(Outcome::Dead(why)) => {
+            Outcome::Dead(why) => {
                 self.failed(kind, &why);
+                self.remember(no, loaded);
                 self.lanes.bury(no);
                 self.put_dead(no, &why);
             }
-            Ending::Ran(Outcome::Retry { after, why }) => {
+            Outcome::Retry { after, why } => {
                 self.failed(kind, &why);
+                self.remember(no, loaded);
+                let now = self.env.clock.now_ms();
                 let until = now.saturating_add(i64::try_from(after.as_millis()).unwrap_or(i64::MAX));
+                let closed = self.partitions.get(&partition).is_some_and(|owned| owned.closed);
                 // A closed partition starts nothing: the task is left open for the next owner.
                 if after <= self.spec.options.in_place_limit || closed {
                     self.lanes.rest(no, until, Attempt::Failed, now);
@@ -224,10 +120,11 @@ impl<S: EffectStage> Engine<S> {
                     self.park(no, until, why, now);
                 }
             }
-            Ending::Ran(Outcome::Fatal(why)) => {
+            Outcome::Fatal(why) => {
                 self.failed(kind, &why);
+                self.remember(no, loaded);
                 let offset = self.lanes.identity(no).map_or(-1, |identity| identity.offset);
-                self.lanes.rest(no, i64::MAX, Attempt::Failed, now);
+                self.lanes.rest(no, i64::MAX, Attempt::Failed, self.env.clock.now_ms());
                 let topic = self.spec.source.clone();
                 self.stop(
                     partition,
@@ -238,7 +135,8 @@ impl<S: EffectStage> Engine<S> {
     }
 
     /// Keeps what an attempt loaded, for the next one in place.
-    fn remember(&mut self, no: TaskNo, payload: Payload<S::Input>) {
+    fn remember(&mut self, no: TaskNo, loaded: Loaded<S::Input>) {
+        let payload = Payload::from(loaded);
         if let Some(record) = &payload.record
             && self.lanes.place(no).is_some()
             && self.payloads.get(&no).is_none_or(|known| known.record.is_none())
@@ -291,7 +189,9 @@ impl<S: EffectStage> Engine<S> {
             Aside::DeadTask { task: no, class } => {
                 self.balance.dead += 1;
                 self.dead_lettered(class.as_str());
-                self.end(partition, no, "dead");
+                let record = self.payloads.get(&no).and_then(|payload| payload.record.as_ref());
+                let written_ms = record.and_then(|record| record.timestamp_ms);
+                self.end(partition, no, "dead", written_ms);
             }
             Aside::DeadRecord { bytes, class } => {
                 self.balance.dead += 1;
@@ -315,16 +215,11 @@ impl<S: EffectStage> Engine<S> {
     }
 
     /// A task ended for good.
-    pub(super) fn end(&mut self, partition: i32, no: TaskNo, outcome: &str) {
+    pub(super) fn end(&mut self, partition: i32, no: TaskNo, outcome: &'static str, written_ms: Option<i64>) {
         let now = self.env.clock.now_ms();
         self.count(outcome, 1);
-        self.env.metrics.last_processed_timestamp.with_label_values(&[&*self.name]).set(now as f64 / 1_000.0);
+        self.tally.complete(written_ms, now);
         let offset = self.lanes.identity(no).map_or(-1, |identity| identity.offset);
-        let record = self.payloads.get(&no).and_then(|payload| payload.record.as_ref());
-        if let Some(written_ms) = record.and_then(|record| record.timestamp_ms) {
-            let end_to_end = self.env.metrics.event_end_to_end.with_label_values(&[&*self.name]);
-            end_to_end.observe((now - written_ms).max(0) as f64 / 1_000.0);
-        }
         self.forget(no);
         let vacated = self.lanes.complete(no, now);
         self.vacate(partition, offset, vacated);

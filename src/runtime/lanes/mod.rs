@@ -13,14 +13,17 @@
 //! Invariant 2 (order) and invariant 3 (isolation: bounds per target, a share of waiting work per target and
 //! partition) are tested against this file. Times are epoch milliseconds, passed in.
 
+mod at_once;
 mod operate;
 mod ready;
 mod task;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
+
+use hashbrown::HashMap;
 
 use self::ready::Ready;
 use self::task::{Lane, Phase, Standing, Task};
@@ -35,7 +38,7 @@ const PRIORITY_WINDOW: usize = 64;
 /// All lanes of one stage member.
 #[derive(Debug, Default)]
 pub(crate) struct Lanes {
-    names: HashMap<(i32, Arc<str>), u64>,
+    names: HashMap<i32, HashMap<Arc<str>, u64>>,
     lanes: HashMap<u64, Lane>,
     tasks: HashMap<TaskNo, Task>,
     ready: Ready,
@@ -98,7 +101,7 @@ impl Lanes {
             }
         }
         self.lanes.retain(|_, lane| lane.partition != partition);
-        self.names.retain(|(number, _), _| *number != partition);
+        self.names.remove(&partition);
         self.ahead.retain(|(number, ..)| *number != partition);
         self.census.remove(&partition);
     }
@@ -277,7 +280,9 @@ impl Lanes {
         }
         match lane.tasks.front() {
             None => {
-                self.names.remove(&(lane.partition, Arc::clone(&lane.name)));
+                if let Some(names) = self.names.get_mut(&lane.partition) {
+                    names.remove(&lane.name);
+                }
                 self.lanes.remove(&task.lane);
             }
             Some(&next) => {
@@ -402,15 +407,15 @@ impl Lanes {
     }
 
     fn lane_for(&mut self, identity: &Identity) -> u64 {
-        let key = (identity.partition, Arc::clone(&identity.lane));
-        if let Some(&no) = self.names.get(&key) {
+        let names = self.names.entry(identity.partition).or_default();
+        if let Some(&no) = names.get(&identity.lane) {
             return no;
         }
         self.numbers += 1;
+        names.insert(Arc::clone(&identity.lane), self.numbers);
         let lane =
             Lane { name: Arc::clone(&identity.lane), partition: identity.partition, ..Lane::default() };
         self.lanes.insert(self.numbers, lane);
-        self.names.insert(key, self.numbers);
         self.numbers
     }
 

@@ -24,7 +24,7 @@ impl Lanes {
     /// # Errors
     /// In words, when there is no such lane or it isn't waiting.
     pub(crate) fn waiting_first(&self, partition: i32, lane: &Arc<str>) -> Result<(TaskNo, bool), String> {
-        let known = self.names.get(&(partition, Arc::clone(lane))).and_then(|no| self.lanes.get(no));
+        let known = self.names.get(&partition).and_then(|names| self.lanes.get(names.get(lane)?));
         let first = known.and_then(|lane| lane.tasks.front());
         let found = first.and_then(|no| Some((*no, self.tasks.get(no)?)));
         let (no, task) = found.ok_or("no such lane waits; see `orderflow lane list`")?;
@@ -60,7 +60,7 @@ impl Lanes {
 
     /// True when a task is known that has not ended, and is not held until somebody decides.
     pub(crate) fn is_open(&self, identity: &Identity) -> bool {
-        let lane = self.names.get(&(identity.partition, Arc::clone(&identity.lane)));
+        let lane = self.names.get(&identity.partition).and_then(|names| names.get(&identity.lane));
         let found = lane.and_then(|lane| self.find(*lane, identity).ok());
         let Some(task) = found.and_then(|no| self.tasks.get(&no)) else { return false };
         task.place.is_none_or(|place| place.due_ms < i64::MAX)

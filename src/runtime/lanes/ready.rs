@@ -6,8 +6,10 @@
 //! they came, but those with a parked first task by its place in the retry topic: what has to be read back is read
 //! in the order of the log.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+
+use hashbrown::HashMap;
 
 use super::task::{Identity, Standing, Task};
 
@@ -110,6 +112,12 @@ impl Ready {
             self.list(name, level);
         }
         lane
+    }
+
+    /// How many slots are free, if nothing that could start waits for one.
+    pub(super) fn free_slots(&self, concurrency: usize) -> usize {
+        let waits = self.levels.values().any(|turns| !turns.targets.is_empty());
+        if waits { 0 } else { concurrency.max(1).saturating_sub(self.running) }
     }
 
     /// True when `target` may run one more.

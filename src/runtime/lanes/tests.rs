@@ -170,6 +170,24 @@ fn parked_work_is_served_in_the_order_in_which_it_was_parked() {
 }
 
 #[test]
+fn a_dispute_behind_fifty_thousand_waiting_lanes_starts_before_nearly_all_of_them() {
+    const WAITING: i64 = 50_000;
+    let mut lanes = open_lanes();
+    for offset in 0..WAITING {
+        let target = format!("t{}", offset % 16);
+        queued(lanes.fresh(identity(&format!("l{offset}"), &target, offset, 100), usize::MAX, 0));
+    }
+    let dispute = queued(lanes.fresh(identity("dispute", "t3", WAITING, 10), usize::MAX, 0));
+    let before = (0..WAITING).take_while(|_| {
+        let no = lanes.next(1, &|_| MANY, 0).expect("work waits");
+        lanes.complete(no, 0);
+        no != dispute
+    });
+    let before = before.count() as i64;
+    assert!(before <= WAITING / 100, "{before} lanes started before it");
+}
+
+#[test]
 fn retries_take_at_most_half_the_slots_while_fresh_work_waits() {
     let mut lanes = Lanes::default();
     for offset in 0..100 {
@@ -224,8 +242,27 @@ impl World {
         }
     }
 
+    /// A record whose lane is clear starts at once, as the engine does it.
+    fn deliver_and_start(&mut self, lanes: &mut Lanes, lane: u8, target: u8, slots: usize) {
+        let (name, target) = (format!("lane {lane}"), format!("target {target}"));
+        if lanes.is_clear(0, &name, &target, slots, &|_| 2) {
+            let offset = self.next_source;
+            self.next_source += 1;
+            let no = lanes.begin(identity(&name, &target, offset, 100));
+            assert_eq!(lanes.history(no), Some(History { attempt: 1, first_failed_at_ms: None }));
+            self.owed_source.insert(offset);
+            self.lane_of.insert(offset, name);
+            self.started(lanes, no, slots);
+        }
+    }
+
     fn start(&mut self, lanes: &mut Lanes, slots: usize) -> bool {
         let Some(no) = lanes.next(slots, &|_| 2, self.now_ms) else { return false };
+        self.started(lanes, no, slots);
+        true
+    }
+
+    fn started(&mut self, lanes: &Lanes, no: TaskNo, slots: usize) {
         let identity = lanes.identity(no).expect("open").clone();
         for &other in &self.running {
             let other = lanes.identity(other).expect("open");
@@ -233,7 +270,6 @@ impl World {
         }
         self.running.push(no);
         assert!(self.running.len() <= slots);
-        true
     }
 
     fn finish(&mut self, lanes: &mut Lanes, which: usize, how: u8) {
@@ -281,7 +317,7 @@ proptest! {
     /// source order, one at a time, and every offset is given back exactly once.
     #[test]
     fn lanes_keep_order_and_lose_nothing(
-        steps in prop::collection::vec((0u8..12, any::<u8>(), 0u8..5, 0u8..3), 1..300),
+        steps in prop::collection::vec((0u8..14, any::<u8>(), 0u8..5, 0u8..3), 1..300),
         share in 1usize..8,
         slots in 1usize..6,
     ) {
@@ -293,6 +329,7 @@ proptest! {
                 4..=6 => { world.start(&mut lanes, slots); }
                 7..=8 => world.finish(&mut lanes, which.into(), which % 4),
                 9..=10 => world.acknowledge(&mut lanes, which.into(), i64::from(which % 7)),
+                12..=13 => world.deliver_and_start(&mut lanes, lane, target, slots),
                 _ => world.pass(&mut lanes, i64::from(which % 5)),
             }
             let census = lanes.census(0);

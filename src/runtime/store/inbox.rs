@@ -18,7 +18,7 @@ pub(super) struct Inbox {
 
 impl Inbox {
     /// Adds records behind the others.
-    pub(super) fn put(&self, records: Vec<Record>) {
+    pub(super) fn put(&self, records: impl IntoIterator<Item = Record>) {
         self.records.lock().unwrap_or_else(PoisonError::into_inner).extend(records);
         self.arrived.notify_one();
     }

@@ -127,6 +127,10 @@ impl EffectStage for Delivery {
         outgoing.message.event_type.parse::<EventType>().map_or("other", EventType::as_str)
     }
 
+    fn has_priorities(&self) -> bool {
+        true
+    }
+
     fn target_concurrency(&self, target: &str) -> usize {
         match Channel::parse(target) {
             Some(Channel::Email) => self.email.concurrency(),

@@ -1,0 +1,306 @@
+//! Records of one partition as the poll thread hands them on: one buffer with their bytes, one list of where they are.
+//!
+//! Copied once, when they are read. A [`Record`] is made of its entry when somebody gets to it; until then a waiting
+//! record costs its bytes and forty more.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::batch_queue::Fetched;
+use super::desk::Side;
+use crate::runtime::record::{Headers, Record};
+
+/// Bytes of one batch, about: small enough that a few records of it which stay long don't hold much.
+const MOST_BYTES: usize = 64 * 1024;
+/// Records of one batch, at most.
+const MOST_RECORDS: usize = 512;
+/// What a record counts for beside its bytes: struct, bookkeeping and queue slot, measured generously.
+const OVERHEAD: usize = 192;
+/// Stands for null.
+const NULL: u32 = u32::MAX;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct RecordBatch {
+    topic: Arc<str>,
+    partition: i32,
+    data: Bytes,
+    entries: Vec<Entry>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    offset: i64,
+    /// −1 is none.
+    timestamp_ms: i64,
+    start: u32,
+    /// Lengths of key, payload and headers, which lie one behind the other.
+    key: u32,
+    payload: u32,
+    headers: u32,
+}
+
+impl Entry {
+    fn bytes(&self) -> usize {
+        let length = |length: u32| if length == NULL { 0 } else { length as usize };
+        length(self.key) + length(self.payload) + self.headers as usize + OVERHEAD
+    }
+}
+
+impl RecordBatch {
+    /// How many records there are.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// The partition that they are of.
+    pub(crate) fn partition(&self) -> i32 {
+        self.partition
+    }
+
+    /// What they count for against byte bounds.
+    pub(crate) fn bytes(&self) -> usize {
+        self.entries.iter().map(Entry::bytes).sum()
+    }
+
+    /// Keeps the records for whose offset `keep` answers true; gives how many went, and their bytes.
+    pub(crate) fn retain(&mut self, mut keep: impl FnMut(i64) -> bool) -> (usize, usize) {
+        let (mut count, mut bytes) = (0, 0);
+        self.entries.retain(|entry| {
+            let stays = keep(entry.offset);
+            if !stays {
+                count += 1;
+                bytes += entry.bytes();
+            }
+            stays
+        });
+        (count, bytes)
+    }
+}
+
+impl IntoIterator for RecordBatch {
+    type Item = Record;
+    type IntoIter = Records;
+
+    fn into_iter(self) -> Records {
+        Records {
+            topic: self.topic,
+            partition: self.partition,
+            data: self.data,
+            entries: self.entries.into_iter(),
+        }
+    }
+}
+
+/// The records of a batch that nobody got to yet.
+#[derive(Debug)]
+pub(crate) struct Records {
+    topic: Arc<str>,
+    partition: i32,
+    data: Bytes,
+    entries: std::vec::IntoIter<Entry>,
+}
+
+impl Records {
+    /// Their offsets, in order.
+    pub(crate) fn offsets(&self) -> impl Iterator<Item = i64> {
+        self.entries.as_slice().iter().map(|entry| entry.offset)
+    }
+}
+
+impl Iterator for Records {
+    type Item = Record;
+
+    fn next(&mut self) -> Option<Record> {
+        let entry = self.entries.next()?;
+        let mut at = entry.start as usize;
+        let mut take = |length: u32| {
+            let length = (length != NULL).then_some(length as usize)?;
+            at += length;
+            Some(self.data.slice(at - length..at))
+        };
+        let (key, payload) = (take(entry.key), take(entry.payload));
+        let headers = if entry.headers == 0 {
+            Headers::default()
+        } else {
+            read_headers(&self.data.slice(at..at + entry.headers as usize))
+        };
+        Some(Record {
+            topic: Arc::clone(&self.topic),
+            partition: self.partition,
+            offset: entry.offset,
+            timestamp_ms: (entry.timestamp_ms >= 0).then_some(entry.timestamp_ms),
+            key,
+            payload,
+            headers,
+        })
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.entries.size_hint()
+    }
+}
+
+impl ExactSizeIterator for Records {}
+
+/// Batches as they are filled, one for each run of messages of one partition.
+#[derive(Debug)]
+pub(super) struct Filling {
+    source: Arc<str>,
+    retry: Option<Arc<str>>,
+    done: Vec<(Side, RecordBatch)>,
+    open: Option<Open>,
+}
+
+#[derive(Debug)]
+struct Open {
+    side: Side,
+    partition: i32,
+    data: Vec<u8>,
+    entries: Vec<Entry>,
+}
+
+impl Filling {
+    /// Fills batches of the member's two topics.
+    pub(super) fn new(source: Arc<str>, retry: Option<Arc<str>>) -> Self {
+        Self { source, retry, done: Vec::new(), open: None }
+    }
+
+    /// Copies a message.
+    pub(super) fn push(&mut self, message: &Fetched<'_>) {
+        let side = match &self.retry {
+            Some(retry) if message.topic() == &**retry => Side::Retry,
+            Some(_) | None => Side::Source,
+        };
+        let partition = message.partition();
+        let fits = |open: &Open| {
+            let room = open.entries.len() < MOST_RECORDS && open.data.len() < MOST_BYTES;
+            room && open.side == side && open.partition == partition
+        };
+        if !self.open.as_ref().is_some_and(fits) {
+            self.close();
+        }
+        let open = self.open.get_or_insert_with(|| Open {
+            side,
+            partition,
+            data: Vec::with_capacity(MOST_BYTES + MOST_BYTES / 16),
+            entries: Vec::with_capacity(MOST_RECORDS),
+        });
+        open.push(message);
+    }
+
+    /// Everything that was pushed, in that order.
+    pub(super) fn take(&mut self) -> Vec<(Side, RecordBatch)> {
+        self.close();
+        std::mem::take(&mut self.done)
+    }
+
+    fn close(&mut self) {
+        let Some(Open { side, partition, data, entries }) = self.open.take() else { return };
+        let topic = match side {
+            Side::Source => &self.source,
+            Side::Retry => self.retry.as_ref().unwrap_or(&self.source),
+        };
+        // A name of its own: a count that both threads change for every record would go back and forth between them.
+        let topic = Arc::from(&**topic);
+        self.done.push((side, RecordBatch { topic, partition, data: data.into(), entries }));
+    }
+}
+
+impl Open {
+    fn push(&mut self, message: &Fetched<'_>) {
+        let start = length(self.data.len());
+        let key = put(&mut self.data, message.key());
+        let payload = put(&mut self.data, message.payload());
+        let before = self.data.len();
+        message.headers(|name, value| write_header(&mut self.data, name, value));
+        let headers = length(self.data.len() - before);
+        let timestamp_ms = message.timestamp_ms().unwrap_or(-1);
+        self.entries.push(Entry { offset: message.offset(), timestamp_ms, start, key, payload, headers });
+    }
+}
+
+/// Messages are smaller than 2 GiB, and a batch holds one beyond its bound at most.
+fn length(bytes: usize) -> u32 {
+    u32::try_from(bytes).unwrap_or(NULL - 1)
+}
+
+fn put(data: &mut Vec<u8>, part: Option<&[u8]>) -> u32 {
+    let Some(part) = part else { return NULL };
+    data.extend_from_slice(part);
+    length(part.len())
+}
+
+/// A header is the lengths of its name and value, then both.
+fn write_header(data: &mut Vec<u8>, name: &[u8], value: Option<&[u8]>) {
+    if std::str::from_utf8(name).is_err() {
+        tracing::warn!("a header whose name is not UTF-8 was left out");
+        return;
+    }
+    data.extend_from_slice(&length(name.len()).to_le_bytes());
+    data.extend_from_slice(&value.map_or(NULL, |value| length(value.len())).to_le_bytes());
+    data.extend_from_slice(name);
+    data.extend_from_slice(value.unwrap_or_default());
+}
+
+fn read_headers(bytes: &Bytes) -> Headers {
+    let (mut pairs, mut at) = (Vec::new(), 0);
+    let number = |at: usize| {
+        let four = bytes.get(at..at + 4)?;
+        Some(u32::from_le_bytes(four.try_into().ok()?))
+    };
+    while let (Some(name), Some(value)) = (number(at), number(at + 4)) {
+        let start = at + 8;
+        let behind = start + name as usize;
+        let name = String::from_utf8_lossy(&bytes[start..behind]).into_owned();
+        at = behind + if value == NULL { 0 } else { value as usize };
+        pairs.push((name, (value != NULL).then(|| bytes.slice(behind..at))));
+    }
+    Headers::new(pairs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_come_out_as_they_went_in() {
+        let mut data = Vec::new();
+        let mut entries = Vec::new();
+        let parts = [(Some(&b"key"[..]), Some(&b"value"[..])), (None, Some(b"")), (Some(b"k"), None)];
+        for (number, (key, payload)) in parts.into_iter().enumerate() {
+            let start = length(data.len());
+            let (key, payload) = (put(&mut data, key), put(&mut data, payload));
+            let before = data.len();
+            if number == 0 {
+                write_header(&mut data, b"a", Some(b"1"));
+                write_header(&mut data, b"\xff", Some(b"left out"));
+                write_header(&mut data, b"b", None);
+            }
+            let headers = length(data.len() - before);
+            let offset = number as i64;
+            entries.push(Entry { offset, timestamp_ms: offset - 1, start, key, payload, headers });
+        }
+        let mut batch = RecordBatch { topic: "t".into(), partition: 3, data: data.into(), entries };
+        assert_eq!((batch.len(), batch.partition()), (3, 3));
+        let copy = RecordBatch {
+            topic: "t".into(),
+            partition: 3,
+            data: batch.data.clone(),
+            entries: batch.entries.clone(),
+        };
+        let all: Vec<Record> = copy.into_iter().collect();
+        for (record, (key, payload)) in all.iter().zip(parts) {
+            assert_eq!((record.key.as_deref(), record.payload.as_deref()), (key, payload));
+            assert_eq!(record.partition, 3);
+        }
+        assert_eq!((all[0].timestamp_ms, all[1].timestamp_ms), (None, Some(0)));
+        let headers: Vec<_> =
+            all[0].headers.iter().map(|(name, value)| (name, value.map(|v| &v[..]))).collect();
+        assert_eq!(headers, [("a", Some(&b"1"[..])), ("b", None)]);
+        let bytes = batch.bytes();
+        let (count, gone) = batch.retain(|offset| offset != 1);
+        assert_eq!((count, batch.len(), batch.bytes() + gone), (1, 2, bytes));
+    }
+}

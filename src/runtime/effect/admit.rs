@@ -1,0 +1,305 @@
+//! Takes opened records in, in order: what can run at once runs here and now, the rest waits in its lane.
+//!
+//! A task whose lane is clear is polled before anything is made for it. If it ends then, neither lane nor slot nor
+//! allocation was needed; only what has to wait becomes a task that the lanes know.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::attempt::{Ending, Loaded, Payload};
+use super::engine::{Engine, limit};
+use super::intake::{self, Opened, Round};
+use super::partition::OpenRecord;
+use super::report::{Kind, What};
+use super::running::Label;
+use crate::runtime::duplicates::{Seen, Verdict};
+use crate::runtime::lanes::{Admitted, Identity, TaskNo};
+use crate::runtime::outcome::{ErrorClass, Failure, Outcome, SkipReason};
+use crate::runtime::progress::PartitionState;
+use crate::runtime::record::Record;
+use crate::runtime::shared::Shared;
+use crate::runtime::stage::{EffectStage, Task, TaskSpec, Tasks};
+
+/// Attempts after one that had to wait for which records get a buffer of their own beforehand: one that waits with
+/// its batch's buffer keeps the whole batch in memory.
+const WAITING: u32 = 1_024;
+
+/// How a task was taken in.
+enum Now<I> {
+    /// It ran, and is over.
+    Over,
+    /// It runs, or ran and needs more.
+    Known(TaskNo, Option<(Loaded<I>, Ending)>),
+    /// Something comes before it.
+    NotYet(Task<I>),
+}
+
+/// What taking a record's tasks in left to do.
+struct Taken<I> {
+    /// Tasks that aren't over.
+    open: usize,
+    /// Those of them that ran and didn't end well.
+    unfinished: Vec<(TaskNo, Loaded<I>, Ending)>,
+    /// Those that are to be parked.
+    to_park: Vec<TaskNo>,
+}
+
+impl<I> Default for Taken<I> {
+    fn default() -> Self {
+        Self { open: 0, unfinished: Vec::new(), to_park: Vec::new() }
+    }
+}
+
+/// Attempts of one kind that ended at once, which share one look at the clock.
+#[derive(Default)]
+struct AtOnce {
+    kind: &'static str,
+    count: u32,
+}
+
+impl<S: EffectStage> Engine<S> {
+    pub(super) fn on_opened(&mut self, partition: i32, round: Round<S::Input>, began: Instant) {
+        let now = self.env.clock.now_ms();
+        let Some(owned) = self.partitions.get_mut(&partition) else { return };
+        owned.intake = false;
+        if owned.closed {
+            return;
+        }
+        owned.queue.put_back(round.rest);
+        match round.away {
+            Some(why) => {
+                if !owned.backoff.is_waiting() {
+                    tracing::warn!(stage = %self.name, partition, %why, "the partition waits");
+                }
+                owned.intake_at_ms = now + owned.backoff.next_pause().as_millis() as i64;
+                owned.state = PartitionState::Waiting(why.to_string());
+            }
+            None if owned.backoff.is_waiting() => {
+                tracing::info!(stage = %self.name, partition, "the partition goes on");
+                owned.backoff = Default::default();
+                owned.state = PartitionState::Flowing;
+            }
+            None => {}
+        }
+        let mut at_once = (AtOnce::default(), began);
+        for opened in round.opened {
+            let offset = opened.record.offset;
+            self.admit(partition, opened, &round.tasks, now, &mut at_once);
+            if let Some(owned) = self.partitions.get_mut(&partition) {
+                owned.admit(offset);
+            }
+        }
+        self.timed(&mut at_once);
+        if let Some(owned) = self.partitions.get_mut(&partition) {
+            owned.admit_delivered();
+            self.lanes.admitted(partition, owned.admitted(), now);
+        }
+    }
+
+    fn admit(
+        &mut self,
+        partition: i32,
+        opened: Opened<S::Input>,
+        tasks: &Tasks,
+        now: i64,
+        at_once: &mut (AtOnce, Instant),
+    ) {
+        let Opened { record, what } = opened;
+        match what {
+            intake::What::Tasks(input, opened, seen) => match self.verdict(partition, record.offset, seen) {
+                Verdict::New => self.admit_tasks(partition, record, input, (tasks, opened), now, at_once),
+                Verdict::Duplicate(_) => self.skip(partition, &record, SkipReason::Duplicate),
+                Verdict::Conflict(first) => {
+                    let why = format!("offset {first} brought the same event id with other bytes");
+                    self.refuse(&record, &Failure::new(ErrorClass::Conflict, why));
+                }
+            },
+            intake::What::Known(seen) => {
+                self.verdict(partition, record.offset, seen);
+                if let Some(owned) = self.partitions.get(&partition) {
+                    owned.gauge.release(1, record.bytes());
+                }
+            }
+            intake::What::Skipped(reason) => self.skip(partition, &record, reason),
+            intake::What::Dead(why) => self.refuse(&record, &why),
+        }
+    }
+
+    fn verdict(&mut self, partition: i32, offset: i64, seen: Option<Seen>) -> Verdict {
+        let Some(seen) = seen else { return Verdict::New };
+        let owned = self.partitions.get_mut(&partition);
+        owned.map_or(Verdict::New, |owned| owned.duplicates.see(offset, seen))
+    }
+
+    fn skip(&mut self, partition: i32, record: &Record, reason: SkipReason) {
+        tracing::trace!(stage = %self.name, partition, offset = record.offset, reason = reason.as_str(), "skipped");
+        self.balance.opened += 1;
+        self.balance.skipped += 1;
+        self.count("opened", 1);
+        self.count("skipped", 1);
+        self.complete_record(partition, record.offset, record.bytes());
+    }
+
+    fn refuse(&mut self, record: &Record, why: &Failure) {
+        self.balance.opened += 1;
+        self.count("opened", 1);
+        self.put_dead_record(record, why);
+    }
+
+    fn admit_tasks(
+        &mut self,
+        partition: i32,
+        record: Record,
+        input: S::Input,
+        (tasks, opened): (&Tasks, Range<usize>),
+        now: i64,
+        at_once: &mut (AtOnce, Instant),
+    ) {
+        let (offset, bytes) = (record.offset, record.bytes());
+        let mut taken = Taken::default();
+        if opened.len() == 1 {
+            if let Some(spec) = tasks.get(opened.start) {
+                let task = first_attempt(record.into(), input.into(), spec);
+                self.admit_task((partition, offset), spec, task, now, at_once, &mut taken);
+            }
+        } else {
+            let (record, input) = (Arc::new(record.detached()), Arc::new(input));
+            for spec in opened.filter_map(|at| tasks.get(at)) {
+                let task = first_attempt(Arc::clone(&record).into(), Arc::clone(&input).into(), spec);
+                self.admit_task((partition, offset), spec, task, now, at_once, &mut taken);
+            }
+        }
+        let Taken { open, unfinished, to_park } = taken;
+        if open == 0 {
+            self.complete_record(partition, offset, bytes);
+        } else if let Some(owned) = self.partitions.get_mut(&partition) {
+            owned.open.insert(offset, OpenRecord { tasks: open, bytes });
+        }
+        for (no, loaded, ending) in unfinished {
+            let kind = self.kind(&loaded);
+            self.on_attempted(partition, no, loaded, ending, kind);
+        }
+        for no in to_park {
+            self.put_parked(no, now, None);
+        }
+    }
+
+    #[inline]
+    fn admit_task(
+        &mut self,
+        (partition, offset): (i32, i64),
+        spec: TaskSpec<'_>,
+        task: Task<S::Input>,
+        now: i64,
+        at_once: &mut (AtOnce, Instant),
+        taken: &mut Taken<S::Input>,
+    ) {
+        match self.run_now((partition, offset), spec, task, now, at_once) {
+            Now::Over => {}
+            Now::Known(no, ended) => {
+                taken.open += 1;
+                taken.unfinished.extend(ended.map(|(loaded, ending)| (no, loaded, ending)));
+            }
+            Now::NotYet(task) => {
+                let (no, park) = match self.queue_up((partition, offset), spec, now) {
+                    Admitted::AlreadyParked => return,
+                    Admitted::Queued(no) => (no, false),
+                    Admitted::Park(no) => (no, true),
+                };
+                taken.open += 1;
+                taken.to_park.extend(park.then_some(no));
+                self.balance.opened += 1;
+                self.count("opened", 1);
+                let loaded = Loaded { record: Some(task.record), input: Some(task.input) };
+                self.payloads.insert(no, Payload::from(loaded));
+            }
+        }
+    }
+
+    fn queue_up(&mut self, (partition, offset): (i32, i64), spec: TaskSpec<'_>, now: i64) -> Admitted {
+        let share = self.share();
+        self.lanes.fresh(identity(partition, offset, spec), share, now)
+    }
+
+    /// Attempts a task whose lane is clear, as far as it comes without waiting.
+    #[inline]
+    fn run_now(
+        &mut self,
+        (partition, offset): (i32, i64),
+        spec: TaskSpec<'_>,
+        mut task: Task<S::Input>,
+        now: i64,
+        at_once: &mut (AtOnce, Instant),
+    ) -> Now<S::Input> {
+        let concurrency = self.spec.options.concurrency;
+        let stage = &self.hands.stage;
+        let limit = |target: &str| limit(&**stage, concurrency, target);
+        let clear = self.lanes.is_clear(partition, spec.lane, spec.target, concurrency, &limit);
+        let generation = self.partitions.get(&partition).map(|owned| owned.generation);
+        let (true, Some(generation)) = (clear && !self.stretch.is_over(), generation) else {
+            task.record = task.record.alone(|record| record.detached());
+            return Now::NotYet(task);
+        };
+        if self.waits > 0 {
+            task.record = task.record.alone(|record| record.detached());
+        }
+        let (kind, written_ms) = (stage.kind(&task.input), task.record.timestamp_ms);
+        self.balance.opened += 1;
+        self.count("opened", 1);
+        let begun = self.attempt(Label { partition, generation, kind: Kind::Attempt(None) }, task);
+        let ended = match begun {
+            Ok(What::Attempted { loaded: _, ending: Ending::Ran(Outcome::Done) }) => {
+                self.waits = self.waits.saturating_sub(1);
+                self.balance.done += 1;
+                self.count("done", 1);
+                self.tally.complete(written_ms, now);
+                self.note(kind, at_once);
+                return Now::Over;
+            }
+            Ok(What::Attempted { loaded, ending }) => Some((loaded, ending)),
+            // The future of an attempt gives nothing else.
+            Ok(What::Opened(_) | What::PutAside { .. } | What::Unfolded { .. }) => None,
+            Err(slot) => {
+                self.waits = WAITING;
+                self.occupy(partition);
+                let no = self.lanes.begin(identity(partition, offset, spec));
+                self.running.relabel(slot, Kind::Attempt(Some(no)));
+                return Now::Known(no, None);
+            }
+        };
+        self.note(kind, at_once);
+        Now::Known(self.lanes.begin(identity(partition, offset, spec)), ended)
+    }
+
+    /// Notes an attempt that ended at once.
+    fn note(&mut self, kind: &'static str, at_once: &mut (AtOnce, Instant)) {
+        if at_once.0.kind != kind {
+            self.timed(at_once);
+            at_once.0.kind = kind;
+        }
+        at_once.0.count += 1;
+    }
+
+    /// Attempts that ended at once took each its part of the time that all of them took.
+    fn timed(&mut self, (at_once, began): &mut (AtOnce, Instant)) {
+        let (count, now) = (std::mem::take(&mut at_once.count), Instant::now());
+        let each = now.duration_since(std::mem::replace(began, now)).checked_div(count);
+        self.tally.took(at_once.kind, each.unwrap_or(Duration::ZERO), u64::from(count));
+    }
+
+    pub(super) fn complete_record(&mut self, partition: i32, offset: i64, bytes: usize) {
+        if let Some(owned) = self.partitions.get_mut(&partition) {
+            owned.record_complete(offset, bytes);
+        }
+    }
+}
+
+fn first_attempt<I>(record: Shared<Record>, input: Shared<I>, spec: TaskSpec<'_>) -> Task<I> {
+    Task { record, input, target: Arc::clone(spec.target), attempt: 1, first_failed_at_ms: None }
+}
+
+fn identity(partition: i32, offset: i64, spec: TaskSpec<'_>) -> Identity {
+    let TaskSpec { lane, target, priority } = spec;
+    Identity { partition, lane: lane.into(), target: Arc::clone(target), offset, priority }
+}
