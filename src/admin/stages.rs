@@ -1,12 +1,14 @@
 //! Pauses and resumes stages, and says which are.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 use serde_json::json;
 
 use super::Operator;
-use crate::clock::Clock;
+use crate::clock::{Clock, rfc3339};
 use crate::store::{Database, StoreError, controls};
-use crate::topology::Topology;
+use crate::topology::{self, Topology};
 
 /// Why a stage can't be paused or resumed.
 #[derive(Debug, thiserror::Error)]
@@ -43,50 +45,65 @@ pub struct StageState {
     pub changed_at: Option<String>,
 }
 
-/// Every stage of the topology, by name.
-///
-/// # Errors
-/// When the store is away.
-pub async fn list(db: &Database, topology: &Topology) -> Result<Vec<StageState>, StoreError> {
-    let known = controls::all(db).await?;
-    let state = |name: &str| {
-        let control = known.iter().find(|control| control.stage == name);
-        StageState {
-            stage: name.to_owned(),
-            paused: control.is_some_and(|control| control.paused),
-            reason: control.map(|control| control.reason.clone()),
-            changed_by: control.map(|control| control.changed_by.clone()),
-            changed_at: control.map(|control| crate::clock::rfc3339(control.changed_at_ms)),
-        }
-    };
-    Ok(topology.stages().map(|stage| state(&stage.name)).collect())
+/// Tells which stages are paused, and changes that. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Stages {
+    db: Database,
+    clock: Clock,
+    names: Arc<[String]>,
 }
 
-/// Pauses a stage (`paused`), or lets it go on, and writes down who wanted it. Answers false when it is so already. Members
-/// heed it within about a second, and after a restart.
-///
-/// # Errors
-/// [`StageError::Unknown`], or when the store is away.
-pub async fn set_paused(
-    db: &Database,
-    topology: &Topology,
-    clock: &Clock,
-    stage: &str,
-    paused: bool,
-    by: &Operator,
-) -> Result<bool, StageError> {
-    known(topology, stage)?;
-    let action = if paused { "stage.pause" } else { "stage.resume" };
-    Ok(controls::set_paused(db, paused, &by.entry(clock, action, stage, &json!({}))).await?)
+impl Stages {
+    /// Over the stages called `names`.
+    pub fn new(db: Database, clock: Clock, names: impl IntoIterator<Item = String>) -> Self {
+        Self { db, clock, names: names.into_iter().collect() }
+    }
+
+    /// Every stage, by name.
+    ///
+    /// # Errors
+    /// When the store is away.
+    pub async fn list(&self) -> Result<Vec<StageState>, StoreError> {
+        let known = controls::all(&self.db).await?;
+        let state = |name: &String| {
+            let control = known.iter().find(|control| control.stage == *name);
+            StageState {
+                stage: name.clone(),
+                paused: control.is_some_and(|control| control.paused),
+                reason: control.map(|control| control.reason.clone()),
+                changed_by: control.map(|control| control.changed_by.clone()),
+                changed_at: control.map(|control| rfc3339(control.changed_at_ms)),
+            }
+        };
+        Ok(self.names.iter().map(state).collect())
+    }
+
+    /// Pauses a stage (`paused`), or lets it go on, and writes down who wanted it. Answers false when it is so already.
+    /// Members heed it within about a second, and after a restart.
+    ///
+    /// # Errors
+    /// [`StageError::Unknown`], or when the store is away.
+    pub async fn set_paused(&self, stage: &str, paused: bool, by: &Operator) -> Result<bool, StageError> {
+        if !self.names.iter().any(|name| name == stage) {
+            return Err(StageError::unknown(stage, self.names.iter().map(String::as_str)));
+        }
+        let action = if paused { "stage.pause" } else { "stage.resume" };
+        let audited = by.entry(&self.clock, action, stage, &json!({}));
+        Ok(controls::set_paused(&self.db, paused, &audited).await?)
+    }
 }
 
 /// The stage called `name`.
 ///
 /// # Errors
 /// [`StageError::Unknown`] lists those there are.
-pub fn known<'a>(topology: &'a Topology, name: &str) -> Result<&'a crate::topology::Stage, StageError> {
-    topology.stage(name).ok_or_else(|| StageError::Unknown {
-        name: name.to_owned(),
-        known: topology.stages().map(|stage| stage.name.as_str()).collect::<Vec<_>>().join(", "),
-    })
+pub fn known<'a>(topology: &'a Topology, name: &str) -> Result<&'a topology::Stage, StageError> {
+    let names = || topology.stages().map(|stage| stage.name.as_str());
+    topology.stage(name).ok_or_else(|| StageError::unknown(name, names()))
+}
+
+impl StageError {
+    fn unknown<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Self {
+        Self::Unknown { name: name.to_owned(), known: known.collect::<Vec<_>>().join(", ") }
+    }
 }

@@ -16,6 +16,7 @@ use super::parts;
 use super::waiting::Patience;
 use crate::admin::dead_letters;
 use crate::admin::publish::Publisher;
+use crate::admin::stages::Stages;
 use crate::admin::topology::Broker;
 use crate::admin::webhooks::{Registrar, Rules};
 use crate::clock::Clock;
@@ -111,6 +112,11 @@ impl Service {
             publisher: Arc::new(publisher),
             hub,
             webhooks: self.registrar(),
+            stages: Stages::new(
+                self.parts.db.clone(),
+                env.clock.clone(),
+                self.parts.topology.stages().map(|stage| stage.name.clone()),
+            ),
             readiness: self.checks().into(),
             events_health: self.events_health(),
         })

@@ -6,7 +6,7 @@ use super::context::Context;
 use super::exit::{Exit, Fault};
 use super::operator::By;
 use super::{output, parts};
-use crate::admin::stages::{self, StageError};
+use crate::admin::stages::{StageError, Stages};
 use crate::clock::Clock;
 
 #[derive(Debug, clap::Args)]
@@ -49,12 +49,13 @@ struct Change {
 pub(super) async fn run(args: Args, context: &Context) -> Result<Exit, Fault> {
     let config = context.start()?.config;
     let topology = config.topology.load()?;
-    let db = parts::database(&config)?;
+    let names = topology.stages().map(|stage| stage.name.clone());
+    let stages = Stages::new(parts::database(&config)?, Clock::system(), names);
     let (change, paused) = match args.action {
         Action::Pause(change) => (change, true),
         Action::Resume(change) => (change, false),
         Action::List { json } => {
-            for state in stages::list(&db, &topology).await? {
+            for state in stages.list().await? {
                 if json {
                     output::json(&state)?;
                     continue;
@@ -72,8 +73,7 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<Exit, Fault> {
         }
     };
     let Change { stage, by } = change;
-    let changed =
-        stages::set_paused(&db, &topology, &Clock::system(), &stage, paused, &by.operator()).await?;
+    let changed = stages.set_paused(&stage, paused, &by.operator()).await?;
     let word = if paused { "paused" } else { "running" };
     match changed {
         true => output::line(&format!("{stage} is {word}; its members heed it within a second"))?,

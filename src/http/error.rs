@@ -67,6 +67,8 @@ codes! {
     WebhookNotFound = "webhook_not_found", NOT_FOUND, "The webhook is not known";
     /// No delivery of this id exists for the webhook.
     DeliveryNotFound = "delivery_not_found", NOT_FOUND, "The delivery is not known";
+    /// The program has no stage of this name; `GET /api/v1/stages` lists those it has.
+    StageNotFound = "stage_not_found", NOT_FOUND, "There is no such stage";
     /// The path exists but not with this method; the `Allow` header lists those it has.
     MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, "The path does not have this method";
     /// The same `Idempotency-Key` is being worked on. Wait and send the request again, unchanged.

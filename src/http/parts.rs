@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::live::Hub;
 use super::{Auth, HttpOptions, Publish};
+use crate::admin::stages::Stages;
 use crate::admin::webhooks::Registrar;
 use crate::clock::Clock;
 use crate::crypto::Vault;
@@ -39,6 +40,8 @@ pub struct Parts {
     pub hub: Hub,
     /// Registers webhook endpoints.
     pub webhooks: Registrar,
+    /// Pauses and resumes stages.
+    pub stages: Stages,
     /// What must answer for `/health/ready`: database, Kafka, registry.
     pub readiness: Arc<[Check]>,
     /// What `/health/events` tells.

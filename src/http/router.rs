@@ -6,7 +6,7 @@ use axum::Router;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::routes;
 
-use super::api::{order_events, orders, webhooks};
+use super::api::{order_events, orders, stages, webhooks};
 use super::live::socket;
 use super::routes::Routes;
 #[cfg(test)]
@@ -15,6 +15,7 @@ use super::{Code, Parts, Problem, Role, health, layers, openapi};
 
 const PUBLISHERS: &[Role] = &[Role::Service, Role::Admin];
 const ORDER_READERS: &[Role] = &[Role::Buyer, Role::Seller, Role::Service];
+const OPERATORS: &[Role] = &[Role::Operator];
 const WEBHOOKS: &[Role] = &[Role::Service, Role::Partner];
 
 /// The table. A handler's path and method stand at the handler; who may take it stands here.
@@ -27,6 +28,10 @@ fn table(parts: Parts) -> Routes {
         .allow(WEBHOOKS, routes!(webhooks::register))
         .allow(WEBHOOKS, routes!(webhooks::one, webhooks::delete))
         .allow(WEBHOOKS, routes!(webhooks::deliveries))
+        .allow(OPERATORS, routes!(stages::list))
+        .allow(OPERATORS, routes!(stages::pause))
+        .allow(OPERATORS, routes!(stages::resume))
+        .allow(OPERATORS, routes!(stages::audited))
         .public(routes!(health::live))
         .public(routes!(health::ready))
         .public(routes!(health::events))

@@ -3,6 +3,7 @@
 mod floor;
 mod order_events;
 mod orders;
+mod stages;
 mod webhooks;
 
 use std::sync::{Arc, Mutex};
@@ -15,6 +16,7 @@ use futures_util::future::BoxFuture;
 use serde_json::Value;
 use tower::ServiceExt as _;
 
+use self::stages::stages;
 use super::token::{Grant, issue};
 use super::*;
 use crate::clock::Clock;
@@ -110,6 +112,7 @@ impl Api {
         let webhooks = webhooks::registrar(&db, &vault, &clock);
         let parts = Parts {
             webhooks,
+            stages: stages(&db, &clock),
             hub: live::Hub::new(live::LiveOptions::default(), Arc::clone(&metrics), clock.clone()),
             auth: Arc::new(Auth::new(&options, clock.clone()).unwrap()),
             options: Arc::new(options),

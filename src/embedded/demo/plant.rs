@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::DemoOptions;
 use super::calm::{Calm, CalmError};
 use crate::admin::publish::Publisher;
+use crate::admin::stages::Stages;
 use crate::admin::webhooks::Registrar;
 use crate::clock::Clock;
 use crate::crypto::{CryptoError, Secret, Vault};
@@ -265,6 +266,11 @@ impl Core {
         let bound = http::Bound::new(http::Parts {
             hub: hub.clone(),
             webhooks: Registrar::new(self.db.clone(), self.vault.clone(), self.clock.clone(), rules),
+            stages: Stages::new(
+                self.db.clone(),
+                self.clock.clone(),
+                self.topology.stages().map(|stage| stage.name.clone()),
+            ),
             auth: Arc::new(Auth::new(&options, self.clock.clone())?),
             options,
             db: self.db.clone(),

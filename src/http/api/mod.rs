@@ -2,4 +2,5 @@
 
 pub(super) mod order_events;
 pub(super) mod orders;
+pub(super) mod stages;
 pub(super) mod webhooks;

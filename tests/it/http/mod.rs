@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use orderflow::admin::publish::Publisher;
+use orderflow::admin::stages::Stages;
 use orderflow::crypto::Secret;
 use orderflow::http::live::{Hub, LiveOptions};
 use orderflow::http::token::{Grant, issue};
@@ -52,6 +53,11 @@ impl TestApi {
             }
         });
         let parts = Parts {
+            stages: Stages::new(
+                db.clone(),
+                env.clock.clone(),
+                program.parts.topology.stages().map(|stage| stage.name.clone()),
+            ),
             auth: Arc::new(Auth::new(&options, env.clock.clone()).expect("a secret is set")),
             options: Arc::new(options),
             db,
