@@ -115,6 +115,8 @@ pub struct Stage {
     pub start: StartAt,
     /// The event types it handles; empty when its source carries internal records.
     pub takes: BTreeSet<EventType>,
+    /// The tenants whose events it handles; empty is all of them.
+    pub tenants: BTreeSet<String>,
     /// The topics it writes to, as named on the broker.
     pub emits: Vec<Arc<str>>,
     /// How many of its tasks may run at once in one process.

@@ -5,6 +5,7 @@
 //! | null value | skipped `tombstone` |
 //! | a type that we don't know | skipped `unknown_type` |
 //! | a type that the stage doesn't take | skipped `filtered`, without decoding its body |
+//! | a tenant that the stage doesn't take | skipped `filtered` |
 //! | bad magic byte, truncated, trailing bytes | dead letter `decode` |
 //! | unknown schema id | tried again, then dead letter `schema_unknown` |
 //! | key missing, not UTF-8, or not the order's id | dead letter `key` |
@@ -25,6 +26,8 @@ pub struct Reader {
     codec: Codec,
     cluster_id: Arc<str>,
     takes: Arc<BTreeSet<EventType>>,
+    /// Empty: all of them.
+    tenants: Arc<BTreeSet<String>>,
     metrics: Arc<Metrics>,
 }
 
@@ -47,7 +50,12 @@ impl Reader {
         takes: BTreeSet<EventType>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { codec, cluster_id, takes: Arc::new(takes), metrics }
+        Self { codec, cluster_id, takes: Arc::new(takes), tenants: Arc::default(), metrics }
+    }
+
+    /// The same for these tenants alone; none named is all of them.
+    pub fn for_tenants(self, tenants: BTreeSet<String>) -> Self {
+        Self { tenants: Arc::new(tenants), ..self }
     }
 
     /// Reads `record` for a stage that, of the types that the topology gives it, takes those for which `takes`
@@ -69,6 +77,10 @@ impl Reader {
         };
         if let Err(failure) = check_key(record, &event) {
             return Intake::Dead(failure);
+        }
+        // The record says whose it is; headers could say anything.
+        if !self.tenants.is_empty() && !self.tenants.contains(&event.meta().tenant_id) {
+            return Intake::Skipped(SkipReason::Filtered);
         }
         self.compare_headers(record, &event);
         let event_id = event_id_or_coordinates(

@@ -72,11 +72,13 @@ impl Parts {
         self.topology.topic(id).map_or_else(|| Arc::from(id), |topic| Arc::clone(&topic.name))
     }
 
-    /// Reads the source of the stage called `name`: the event types that the topology lets it take.
+    /// Reads the source of the stage called `name`: the event types and tenants that the topology lets it take.
     pub fn reader(&self, name: &str) -> intake::Reader {
         let takes = taken_by(&self.topology, name);
         let metrics = Arc::clone(&self.env.metrics);
+        let tenants = self.topology.stage(name).map(|stage| stage.tenants.clone()).unwrap_or_default();
         intake::Reader::new(self.codec.clone(), Arc::clone(&self.cluster_id), takes, metrics)
+            .for_tenants(tenants)
     }
 }
 

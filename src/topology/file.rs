@@ -74,6 +74,8 @@ pub(super) struct StageEntry {
     #[serde(default)]
     pub(super) takes: Vec<String>,
     #[serde(default)]
+    pub(super) tenants: Vec<String>,
+    #[serde(default)]
     pub(super) emits: Vec<String>,
     pub(super) concurrency: Option<usize>,
     pub(super) retry: Option<RetryPolicy>,

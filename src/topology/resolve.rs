@@ -134,6 +134,7 @@ impl Resolver {
             group: self.on_broker(entry.group.as_deref().unwrap_or(&format!("orderflow.{name}"))),
             start: entry.start,
             takes,
+            tenants: entry.tenants.iter().cloned().collect(),
             emits,
             concurrency: entry.concurrency.unwrap_or(DEFAULT_CONCURRENCY),
             retry: entry.retry.clone(),
@@ -180,6 +181,10 @@ impl Resolver {
         if source.events.is_empty() {
             if !entry.takes.is_empty() {
                 self.problems.push(format!("{place} can't choose event types: `{}` carries none", source.id));
+            }
+            if !entry.tenants.is_empty() {
+                self.problems
+                    .push(format!("{place} can't choose tenants: `{}` carries no events", source.id));
             }
             return BTreeSet::new();
         }

@@ -122,6 +122,20 @@ stages:
 }
 
 #[test]
+fn a_stage_may_be_for_some_tenants_alone_when_its_source_carries_events() {
+    let overlay = "stages: { history: { tenants: [shop, market] } }";
+    let topology = Topology::from_yaml(&[("small", SMALL), ("overlay", overlay)]).expect("it is sound");
+    let tenants = &topology.stage("history").expect("declared").tenants;
+    assert_eq!(tenants.iter().map(String::as_str).collect::<Vec<_>>(), ["market", "shop"]);
+    let built_in = Topology::built_in().expect("it is sound");
+    assert!(built_in.stages().all(|stage| stage.tenants.is_empty()));
+    let overlay = "stages: { attempts: { tenants: [shop] } }";
+    let layers = [("the built-in topology", crate::topology::BUILT_IN), ("overlay", overlay)];
+    let refused = Topology::from_yaml(&layers).expect_err("it carries receipts").to_string();
+    assert!(refused.contains("`attempts` can't choose tenants"), "{refused}");
+}
+
+#[test]
 fn the_last_delay_repeats_until_the_attempts_are_used_up() {
     let demo = Topology::demo().expect("demo topology");
     let policy = demo.stage("webhook").and_then(|stage| stage.retry.clone()).expect("policy");

@@ -1,5 +1,6 @@
 //! What operators do to a running system: pausing, breakers, dead letters, lanes, replays.
 
+mod filters;
 mod pause;
 mod pause_program;
 mod port;
