@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use self::completed_runs::run_bytes;
 
-pub(crate) use self::completed_runs::{CompletedRuns, MOST_CHARACTERS, decode};
+pub(crate) use self::completed_runs::{CompletedRuns, MOST_CHARACTERS, decode, encode};
 
 /// The contiguous watermark of one partition and the completed runs above it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,11 +90,12 @@ impl Tracker {
 
     /// The map for the commit's metadata, cut to its lowest part where it is too large.
     pub(crate) fn map(&self, generation: u64) -> String {
-        completed_runs::encode(
-            self.watermark,
-            generation,
-            self.runs.iter().map(|(&first, &end)| (first, end)),
-        )
+        completed_runs::encode(self.watermark, generation, self.runs())
+    }
+
+    /// The completed runs above the watermark, as (first, behind the last), ascending.
+    pub(crate) fn runs(&self) -> impl DoubleEndedIterator<Item = (i64, i64)> {
+        self.runs.iter().map(|(&first, &end)| (first, end))
     }
 
     /// Completes `start..end`, joining what it touches.

@@ -41,6 +41,10 @@ pub struct PartitionProgress {
     pub end: i64,
     /// Parked tasks that wait in the retry partition.
     pub parked: u64,
+    /// Targets that a cursor catches up.
+    pub detached: usize,
+    /// Targets whose cursor is held.
+    pub held: usize,
     /// What it is doing.
     pub state: PartitionState,
 }
@@ -48,7 +52,14 @@ pub struct PartitionProgress {
 impl PartitionProgress {
     /// A partition that stopped by name before anything was known of it.
     pub(crate) fn stopped(fault: &PartitionFault) -> Self {
-        Self { position: 0, end: 0, parked: 0, state: PartitionState::Stopped(fault.clone()) }
+        Self {
+            position: 0,
+            end: 0,
+            parked: 0,
+            detached: 0,
+            held: 0,
+            state: PartitionState::Stopped(fault.clone()),
+        }
     }
 }
 
@@ -80,6 +91,7 @@ impl Progress {
             && self.lag() == 0
             && self.balance.in_flight == 0
             && self.balance.parked == 0
+            && self.partitions.values().all(|partition| partition.detached == 0)
     }
 
     /// The partitions that stopped by name.

@@ -57,6 +57,31 @@ pub trait EffectStage: Send + Sync + 'static {
 
     /// How many tasks of one target this member runs at once, at least 1: a target that hangs can't take more.
     fn target_concurrency(&self, target: &str) -> usize;
+
+    /// Called about once a second: brings up to date what [`EffectStage::target_state`] answers from.
+    fn refresh(&self) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
+
+    /// Whether a target is to be served now. Asked often; answers from memory.
+    fn target_state(&self, _target: &str) -> TargetState {
+        TargetState::Flowing
+    }
+
+    /// Told a few times a second how many source offsets lie between this member's detached targets and the live
+    /// stream, over all of them.
+    fn cursors_lag(&self, _offsets: u64) {}
+}
+
+/// Whether a target is to be served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TargetState {
+    /// It is.
+    Flowing,
+    /// Not for now, in these words: what concerns it is kept for it by a cursor.
+    Held(Arc<str>),
+    /// It was deleted: nothing is kept for it.
+    Gone,
 }
 
 /// Tasks that records open, one record after the other. The names of their lanes lie in one buffer, so that opening

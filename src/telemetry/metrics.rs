@@ -127,6 +127,10 @@ metrics! {
     webhook_attempts: IntCounterVec, "webhook_attempts_total", ["outcome"];
     /// Seconds of one webhook attempt, from connecting to the end of the answer.
     webhook_delivery: HistogramVec, "webhook_delivery_seconds", [];
+    /// Source offsets between targets that cursors serve and the live stream, over all of them.
+    cursor_lag: IntGaugeVec, "cursor_lag", ["stage"];
+    /// Source offsets between webhook endpoints that cursors serve and the live stream, over all of them.
+    webhook_cursor_lag: IntGaugeVec, "webhook_cursor_lag", [];
     /// Webhook endpoints, by state.
     webhook_endpoints: IntGaugeVec, "webhook_endpoints", ["state"];
     /// Notifications, by channel and outcome.

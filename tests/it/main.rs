@@ -5,6 +5,7 @@ mod harness;
 mod cli_events;
 mod cli_service;
 mod cli_set_up;
+mod cursors;
 mod demo;
 mod duplicates;
 mod history;

@@ -15,17 +15,25 @@
 //! before they mark the retry partition: what a row calls finished because it was parked, was parked before the
 //! marker and is valid.
 //!
+//! - `state`: one cursor; `table`: all cursors of a partition, and who may be read next. Pure.
 //! - `row`, `store`: what is stored, and the port to it; `memory` is the port without a database.
 //!
 //! What must not live here: lanes, jobs, Kafka.
 
+mod finished;
 mod memory;
 mod row;
+mod state;
 mod store;
+mod table;
 
+#[cfg(test)]
+mod properties;
 #[cfg(test)]
 pub(crate) mod suite;
 
 pub use memory::MemoryCursors;
 pub use row::{CursorRow, CursorState, Gap, Wish};
+pub(crate) use state::Detached;
 pub use store::{Claimed, CursorStore, CursorWish, CursorWrite, StoreAnswer};
+pub(crate) use table::{Cursors, Live};

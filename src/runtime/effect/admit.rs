@@ -159,13 +159,18 @@ impl<S: EffectStage> Engine<S> {
         let (offset, bytes) = (record.offset, record.bytes());
         let mut taken = Taken::default();
         if opened.len() == 1 {
-            if let Some(spec) = tasks.get(opened.start) {
+            if let Some(spec) = tasks.get(opened.start)
+                && !self.goes_to_cursor(partition, spec, offset, &mut taken)
+            {
                 let task = first_attempt(record.into(), input.into(), spec);
                 self.admit_task((partition, offset), spec, task, now, at_once, &mut taken);
             }
         } else {
             let (record, input) = (Arc::new(record.detached()), Arc::new(input));
             for spec in opened.filter_map(|at| tasks.get(at)) {
+                if self.goes_to_cursor(partition, spec, offset, &mut taken) {
+                    continue;
+                }
                 let task = first_attempt(Arc::clone(&record).into(), Arc::clone(&input).into(), spec);
                 self.admit_task((partition, offset), spec, task, now, at_once, &mut taken);
             }
@@ -183,6 +188,22 @@ impl<S: EffectStage> Engine<S> {
         for no in to_park {
             self.put_parked(no, now, None);
         }
+    }
+
+    /// True when a cursor has the task, or will have it.
+    fn goes_to_cursor(
+        &mut self,
+        partition: i32,
+        spec: TaskSpec<'_>,
+        offset: i64,
+        taken: &mut Taken<S::Input>,
+    ) -> bool {
+        if self.spec.cursors.is_none() {
+            return false;
+        }
+        let taken_over = self.taken_over(partition, spec.target, offset);
+        taken.open += usize::from(taken_over == Some(true));
+        taken_over.is_some()
     }
 
     #[inline]
@@ -218,7 +239,8 @@ impl<S: EffectStage> Engine<S> {
     }
 
     fn queue_up(&mut self, (partition, offset): (i32, i64), spec: TaskSpec<'_>, now: i64) -> Admitted {
-        let share = self.share();
+        // What a target has waiting beyond its share is a cursor's, where there are any.
+        let share = if self.spec.cursors.is_some() { usize::MAX } else { self.share() };
         self.lanes.fresh(identity(partition, offset, spec), share, now)
     }
 
@@ -259,7 +281,13 @@ impl<S: EffectStage> Engine<S> {
             }
             Ok(What::Attempted { loaded, ending }) => Some((loaded, ending)),
             // The future of an attempt gives nothing else.
-            Ok(What::Opened(_) | What::PutAside { .. } | What::Unfolded { .. }) => None,
+            Ok(
+                What::Opened(_)
+                | What::PutAside { .. }
+                | What::Unfolded { .. }
+                | What::Cursors(_)
+                | What::Reread(_),
+            ) => None,
             Err(slot) => {
                 self.waits = WAITING;
                 self.occupy(partition);

@@ -62,6 +62,7 @@ pub(super) struct Engine<S: EffectStage> {
     pub(super) spec: StageSpec,
     pub(super) env: Environment,
     pub(super) name: Arc<str>,
+    pub(super) cluster_id: Arc<str>,
     pub(super) retry_topic: Arc<str>,
     pub(super) dead_letters: Arc<str>,
     pub(super) incarnation: u64,
@@ -124,6 +125,7 @@ impl<S: EffectStage> Engine<S> {
         if !self.is_current(now) || self.supervision.paused().is_some() {
             return false;
         }
+        self.pump_cursors(now);
         self.stretch = Stretch::new();
         let mut more = self.start_waiting(now);
         let mut next = self.partitions.keys().next().copied();

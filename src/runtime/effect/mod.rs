@@ -13,9 +13,13 @@ mod admit;
 mod attempt;
 mod backlog;
 mod carry_forward;
+mod catch_up;
+mod cursors;
 mod engine;
 mod heed;
 mod intake;
+mod log_reader;
+mod own_cursors;
 mod ownership;
 mod parked;
 mod partition;
@@ -80,7 +84,7 @@ pub async fn run_effect_stage<S: EffectStage>(
         () = stop.cancelled() => return Ok(Ended { drained: true }),
         joined = consumer::join(&spec, &env.kafka, &env.metrics, &env.clock) => joined?,
     };
-    let consumer::Member { mut events, desk, cluster_id: _, mut left } = joined;
+    let consumer::Member { mut events, desk, cluster_id, mut left } = joined;
     let retry_topic: Arc<str> = retry.into();
     let mut engine = Engine {
         tally: Tally::new(Arc::clone(&env.metrics), spec.stage.as_str().into()),
@@ -94,6 +98,7 @@ pub async fn run_effect_stage<S: EffectStage>(
         }),
         pruner: Pruner::new(&env.kafka, Arc::clone(&retry_topic)),
         retry_topic,
+        cluster_id,
         supervision: Supervision::new(&spec.stage, spec.control.clone(), spec.options.breaker),
         spec,
         env,
@@ -122,6 +127,7 @@ pub async fn run_effect_stage<S: EffectStage>(
             ended = &mut left => return Err(orphaned(&engine.spec.stage, ended)),
             _ = tick.tick() => {
                 engine.heed();
+                engine.tend_cursors();
                 engine.commit();
                 engine.publish(true);
             }

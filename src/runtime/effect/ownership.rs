@@ -43,13 +43,21 @@ impl<S: EffectStage> Engine<S> {
             }
             if owned.positions(number).is_some_and(|[source, _]| self.desk.has_committed(&source)) {
                 owned.tenure.claimed();
-                claimed.push((number, owned.generation));
+                claimed.push(number);
             }
         }
-        for (partition, generation) in claimed {
-            self.desk.start(Start { partition, generation, from: None, source: false });
-            self.put_marker(partition);
+        for partition in claimed {
+            if !self.claim_cursors(partition) {
+                self.begin_scan(partition);
+            }
         }
+    }
+
+    /// The cursors are claimed: the retry partition is read, up to a marker that is appended now.
+    pub(super) fn begin_scan(&mut self, partition: i32) {
+        let Some(generation) = self.partitions.get(&partition).map(|owned| owned.generation) else { return };
+        self.desk.start(Start { partition, generation, from: None, source: false });
+        self.put_marker(partition);
     }
 
     /// A marker was read in the retry partition.
@@ -75,6 +83,9 @@ impl<S: EffectStage> Engine<S> {
         let now = self.env.clock.now_ms();
         if let Some(owned) = self.partitions.get_mut(&partition).filter(|owned| !owned.closed) {
             owned.state = PartitionState::Flowing;
+            if let Some(own) = owned.cursors.as_deref_mut() {
+                own.is_open = true;
+            }
             let (generation, from) = (owned.generation, owned.recall_from);
             self.desk.start(Start { partition, generation, from, source: true });
             self.lanes.open(partition, owned.admitted(), now);
@@ -105,7 +116,8 @@ impl<S: EffectStage> Engine<S> {
             if owned.generation == generation {
                 owned.close();
                 self.lanes.freeze(number);
-                if owned.jobs > 0 {
+                self.store_at_last(number);
+                if self.partitions.get(&number).is_some_and(|owned| owned.jobs > 0) {
                     busy.insert(number);
                 }
             }
@@ -137,7 +149,8 @@ impl<S: EffectStage> Engine<S> {
         self.running.cut(number);
         series::forget_partition(&self.env.metrics, &self.spec, number);
         let census = self.lanes.census(number);
-        let given_up = census.parked + census.in_memory + owned.records_moving;
+        let covered = owned.cursors.as_deref().map_or(0, |own| own.waiting());
+        let given_up = census.parked + census.in_memory + owned.records_moving + covered;
         self.balance.given_up += given_up;
         self.count("given_up", given_up);
         for no in self.lanes.tasks_of(number) {
@@ -152,6 +165,8 @@ impl<S: EffectStage> Engine<S> {
             owned.close();
             self.lanes.freeze(number);
         }
+        let numbers: Vec<i32> = self.partitions.keys().copied().collect();
+        numbers.into_iter().for_each(|number| self.store_at_last(number));
     }
 
     /// Hands the positions of all partitions to the poll thread, and takes up what it has committed.

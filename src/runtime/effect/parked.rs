@@ -46,6 +46,15 @@ impl<S: EffectStage> Engine<S> {
                 return;
             }
         }
+        // A cursor took it back, and the owner before us went before the retry topic knew.
+        let is_taken_back = owned
+            .cursors
+            .as_deref()
+            .is_some_and(|own| !own.is_open && own.table.owes(&of.target, mark.source.offset));
+        if is_taken_back {
+            owned.retry.complete(record.offset);
+            return;
+        }
         owned.note_parked(mark.source.offset);
         let identity = Identity {
             partition,

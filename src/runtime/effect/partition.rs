@@ -6,6 +6,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 use super::backlog::Backlog;
+use super::own_cursors::OwnCursors;
 use crate::runtime::backoff::Backoff;
 use crate::runtime::consumer::{Assigned, Gauge, Position, Side, Span};
 use crate::runtime::duplicates::Duplicates;
@@ -87,6 +88,8 @@ pub(super) struct Partition {
     /// Going away, or stopped: nothing more is started.
     pub(super) closed: bool,
     pub(super) state: PartitionState,
+    /// Targets with a position of their own; `None` when the stage keeps no cursors.
+    pub(super) cursors: Option<Box<OwnCursors>>,
 }
 
 impl Partition {
@@ -122,12 +125,18 @@ impl Partition {
             records_moving: 0,
             closed: false,
             state: PartitionState::Starting,
+            cursors: None,
         }
     }
 
     /// Notes that the source record at `offset` was admitted: its tasks are known to the lanes.
     pub(super) fn admit(&mut self, offset: i64) {
         self.next_admitted = self.next_admitted.max(offset + 1);
+    }
+
+    /// The live stream took in every record below.
+    pub(super) fn next_admitted(&self) -> i64 {
+        self.next_admitted
     }
 
     /// Below this no source record is to come that a former owner may have parked work of. Behind the end that

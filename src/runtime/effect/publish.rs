@@ -10,18 +10,23 @@ use crate::runtime::stage::EffectStage;
 impl<S: EffectStage> Engine<S> {
     pub(super) fn publish(&mut self, joined: bool) {
         self.tally.flush();
-        let mut partitions = BTreeMap::new();
+        let (mut partitions, mut cursor_lag) = (BTreeMap::new(), 0);
         let mut balance = Balance { parked: 0, in_flight: 0, ..self.balance };
         for (&number, owned) in &self.partitions {
             let census = self.lanes.census(number);
             balance.parked += census.parked;
-            balance.in_flight += census.in_memory + owned.records_moving;
+            let own = owned.cursors.as_deref();
+            let covered = own.map_or(0, |own| own.waiting());
+            balance.in_flight += census.in_memory + owned.records_moving + covered;
             let position = owned.source.committable();
             let end = owned.gauge.end().max(position);
             series::lag(&self.env.metrics, &self.spec, number, end - position);
             series::maps(&self.env.metrics, &self.spec, number, owned.map_characters());
             let state = owned.state.clone();
-            partitions.insert(number, PartitionProgress { position, end, parked: census.parked, state });
+            let (detached, held) = own.map_or((0, 0), |own| own.table.count());
+            cursor_lag += own.map_or(0, |own| own.table.lag(owned.next_admitted()));
+            let parked = census.parked;
+            partitions.insert(number, PartitionProgress { position, end, parked, detached, held, state });
         }
         for (&number, fault) in &self.faulted {
             partitions.insert(number, PartitionProgress::stopped(fault));
@@ -36,6 +41,8 @@ impl<S: EffectStage> Engine<S> {
         let waits_ms = lanes.oldest_failed_ms.map_or(0, |failed| (self.env.clock.now_ms() - failed).max(0));
         metrics.retry_oldest.with_label_values(&name).set(waits_ms as f64 / 1_000.0);
         metrics.retry_depth.with_label_values(&name).set(balance.parked as i64);
+        metrics.cursor_lag.with_label_values(&name).set(i64::try_from(cursor_lag).unwrap_or(i64::MAX));
+        self.hands.stage.cursors_lag(cursor_lag);
         let paused = self.supervision.paused().cloned();
         let now = Progress { joined, paused, partitions, balance };
         self.progress.send_if_modified(|before| {

@@ -2,10 +2,12 @@
 //! (invariant 5).
 
 use super::attempt::{Ending, Loaded};
+use super::catch_up::Reread;
+use super::cursors::Told;
 use super::intake::Round;
 use super::running::Pooled;
 use crate::runtime::lanes::TaskNo;
-use crate::runtime::outcome::ErrorClass;
+use crate::runtime::outcome::{ErrorClass, Failure};
 use crate::runtime::producer::{Delivered, ProduceError};
 
 /// What runs in a slot.
@@ -39,6 +41,10 @@ pub(super) enum What<I> {
     Opened(Round<I>),
     /// An attempt ended.
     Attempted { loaded: Loaded<I>, ending: Ending },
+    /// Something that cursors need ended.
+    Cursors(Told),
+    /// A chunk of the log was read again for cursors.
+    Reread(Result<Reread<I>, Failure>),
     /// An append ended.
     PutAside { what: Aside, offset: i64, result: Result<Delivered, ProduceError> },
     /// A redriven record at that place of the retry partition was opened: it had nothing for the stage, is dead again, or

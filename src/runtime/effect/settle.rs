@@ -28,6 +28,7 @@ impl<S: EffectStage> Engine<S> {
                 owned.jobs -= 1;
             }
             self.ended(label, began, what);
+            self.store_at_last(label.partition);
             // Work may have started in the meantime (an append after an attempt), so look again.
             if self.partitions.get(&label.partition).is_some_and(|owned| owned.jobs == 0) {
                 for drain in &mut self.draining {
@@ -54,6 +55,8 @@ impl<S: EffectStage> Engine<S> {
             (What::Attempted { .. }, Kind::Intake | Kind::Attempt(None) | Kind::Append) => {
                 tracing::error!(stage = %self.name, partition, "an attempt ended that belongs to no task");
             }
+            (What::Cursors(told), _) => self.on_cursors(partition, told),
+            (What::Reread(reread), _) => self.on_reread(partition, reread),
             (What::PutAside { what, offset, result }, _) => {
                 self.on_put_aside(partition, offset, what, result);
             }
@@ -110,6 +113,9 @@ impl<S: EffectStage> Engine<S> {
             Outcome::Retry { after, why } => {
                 self.failed(kind, &why);
                 self.remember(no, loaded);
+                if self.is_held_back(partition, no) {
+                    return;
+                }
                 let now = self.env.clock.now_ms();
                 let until = now.saturating_add(i64::try_from(after.as_millis()).unwrap_or(i64::MAX));
                 let closed = self.partitions.get(&partition).is_some_and(|owned| owned.closed);
@@ -180,7 +186,7 @@ impl<S: EffectStage> Engine<S> {
                 self.forget(no);
                 let place = Place { offset: delivered.offset, due_ms };
                 let vacated = self.lanes.parked(no, place, self.env.clock.now_ms());
-                self.vacate(partition, offset, vacated);
+                self.vacate(partition, no, offset, vacated);
                 self.note_placed(partition, no, place.offset);
                 if let Some(record) = record {
                     self.keep(no, record);
@@ -222,15 +228,16 @@ impl<S: EffectStage> Engine<S> {
         let offset = self.lanes.identity(no).map_or(-1, |identity| identity.offset);
         self.forget(no);
         let vacated = self.lanes.complete(no, now);
-        self.vacate(partition, offset, vacated);
+        self.vacate(partition, no, offset, vacated);
     }
 
-    fn vacate(&mut self, partition: i32, offset: i64, vacated: Vacated) {
+    fn vacate(&mut self, partition: i32, no: TaskNo, offset: i64, vacated: Vacated) {
         let Some(owned) = self.partitions.get_mut(&partition) else { return };
         for place in vacated.places {
             owned.place_complete(place);
         }
-        if vacated.source {
+        let of_cursor = vacated.source && owned.cursors.as_deref_mut().is_some_and(|own| own.end(no));
+        if vacated.source && !of_cursor {
             owned.task_complete(offset);
         }
     }

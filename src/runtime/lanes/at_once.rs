@@ -19,6 +19,7 @@ impl Lanes {
             && (self.lanes.is_empty()
                 || self.names.get(&partition).is_none_or(|names| !names.contains_key(lane)))
             && self.ready.has_room(target, limit)
+            && !self.gates.has(partition, target)
     }
 
     /// How many slots are free for what isn't open yet: none while something that could start waits for one.

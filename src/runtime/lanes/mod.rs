@@ -16,6 +16,7 @@
 mod at_once;
 mod operate;
 mod ready;
+mod targets;
 mod task;
 #[cfg(test)]
 mod tests;
@@ -26,8 +27,10 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 use self::ready::Ready;
+use self::targets::Gates;
 use self::task::{Lane, Phase, Standing, Task};
 
+pub(crate) use self::targets::OfTarget;
 pub(crate) use self::task::{
     Admitted, Attempt, Census, Count, History, Identity, Indexed, Place, TaskNo, Vacated,
 };
@@ -43,6 +46,7 @@ pub(crate) struct Lanes {
     tasks: HashMap<TaskNo, Task>,
     ready: Ready,
     timers: BTreeSet<(i64, TaskNo)>,
+    gates: Gates,
     /// Partitions whose lanes may start work, each with the offset below which every source record was admitted.
     flowing: HashMap<i32, i64>,
     /// Lanes whose first task is parked at an offset that was not admitted yet: (partition, offset, lane).
@@ -85,12 +89,6 @@ impl Lanes {
         self.flowing.remove(&partition);
     }
 
-    /// The open tasks of a partition.
-    pub(crate) fn tasks_of(&self, partition: i32) -> Vec<TaskNo> {
-        let of = self.tasks.iter().filter(|(_, task)| task.identity.partition == partition);
-        of.map(|(&no, _)| no).collect()
-    }
-
     /// Forgets a partition.
     pub(crate) fn remove(&mut self, partition: i32) {
         self.freeze(partition);
@@ -104,6 +102,7 @@ impl Lanes {
         self.names.remove(&partition);
         self.ahead.retain(|(number, ..)| *number != partition);
         self.census.remove(&partition);
+        self.gates.remove(partition);
     }
 
     /// Takes in a task that a source record opened. `share` bounds the fresh tasks of one target that wait on
@@ -189,6 +188,7 @@ impl Lanes {
             let fits = lane.active.is_none()
                 && task.class() == class
                 && task.phase == Phase::Waiting
+                && !self.gates.is_shut(&task.identity)
                 && task.place.is_none_or(|place| place.due_ms <= now_ms)
                 && self.flowing.get(&lane.partition).is_some_and(|admitted| task.may_start(*admitted));
             if !fits || !self.ready.has_room(&task.identity.target, limit) {
@@ -356,6 +356,9 @@ impl Lanes {
         let Some(task) = self.tasks.get(&first).filter(|task| task.phase == Phase::Waiting) else { return };
         if !task.may_start(admitted) {
             self.ahead.insert((lane.partition, task.identity.offset, lane_no));
+            return;
+        }
+        if self.gates.holds(&task.identity, lane_no) {
             return;
         }
         if let Some(place) = task.place.filter(|place| place.due_ms > now_ms) {

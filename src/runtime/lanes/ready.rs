@@ -35,7 +35,7 @@ struct Target {
     lanes: BTreeMap<Level, BTreeSet<(i64, u64)>>,
     /// Levels in whose turn list it stands.
     listed: BTreeSet<Level>,
-    /// Fresh tasks that wait, by partition.
+    /// Tasks that wait for it, by partition.
     waiting: HashMap<i32, usize>,
 }
 
@@ -125,9 +125,18 @@ impl Ready {
         self.targets.get(target).is_none_or(|known| known.running < limit(target).max(1))
     }
 
-    /// Fresh tasks of `target` that wait on `partition`.
+    /// Tasks that wait for `target` on `partition`.
     pub(super) fn waiting(&self, partition: i32, target: &str) -> usize {
         self.targets.get(target).and_then(|known| known.waiting.get(&partition)).copied().unwrap_or(0)
+    }
+
+    /// The target for which the most tasks wait on `partition`.
+    pub(super) fn busiest(&self, partition: i32) -> Option<Arc<str>> {
+        let waiting = self.targets.iter().filter_map(|(name, known)| {
+            let count = known.waiting.get(&partition).copied()?;
+            Some((count, name))
+        });
+        waiting.max().map(|(_, name)| Arc::clone(name))
     }
 
     /// Follows a task from one standing to another.
@@ -136,9 +145,9 @@ impl Ready {
             return;
         }
         let target = self.targets.entry(Arc::clone(&identity.target)).or_default();
-        if before.fresh != after.fresh {
+        if before.waits != after.waits {
             let waiting = target.waiting.entry(identity.partition).or_default();
-            if after.fresh {
+            if after.waits {
                 *waiting += 1;
             } else {
                 *waiting -= 1;

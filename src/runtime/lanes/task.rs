@@ -155,6 +155,11 @@ impl Task {
         self.place.is_none() || self.identity.offset < admitted
     }
 
+    /// Waits for its target in memory.
+    fn waits(&self) -> bool {
+        self.place.is_none() && matches!(self.phase, Phase::Waiting | Phase::Resting)
+    }
+
     /// Waiting in memory, never parked.
     pub(super) fn is_fresh(&self) -> bool {
         self.place.is_none() && self.phase == Phase::Waiting
@@ -184,8 +189,8 @@ impl Default for Lane {
 pub(super) struct Standing {
     /// It waits in the retry topic.
     pub(super) parked: bool,
-    /// It waits in memory for its first attempt: counts against its target's share.
-    pub(super) fresh: bool,
+    /// It waits for its target in memory: counts against the target's share.
+    pub(super) waits: bool,
     /// It holds a slot of this class.
     pub(super) runs: Option<Class>,
 }
@@ -194,7 +199,7 @@ impl Standing {
     pub(super) fn of(task: &Task) -> Self {
         Self {
             parked: task.place.is_some() && task.phase == Phase::Waiting,
-            fresh: task.is_fresh(),
+            waits: task.waits(),
             runs: task.runs_as.filter(|_| task.phase == Phase::Running),
         }
     }

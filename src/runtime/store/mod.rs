@@ -341,8 +341,10 @@ impl<S: StoreStage> Engine<S> {
             let end = owned.gauge.end().max(owned.position);
             series::lag(metrics, &self.spec, number, end - owned.position);
             let state = owned.state.clone();
-            now.partitions
-                .insert(number, PartitionProgress { position: owned.position, end, parked: 0, state });
+            now.partitions.insert(
+                number,
+                PartitionProgress { position: owned.position, end, parked: 0, detached: 0, held: 0, state },
+            );
         }
         for (&number, fault) in &self.faulted {
             now.partitions.insert(number, PartitionProgress::stopped(fault));

@@ -14,6 +14,7 @@ use super::target::Target;
 use crate::clock::Clock;
 use crate::crypto::Vault;
 use crate::event::EventType;
+use crate::runtime::TargetState;
 use crate::runtime::retry::Schedule;
 use crate::store::webhooks;
 use crate::store::{Database, StoreError};
@@ -24,6 +25,8 @@ use crate::telemetry::Metrics;
 pub(super) struct View {
     revision: i64,
     tenants: HashMap<Arc<str>, HashMap<Arc<str>, Arc<Target>>>,
+    /// The same by id alone: ids are unique over all tenants, as they are made of random ones.
+    ids: HashMap<Arc<str>, Arc<Target>>,
 }
 
 impl View {
@@ -32,14 +35,14 @@ impl View {
         self.tenants.get(tenant)?.get(id)
     }
 
-    /// The enabled endpoints of `tenant` that are told of `event_type`.
+    /// The endpoints of `tenant` that are told of `event_type`. What concerns a disabled one is kept for it by a cursor.
     pub(super) fn subscribed(
         &self,
         tenant: &str,
         event_type: EventType,
     ) -> impl Iterator<Item = &Arc<Target>> {
         let of_tenant = self.tenants.get(tenant).into_iter().flat_map(HashMap::values);
-        of_tenant.filter(move |target| target.enabled && target.takes(event_type))
+        of_tenant.filter(move |target| target.takes(event_type))
     }
 
     /// Whether any endpoint at all, enabled or not, may be told of `event_type`. An endpoint keeps its types as long
@@ -113,6 +116,18 @@ impl Registry {
         latest.as_ref().map(|seen| Arc::clone(&seen.view))
     }
 
+    /// Whether the endpoint called `id` is to be delivered to, from memory. That it is gone is said only by a view
+    /// that isn't older than `refresh`: it may have been registered since.
+    pub(super) fn state(&self, id: &str) -> TargetState {
+        let Some(view) = self.latest() else { return TargetState::Flowing };
+        match view.ids.get(id) {
+            Some(target) if target.enabled => TargetState::Flowing,
+            Some(_) => TargetState::Held("the endpoint is disabled".into()),
+            None if self.young().is_some() => TargetState::Gone,
+            None => TargetState::Flowing,
+        }
+    }
+
     /// Stops delivering to an endpoint, for `reason`, in the store and from the next view on.
     ///
     /// # Errors
@@ -138,6 +153,7 @@ impl Registry {
     async fn read(&self, revision: i64) -> Result<View, StoreError> {
         let now_ms = self.clock.now_ms();
         let mut tenants: HashMap<Arc<str>, HashMap<Arc<str>, Arc<Target>>> = HashMap::new();
+        let mut ids = HashMap::new();
         let (mut enabled, mut disabled) = (0, 0);
         for endpoint in webhooks::all(&self.db).await? {
             let target = Target::of(&endpoint, &self.vault, &self.policy, now_ms);
@@ -150,11 +166,13 @@ impl Registry {
                 );
             }
             *(if target.enabled { &mut enabled } else { &mut disabled }) += 1;
+            let target = Arc::new(target);
             let of_tenant = tenants.entry(Arc::clone(&target.tenant)).or_default();
-            of_tenant.insert(Arc::clone(&target.id), Arc::new(target));
+            of_tenant.insert(Arc::clone(&target.id), Arc::clone(&target));
+            ids.insert(Arc::clone(&target.id), target);
         }
         self.metrics.webhook_endpoints.with_label_values(&["enabled"]).set(enabled);
         self.metrics.webhook_endpoints.with_label_values(&["disabled"]).set(disabled);
-        Ok(View { revision, tenants })
+        Ok(View { revision, tenants, ids })
     }
 }

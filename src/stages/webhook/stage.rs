@@ -21,7 +21,7 @@ use crate::crypto::Vault;
 use crate::event::{Codec, EventType, TraceParent};
 use crate::runtime::retry::Schedule;
 use crate::runtime::{
-    EffectStage, ErrorClass, Failure, Intake, Outcome, Producer, Record, SkipReason, Task, Tasks,
+    EffectStage, ErrorClass, Failure, Intake, Outcome, Producer, Record, SkipReason, TargetState, Task, Tasks,
 };
 use crate::stages::attempts::delivery_id;
 use crate::stages::intake::Reader;
@@ -262,6 +262,21 @@ impl EffectStage for WebhookStage {
 
     fn target_concurrency(&self, _target: &str) -> usize {
         self.concurrency
+    }
+
+    async fn refresh(&self) {
+        if let Err(error) = self.registry.fresh().await {
+            tracing::debug!(%error, "endpoints can't be read; the last view stands");
+        }
+    }
+
+    fn target_state(&self, target: &str) -> TargetState {
+        self.registry.state(target)
+    }
+
+    fn cursors_lag(&self, offsets: u64) {
+        let lag = i64::try_from(offsets).unwrap_or(i64::MAX);
+        self.metrics.webhook_cursor_lag.with_label_values::<&str>(&[]).set(lag);
     }
 }
 

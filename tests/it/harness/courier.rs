@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use orderflow::runtime::{
-    EffectStage, ErrorClass, Failure, Intake, Outcome, Record, SkipReason, StageHandle, StageSpec, Task,
-    Tasks, start_effect_stage,
+    EffectStage, ErrorClass, Failure, Intake, Outcome, Record, SkipReason, StageHandle, StageSpec,
+    TargetState, Task, Tasks, start_effect_stage,
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -26,9 +26,37 @@ pub(crate) struct Outside {
     /// Lanes in which two tasks ran at once, or a later one before an earlier one.
     pub(crate) violations: Mutex<Vec<String>>,
     running: Mutex<BTreeSet<String>>,
+    /// Targets that take one task at a time, each for so long.
+    pace: Mutex<BTreeMap<String, Duration>>,
+    /// Targets that aren't served, or are gone.
+    states: Mutex<BTreeMap<String, TargetState>>,
 }
 
 impl Outside {
+    pub(crate) fn set_pace(&self, target: &str, pace: Option<Duration>) {
+        let mut paces = self.pace.lock().expect("no panic");
+        match pace {
+            Some(pace) => paces.insert(target.to_owned(), pace),
+            None => paces.remove(target),
+        };
+    }
+
+    pub(crate) fn set_state(&self, target: &str, state: TargetState) {
+        self.states.lock().expect("no panic").insert(target.to_owned(), state);
+    }
+
+    fn pace_of(&self, target: &str) -> Option<Duration> {
+        self.pace.lock().expect("no panic").get(target).copied()
+    }
+
+    /// Waits as long as `target` takes for one task, or until it takes no longer.
+    async fn keep_pace(&self, target: &str) {
+        let begun = tokio::time::Instant::now();
+        while self.pace_of(target).is_some_and(|pace| begun.elapsed() < pace) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     pub(crate) fn take_effect(&self, lane: &str, number: u64) {
         let mut effects = self.effects.lock().expect("no panic");
         let seen = effects.entry(lane.to_owned()).or_default();
@@ -125,6 +153,7 @@ impl EffectStage for Courier {
             let mut open = self.open.clone();
             let _ = open.wait_for(|open| *open).await;
         }
+        self.outside.keep_pace(&task.target).await;
         let _running = Running::begin(&self.outside, lane);
         tokio::time::sleep(Duration::from_millis(1)).await;
         let outcome = (self.plan)(lane, *number, task.attempt);
@@ -142,8 +171,13 @@ impl EffectStage for Courier {
         })
     }
 
-    fn target_concurrency(&self, _target: &str) -> usize {
-        8
+    fn target_concurrency(&self, target: &str) -> usize {
+        if self.outside.pace_of(target).is_some() { 1 } else { 8 }
+    }
+
+    fn target_state(&self, target: &str) -> TargetState {
+        let states = self.outside.states.lock().expect("no panic");
+        states.get(target).cloned().unwrap_or(TargetState::Flowing)
     }
 }
 

@@ -1,0 +1,301 @@
+//! One target's cursor on one partition, and what it says of every offset. Pure.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::finished::Finished;
+use super::row::{CursorRow, CursorState};
+use crate::runtime::offsets;
+
+/// What is known of a target's tasks when it is taken from the live stream.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Detached {
+    /// The live stream admitted every record below.
+    pub(crate) admitted: i64,
+    /// Source offsets of the target's tasks that are in memory, not finished.
+    pub(crate) open: BTreeSet<i64>,
+    /// Those of them that are given back: the reader brings them again.
+    pub(crate) waiting: BTreeSet<i64>,
+    /// Runs of source records that are complete, as (first, behind the last).
+    pub(crate) complete: Vec<(i64, i64)>,
+}
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub(super) struct Cursor {
+    /// Which of the target's offsets are finished: done, skipped, or acknowledged in another topic.
+    finished: Finished,
+    /// The reader handed out every task of the target below; nothing at or above it may start.
+    dispatched: i64,
+    /// The live stream owns the offsets from here on.
+    until: Option<i64>,
+    /// Why it isn't read.
+    held: Option<Arc<str>>,
+    /// The `next` that a cancelled backfill restores.
+    resume: Option<i64>,
+    /// The row that the store is known to hold.
+    stored: Option<CursorRow>,
+    /// A row was sent since and nobody knows yet whether the store holds it: its `until`, the lowest of several.
+    unsure: Option<Option<i64>>,
+}
+
+impl Cursor {
+    /// Takes a target from the live stream.
+    pub(super) fn detach(from: &Detached, held: Option<Arc<str>>) -> Self {
+        let start = from.open.first().copied().unwrap_or(from.admitted);
+        let mut cursor = Self { until: Some(start), dispatched: from.admitted, ..Self::starting_at(start) };
+        cursor.detach_again(from, held);
+        cursor
+    }
+
+    /// The same for a target that has a cursor already, whose live part begins at `until`.
+    pub(super) fn detach_again(&mut self, from: &Detached, held: Option<Arc<str>>) {
+        if let Some(live) = self.until.take() {
+            let mut behind = live;
+            for &offset in from.open.range(live..) {
+                self.finished.add(behind, offset);
+                behind = offset + 1;
+            }
+            self.finished.add(behind, from.admitted);
+            // What the source completed before this owner came to it was the target's own work, too.
+            for &(first, behind) in &from.complete {
+                self.finished.add(first.max(live), behind);
+            }
+            // Without a reader behind it, everything below what is given back is in the lanes.
+            if self.dispatched >= live {
+                self.dispatched = self.dispatched.max(from.admitted);
+            }
+        }
+        if let Some(&lowest) = from.waiting.first() {
+            self.dispatched = self.dispatched.min(lowest);
+        }
+        self.held = held;
+    }
+
+    /// A target that is served from `start` on: what lies below counts as finished.
+    pub(super) fn starting_at(start: i64) -> Self {
+        Self {
+            finished: Finished::below(start),
+            dispatched: start,
+            until: Some(start),
+            held: None,
+            resume: None,
+            stored: None,
+            unsure: None,
+        }
+    }
+
+    /// A cursor as the store holds it.
+    pub(super) fn restore(row: &CursorRow) -> Self {
+        let mut finished = Finished::below(row.next);
+        // A map that can't be read leaves its offsets to be repeated: it is no loss.
+        let map = offsets::decode(&row.done).filter(|map| map.base == row.next);
+        for (first, behind) in map.map(|map| map.runs).unwrap_or_default() {
+            finished.add(first, behind);
+        }
+        let held = if let CursorState::Held(why) = &row.state { Some(Arc::clone(why)) } else { None };
+        Self {
+            dispatched: row.next,
+            until: row.until,
+            held,
+            resume: row.resume,
+            stored: Some(row.clone()),
+            unsure: None,
+            finished,
+        }
+    }
+
+    /// The cursor as it is to be stored.
+    pub(super) fn row(&self, target: &Arc<str>) -> CursorRow {
+        let next = self.next();
+        let state = match (&self.held, self.until) {
+            (Some(why), _) => CursorState::Held(Arc::clone(why)),
+            (None, None) => CursorState::Detached,
+            (None, Some(_)) => CursorState::Attached,
+        };
+        CursorRow {
+            target: Arc::clone(target),
+            next,
+            done: offsets::encode(next, 0, self.finished.runs()),
+            until: self.until,
+            state,
+            resume: self.resume,
+        }
+    }
+
+    /// Everything below is finished.
+    pub(super) fn next(&self) -> i64 {
+        self.finished.next()
+    }
+
+    /// True when the target's tasks at `offset` are finished.
+    pub(super) fn is_finished(&self, offset: i64) -> bool {
+        self.finished.contains(offset)
+    }
+
+    /// True when `offset` is the cursor's, not the live stream's.
+    pub(super) fn covers(&self, offset: i64) -> bool {
+        self.until.is_none_or(|until| offset < until)
+    }
+
+    /// True when the store is known to hold that `offset` is the cursor's: then its record may complete.
+    pub(super) fn covers_durably(&self, offset: i64) -> bool {
+        let below = |until: Option<i64>| until.is_none_or(|until| offset < until);
+        self.covers(offset)
+            && self.stored.as_ref().is_some_and(|row| below(row.until))
+            && self.unsure.is_none_or(below)
+    }
+
+    /// Where the reader goes on.
+    pub(super) fn dispatched(&self) -> i64 {
+        self.dispatched
+    }
+
+    /// Up to where the reader may go while the live stream has admitted everything below `admitted`.
+    pub(super) fn readable_to(&self, admitted: i64) -> i64 {
+        if self.held.is_some() { self.dispatched } else { self.until.unwrap_or(admitted) }
+    }
+
+    /// Why it isn't read, if it isn't.
+    pub(super) fn held(&self) -> Option<&Arc<str>> {
+        self.held.as_ref()
+    }
+
+    /// True while it covers everything to come.
+    pub(super) fn is_detached(&self) -> bool {
+        self.until.is_none()
+    }
+
+    /// Tasks of the target at or above this offset may not start; `None` lets all start.
+    pub(super) fn gate(&self) -> Option<i64> {
+        match self.until {
+            _ if self.held.is_some() => Some(i64::MIN),
+            None => Some(self.dispatched),
+            Some(until) if self.dispatched < until => Some(self.dispatched),
+            Some(until) if self.is_stored_until(until) => None,
+            Some(until) => Some(until),
+        }
+    }
+
+    /// The reader hands the target's tasks at `offset` out; false when they are finished already.
+    pub(super) fn dispatch(&mut self, offset: i64) -> bool {
+        self.reach(offset);
+        self.dispatched = self.dispatched.max(offset + 1);
+        !self.is_finished(offset)
+    }
+
+    /// The reader saw everything below `position`: what it didn't hand out isn't the target's.
+    pub(super) fn reach(&mut self, position: i64) {
+        if position > self.dispatched {
+            self.add(self.dispatched, position);
+            self.dispatched = position;
+        }
+    }
+
+    /// The target's tasks at `offset` ended, or are acknowledged in another topic.
+    pub(super) fn finish(&mut self, offset: i64) {
+        self.add(offset, offset + 1);
+    }
+
+    /// What was acknowledged in the retry topic at `offset` is the cursor's again.
+    pub(super) fn take_back(&mut self, offset: i64) {
+        self.finished.remove(offset);
+        self.dispatched = self.dispatched.min(offset);
+    }
+
+    /// Gives the live stream everything from `admitted` on, if the reader is there, or lacks no more than `near`
+    /// offsets: until it has dispatched these too, live tasks wait behind the gate.
+    pub(super) fn attach(&mut self, admitted: i64, near: i64) -> bool {
+        let is_near = self.dispatched <= admitted && self.dispatched + near >= admitted;
+        let may = self.until.is_none() && self.held.is_none();
+        if may && is_near && self.finished.end() <= admitted {
+            self.until = Some(admitted);
+            return true;
+        }
+        false
+    }
+
+    /// Lets the reader begin.
+    pub(super) fn resume(&mut self) {
+        self.held = None;
+    }
+
+    /// Delivers again from `from` on; for a detached cursor. What was finished above `next` isn't delivered again.
+    pub(super) fn backfill(&mut self, from: i64) {
+        let next = self.next();
+        if from < next {
+            self.resume = Some(self.resume.map_or(next, |resume| resume.max(next)));
+            self.finished.go_back_to(from);
+            self.dispatched = self.dispatched.min(from);
+        }
+    }
+
+    /// Delivers no more again: what lay below the `next` of before counts as finished.
+    pub(super) fn cancel_backfill(&mut self) -> Option<i64> {
+        let resume = self.resume.take()?;
+        self.finished.add(i64::MIN, resume);
+        self.dispatched = self.dispatched.max(resume);
+        Some(resume)
+    }
+
+    /// Records below `low` have left the log: what of them is missing, as (from, to).
+    pub(super) fn lose_below(&mut self, low: i64) -> Option<(i64, i64)> {
+        let low = self.until.map_or(low, |until| low.min(until));
+        if self.dispatched >= low {
+            return None;
+        }
+        let from = self.finished.first_open(self.dispatched);
+        self.finished.add(self.dispatched, low);
+        self.dispatched = low;
+        (from < low).then_some((from, low))
+    }
+
+    /// True when nothing is left to be remembered: all that it covered is finished, and the source doesn't come by
+    /// it again.
+    pub(super) fn is_over(&self, committed: i64) -> bool {
+        self.gate().is_none() && self.until.is_some_and(|until| self.next() >= until && committed >= until)
+    }
+
+    /// Whether the store must be told.
+    pub(super) fn is_changed(&self, target: &Arc<str>) -> bool {
+        self.unsure.is_some() || self.stored.as_ref() != Some(&self.row(target))
+    }
+
+    /// Whether the store must be told at once: others wait for it.
+    pub(super) fn is_urgent(&self) -> bool {
+        match &self.stored {
+            None => true,
+            Some(_) if self.unsure.is_some() => true,
+            Some(row) => {
+                row.until != self.until
+                    || matches!(row.state, CursorState::Held(_)) != self.held.is_some()
+                    || row.resume != self.resume
+            }
+        }
+    }
+
+    /// The store is being told `row`: until it answers, it may hold this or what it held before.
+    pub(super) fn note_sent(&mut self, row: &CursorRow) {
+        self.unsure = Some(match self.unsure {
+            None => row.until,
+            Some(other) => other.into_iter().chain(row.until).min(),
+        });
+    }
+
+    /// The store holds `row` of this cursor.
+    pub(super) fn note_stored(&mut self, row: CursorRow) {
+        self.stored = Some(row);
+        self.unsure = None;
+    }
+
+    /// A backfill that got to where it began is over.
+    fn add(&mut self, first: i64, behind: i64) {
+        self.finished.add(first, behind);
+        let next = self.next();
+        self.resume = self.resume.filter(|&resume| next < resume);
+    }
+
+    fn is_stored_until(&self, until: i64) -> bool {
+        self.unsure.is_none() && self.stored.as_ref().is_some_and(|row| row.until == Some(until))
+    }
+}

@@ -1,0 +1,275 @@
+//! Catches cursors up: the log is read again in chunks, and what concerns a detached target goes into its lanes.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::attempt::Payload;
+use super::engine::Engine;
+use super::intake;
+use super::log_reader::{Chunk, LogReader};
+use super::report::What;
+use crate::clock::Clock;
+use crate::runtime::backoff::Backoff;
+use crate::runtime::duplicates::Seen;
+use crate::runtime::lanes::{Admitted, Identity};
+use crate::runtime::outcome::Failure;
+use crate::runtime::stage::{EffectStage, Tasks};
+
+/// A part of the memory for records, for those that are read again.
+const BYTES_PART: usize = 4;
+
+/// A chunk that was read again, opened.
+#[derive(Debug)]
+pub(super) struct Reread<I> {
+    from: i64,
+    /// The offset behind what was read and opened.
+    next: i64,
+    /// Where the log begins, when that is behind `from`.
+    low: Option<i64>,
+    opened: Vec<Brought<I>>,
+    /// The tasks that they opened.
+    tasks: Tasks,
+    /// Something that reading on needs is away.
+    away: Option<Failure>,
+}
+
+/// A record that was read again and opened tasks.
+#[derive(Debug)]
+struct Brought<I> {
+    payload: Payload<I>,
+    offset: i64,
+    opened: Range<usize>,
+    seen: Option<Seen>,
+}
+
+/// Opens what was read again. A record that opens nothing, or that the live stream dead-letters, concerns no cursor.
+async fn open_again<S: EffectStage>(stage: &S, clock: &Clock, from: i64, chunk: Chunk) -> Reread<S::Input> {
+    let Chunk { records, next, low } = chunk;
+    let mut reread = Reread { from, next, low, opened: Vec::new(), tasks: Tasks::default(), away: None };
+    for record in records {
+        match intake::open(stage, clock, &record, &mut reread.tasks).await {
+            Ok(intake::What::Tasks(input, opened, seen)) => {
+                let offset = record.offset;
+                let payload = Payload { record: Some(Arc::new(record)), input: Some(Arc::new(input)) };
+                reread.opened.push(Brought { payload, offset, opened, seen });
+            }
+            Ok(intake::What::Known(_) | intake::What::Skipped(_) | intake::What::Dead(_)) => {}
+            Err(why) => {
+                (reread.next, reread.away) = (record.offset, Some(why));
+                break;
+            }
+        }
+    }
+    reread
+}
+
+impl<S: EffectStage> Engine<S> {
+    /// Does what cursors need: store, read, hand back.
+    pub(super) fn pump_cursors(&mut self, now_ms: i64) {
+        if self.spec.cursors.is_none() {
+            return;
+        }
+        let numbers: Vec<i32> = self.partitions.keys().copied().collect();
+        for partition in numbers {
+            let is_open = self.partitions.get(&partition).is_some_and(|owned| {
+                !owned.closed && owned.cursors.as_deref().is_some_and(|own| own.is_open)
+            });
+            if is_open {
+                self.make_way(partition);
+                self.attach(partition);
+                self.store_cursors(partition, now_ms, false);
+                self.read_on(partition, now_ms);
+                self.ask_for_wishes(partition, now_ms);
+            }
+        }
+    }
+
+    /// Invariant 3 (isolation): when targets that have less than their share each fill a partition together, the one
+    /// with the most goes.
+    fn make_way(&mut self, partition: i32) {
+        if self.lanes.census(partition).in_memory < self.bound() as u64 {
+            return;
+        }
+        let Some(target) = self.lanes.busiest(partition) else { return };
+        if self.cursors_of(partition).is_some_and(|own| !own.table.is_detached(&target)) {
+            self.detach(partition, &target, None);
+        }
+    }
+
+    /// Tasks of a detached target that may wait in memory: all of them together take a share.
+    fn room(&self, partition: i32) -> usize {
+        let own = self.partitions.get(&partition).and_then(|owned| owned.cursors.as_deref());
+        let behind = own.map_or(0, |own| own.table.count().0).max(1);
+        (self.share() / behind).min(self.share() / 2).max(1)
+    }
+
+    fn attach(&mut self, partition: i32) {
+        let room = self.room(partition);
+        // Its live tasks wait behind the rest, and both together leave it well within its share.
+        let near = i64::try_from(room / 2).unwrap_or(i64::MAX);
+        let Some(owned) = self.partitions.get_mut(&partition) else { return };
+        let admitted = owned.next_admitted();
+        let Some(own) = owned.cursors.as_deref_mut() else { return };
+        let with_room = own.with_room(room);
+        for target in own.table.attach(admitted, near, &|target| with_room.contains(target)) {
+            tracing::info!(stage = %self.name, partition, %target, until = admitted,
+                "a target caught up: the live stream serves it again");
+            self.update_gate(partition, &target);
+        }
+    }
+
+    fn read_on(&mut self, partition: i32, now_ms: i64) {
+        let room = self.room(partition);
+        let bytes = self.spec.options.max_buffered_bytes / self.partitions.len().max(1) / BYTES_PART;
+        let Some(owned) = self.partitions.get_mut(&partition) else { return };
+        let admitted = owned.next_admitted();
+        let Some(own) = owned.cursors.as_deref_mut() else { return };
+        if own.reading || now_ms < own.read_at_ms || own.bytes() >= bytes {
+            return;
+        }
+        let with_room = own.with_room(room);
+        let Some(from) = own.table.read_from(admitted, &|target| with_room.contains(target)) else {
+            if own.table.count() == (0, 0) {
+                own.reader = None;
+            }
+            return;
+        };
+        let to = own.table.read_to(from, admitted);
+        let reader = match &own.reader {
+            Some(reader) => reader.clone(),
+            None => match LogReader::start(&self.env.kafka, &self.spec.source, partition) {
+                Ok(reader) => reader,
+                Err(why) => return self.wait_to_read(partition, &why),
+            },
+        };
+        own.reader = Some(reader.clone());
+        own.reading = true;
+        let (stage, clock) = (Arc::clone(&self.hands.stage), self.env.clock.clone());
+        self.spawn(partition, async move {
+            let chunk = match reader.chunk(from, to).await {
+                Ok(chunk) => chunk,
+                Err(why) => return What::Reread(Err(why)),
+            };
+            What::Reread(Ok(Box::pin(open_again(&*stage, &clock, from, chunk)).await))
+        });
+    }
+
+    fn wait_to_read(&mut self, partition: i32, why: &Failure) {
+        let now = self.env.clock.now_ms();
+        let Some(own) = self.cursors_of(partition) else { return };
+        if !own.read_backoff.is_waiting() {
+            tracing::warn!(partition, %why, "cursors can't be read on; trying until it works");
+        }
+        own.read_at_ms = now + own.read_backoff.next_pause().as_millis() as i64;
+    }
+
+    pub(super) fn on_reread(&mut self, partition: i32, reread: Result<Reread<S::Input>, Failure>) {
+        let room = self.room(partition);
+        let Some(owned) = self.partitions.get_mut(&partition) else { return };
+        let (closed, admitted) = (owned.closed, owned.next_admitted());
+        let Some(own) = owned.cursors.as_deref_mut() else { return };
+        own.reading = false;
+        let Reread { from, next, low, opened, tasks, away } = match reread {
+            Ok(reread) => reread,
+            Err(why) => return self.wait_to_read(partition, &why),
+        };
+        if closed {
+            return;
+        }
+        if let Some(low) = low {
+            for gap in own.table.lose_below(low) {
+                tracing::error!(stage = %self.name, partition, target = %gap.target, from = gap.from, to = gap.to,
+                    "records left the log before a target got them; the gap is recorded");
+            }
+        }
+        let readers = own.table.readers(from, next, admitted);
+        let mut stopped: BTreeSet<Arc<str>> = BTreeSet::new();
+        for Brought { payload, offset, opened, seen } in opened {
+            let Some(own) = self.cursors_of(partition) else { return };
+            if own.is_repeat(offset, seen) {
+                continue;
+            }
+            let concerned: BTreeSet<Arc<str>> = opened
+                .clone()
+                .filter_map(|at| tasks.get(at))
+                .map(|spec| Arc::clone(spec.target))
+                .filter(|target| readers.contains(target) && !stopped.contains(target))
+                .collect();
+            for target in concerned {
+                let Some(own) = self.cursors_of(partition) else { return };
+                if !own.table.wants(&target, from, offset, admitted) {
+                    continue;
+                }
+                if !own.has_room(&target, room) {
+                    own.table.reach(&target, from, offset, admitted);
+                    own.full.insert(Arc::clone(&target));
+                    stopped.insert(target);
+                    continue;
+                }
+                own.full.remove(&target);
+                if own.table.dispatch(&target, offset) {
+                    self.bring(partition, &target, &payload, opened.clone(), &tasks);
+                }
+            }
+        }
+        for target in readers {
+            if let Some(own) = self.cursors_of(partition)
+                && !stopped.contains(&target)
+            {
+                own.table.reach(&target, from, next, admitted);
+            }
+            self.update_gate(partition, &target);
+        }
+        match away {
+            Some(why) => self.wait_to_read(partition, &why),
+            None => {
+                if let Some(own) = self.cursors_of(partition) {
+                    own.read_backoff = Backoff::default();
+                }
+            }
+        }
+    }
+
+    /// Puts the tasks of `target` into their lanes, behind its gate.
+    fn bring(
+        &mut self,
+        partition: i32,
+        target: &Arc<str>,
+        payload: &Payload<S::Input>,
+        opened: Range<usize>,
+        tasks: &Tasks,
+    ) {
+        let Some(record) = payload.record.clone() else { return };
+        let (now, mut to_park) = (self.env.clock.now_ms(), Vec::new());
+        for spec in opened.filter_map(|at| tasks.get(at)).filter(|spec| spec.target == target) {
+            let identity = Identity {
+                partition,
+                lane: spec.lane.into(),
+                target: Arc::clone(target),
+                offset: record.offset,
+                priority: spec.priority,
+            };
+            let no = match self.lanes.fresh(identity, usize::MAX, now) {
+                Admitted::AlreadyParked => continue,
+                Admitted::Queued(no) => no,
+                Admitted::Park(no) => {
+                    to_park.push(no);
+                    no
+                }
+            };
+            self.payloads.insert(no, payload.clone());
+            self.balance.opened += 1;
+            self.count("opened", 1);
+            if let Some(own) = self.cursors_of(partition) {
+                own.adopt(no, target, record.offset, record.bytes());
+            }
+        }
+        if let Some(own) = self.cursors_of(partition) {
+            own.was_read(target, record.offset);
+        }
+        for no in to_park {
+            self.put_parked(no, now, None);
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! The cursors of an assigned partition, and which work is theirs. Decisions are in `runtime::cursor`.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use super::log_reader::LogReader;
+use crate::runtime::backoff::Backoff;
+use crate::runtime::cursor::Cursors;
+use crate::runtime::duplicates::{Duplicates, Seen, Verdict};
+use crate::runtime::lanes::TaskNo;
+use crate::runtime::record::SourcePartition;
+
+/// Where a task was owed before its target's cursor took it over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Duty {
+    /// To the source record at the task's offset.
+    Source,
+    /// To the retry topic: its place there.
+    Place(i64),
+}
+
+/// A task that is handed over once its cursor is stored.
+#[derive(Debug, Clone)]
+pub(super) struct Covered {
+    pub(super) target: Arc<str>,
+    pub(super) offset: i64,
+    pub(super) duty: Duty,
+    /// False for what is owed for the same task a second time.
+    pub(super) counts: bool,
+}
+
+/// The tasks of one target at one offset.
+#[derive(Debug, Default)]
+struct AtOffset {
+    tasks: usize,
+    /// Others at this offset were given back: it is finished only after it was read again.
+    to_be_read: bool,
+    bytes: usize,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct OwnCursors {
+    pub(super) at: Arc<SourcePartition>,
+    pub(super) table: Cursors,
+    pub(super) epoch: i64,
+    /// The retry partition was read back: what comes from it now is new.
+    pub(super) is_open: bool,
+    pub(super) covered: Vec<Covered>,
+    pub(super) reader: Option<LogReader>,
+    /// Targets that wait until half of their room is free.
+    pub(super) full: BTreeSet<Arc<str>>,
+    pub(super) storing: bool,
+    pub(super) reading: bool,
+    pub(super) asking: bool,
+    /// Not before these times, in epoch milliseconds.
+    pub(super) store_at_ms: i64,
+    pub(super) read_at_ms: i64,
+    pub(super) ask_at_ms: i64,
+    /// When it was last looked at whether something is to be stored.
+    pub(super) looked_at_ms: i64,
+    pub(super) store_backoff: Backoff,
+    pub(super) read_backoff: Backoff,
+    seen: Duplicates,
+    tasks: HashMap<TaskNo, (Arc<str>, i64)>,
+    open: BTreeMap<(Arc<str>, i64), AtOffset>,
+    /// Bytes of records that were read for cursors and are in memory.
+    bytes: usize,
+}
+
+impl OwnCursors {
+    /// The cursors claimed under `epoch`; `remembers` events are recognised when they were written twice.
+    pub(super) fn new(at: SourcePartition, epoch: i64, table: Cursors, remembers: usize) -> Self {
+        Self {
+            at: Arc::new(at),
+            table,
+            epoch,
+            is_open: false,
+            covered: Vec::new(),
+            reader: None,
+            full: BTreeSet::new(),
+            storing: false,
+            reading: false,
+            asking: false,
+            store_at_ms: 0,
+            read_at_ms: 0,
+            ask_at_ms: 0,
+            looked_at_ms: 0,
+            store_backoff: Backoff::default(),
+            read_backoff: Backoff::default(),
+            seen: Duplicates::new(remembers),
+            tasks: HashMap::new(),
+            open: BTreeMap::new(),
+            bytes: 0,
+        }
+    }
+
+    /// Bytes of records that were read for cursors and are in memory.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Tasks that wait for their cursor to be stored.
+    pub(super) fn waiting(&self) -> u64 {
+        self.covered.iter().filter(|covered| covered.counts).count() as u64
+    }
+
+    /// Whether more of `target` may be brought, of which `room` tasks may be in memory: from then on it waits until
+    /// half of them are gone. What lies behind its gate doesn't count: it waits for the reader.
+    pub(super) fn has_room(&self, target: &str, room: usize) -> bool {
+        let most = if self.full.contains(target) { room / 2 } else { room.saturating_sub(1) };
+        let name: Arc<str> = target.into();
+        let gate = self.table.dispatched(target).unwrap_or(i64::MAX);
+        let brought = self.open.range((Arc::clone(&name), i64::MIN)..(name, gate));
+        brought.take(most + 1).count() <= most
+    }
+
+    /// The targets of which more may be brought.
+    pub(super) fn with_room(&self, room: usize) -> BTreeSet<Arc<str>> {
+        self.table.targets().filter(|target| self.has_room(target, room)).cloned().collect()
+    }
+
+    /// True when an earlier record that was read for cursors brought the same event: it takes effect there.
+    pub(super) fn is_repeat(&mut self, offset: i64, seen: Option<Seen>) -> bool {
+        match seen.map(|seen| self.seen.see(offset, seen)) {
+            Some(Verdict::Duplicate(first) | Verdict::Conflict(first)) => first < offset,
+            Some(Verdict::New) | None => false,
+        }
+    }
+
+    /// True when a task is owed to a cursor.
+    pub(super) fn has(&self, no: TaskNo) -> bool {
+        self.tasks.contains_key(&no)
+    }
+
+    /// A task is owed to its target's cursor from now on.
+    pub(super) fn adopt(&mut self, no: TaskNo, target: &Arc<str>, offset: i64, bytes: usize) {
+        if self.tasks.insert(no, (Arc::clone(target), offset)).is_none() {
+            let at = self.open.entry((Arc::clone(target), offset)).or_default();
+            at.tasks += 1;
+            if at.bytes == 0 {
+                at.bytes = bytes;
+                self.bytes += bytes;
+            }
+        }
+    }
+
+    /// A task was taken out of its lane unfinished: the reader brings it again. False when it was no cursor's.
+    pub(super) fn give_back(&mut self, no: TaskNo) -> bool {
+        let Some((target, offset)) = self.tasks.remove(&no) else { return false };
+        self.expect(&target, offset);
+        self.drop_one(&target, offset);
+        true
+    }
+
+    /// Tasks of `target` at `offset` come again by the reader; others at that offset may be open still.
+    pub(super) fn expect(&mut self, target: &Arc<str>, offset: i64) {
+        if let Some(at) = self.open.get_mut(&(Arc::clone(target), offset)) {
+            at.to_be_read = true;
+        }
+    }
+
+    /// The reader brought the tasks of `target` at `offset`, and those that weren't open were adopted. Without any
+    /// there is nothing left to do.
+    pub(super) fn was_read(&mut self, target: &Arc<str>, offset: i64) {
+        match self.open.get_mut(&(Arc::clone(target), offset)) {
+            Some(at) => {
+                at.to_be_read = false;
+                self.settle(target, offset);
+            }
+            None => self.table.finish(target, offset),
+        }
+    }
+
+    /// A task ended, or is acknowledged in another topic. False when it was no cursor's.
+    pub(super) fn end(&mut self, no: TaskNo) -> bool {
+        let Some((target, offset)) = self.tasks.remove(&no) else { return false };
+        self.drop_one(&target, offset);
+        true
+    }
+
+    fn drop_one(&mut self, target: &Arc<str>, offset: i64) {
+        if let Some(at) = self.open.get_mut(&(Arc::clone(target), offset)) {
+            at.tasks -= 1;
+            self.settle(target, offset);
+        }
+    }
+
+    fn settle(&mut self, target: &Arc<str>, offset: i64) {
+        let key = (Arc::clone(target), offset);
+        let Some(at) = self.open.get(&key).filter(|at| at.tasks == 0) else { return };
+        let is_finished = !at.to_be_read;
+        self.bytes -= at.bytes;
+        self.open.remove(&key);
+        if is_finished {
+            self.table.finish(target, offset);
+        }
+    }
+}
