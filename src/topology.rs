@@ -16,7 +16,7 @@ mod resolve;
 #[cfg(test)]
 mod tests;
 
-pub use file::{Cleanup, Objective, Retention, RetryPolicy, StageKind, StartAt};
+pub use file::{AfterLast, Cleanup, Objective, Retention, RetryPolicy, StageKind, StartAt};
 
 use layers::Layer;
 

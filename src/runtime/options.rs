@@ -188,6 +188,12 @@ pub struct RuntimeOptions {
     /// Delays up to this wait in place; longer ones are parked in the retry topic. The topology says it.
     #[serde(skip)]
     pub in_place_limit: Duration,
+    /// A task is given up when its next attempt would come later than this after its first failure. The topology says it.
+    #[serde(skip)]
+    pub age_limit: Option<Duration>,
+    /// Whether the lane of a dead-lettered task waits until somebody decides. The topology says it.
+    #[serde(skip)]
+    pub holds_lanes: bool,
     /// How long started work may take to end when partitions are taken away.
     #[serde(with = "humantime_serde")]
     pub revoke_drain: Duration,
@@ -226,6 +232,8 @@ impl Default for RuntimeOptions {
             batch_records: 500,
             batch_bytes: 4 * 1024 * 1024,
             in_place_limit: Duration::from_secs(5),
+            age_limit: None,
+            holds_lanes: false,
             revoke_drain: Duration::from_secs(5),
             shutdown_drain: Duration::from_secs(20),
             commit_interval: Duration::from_millis(500),

@@ -191,6 +191,11 @@ fn spec(stage: &topology::Stage, parts: &Parts) -> StageSpec {
         options: RuntimeOptions {
             concurrency: stage.concurrency,
             in_place_limit: stage.retry.as_ref().map_or(options.in_place_limit, |retry| retry.in_place),
+            age_limit: stage.retry.as_ref().and_then(|retry| retry.age_limit),
+            holds_lanes: stage
+                .retry
+                .as_ref()
+                .is_some_and(|retry| retry.after_last == topology::AfterLast::Hold),
             ..options.clone()
         },
     }

@@ -182,6 +182,24 @@ pub struct RetryPolicy {
     /// Delays up to this long wait in place, longer ones are parked in the retry topic.
     #[serde(with = "humantime_serde")]
     pub in_place: Duration,
+    /// How long a task may wait for its next attempt, counted from the first failure; then it is given up. None: as long
+    /// as its attempts last.
+    #[serde(default, with = "humantime_serde")]
+    pub age_limit: Option<Duration>,
+    /// What becomes of a lane whose first task was given up.
+    #[serde(default)]
+    pub after_last: AfterLast,
+}
+
+/// What becomes of a lane whose first task was given up and lies in the dead-letter topic.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AfterLast {
+    /// It goes on; a redrive makes up for the task later.
+    #[default]
+    Release,
+    /// It waits until the task is redriven or the lane is released by hand: full order.
+    Hold,
 }
 
 /// What operators are promised about a stage; alerts are derived from it.

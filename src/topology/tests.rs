@@ -143,3 +143,14 @@ fn the_last_delay_repeats_until_the_attempts_are_used_up() {
     assert_eq!(policy.delay_after(7), Some(Duration::from_secs(5)));
     assert_eq!(policy.delay_after(8), None);
 }
+
+#[test]
+fn what_becomes_of_a_lane_that_was_given_up_is_said_by_its_stage() {
+    let overlay = "stages: { webhook: { retry: { after_last: hold, age_limit: 24h } } }";
+    let layers = [("the built-in topology", BUILT_IN), ("the overlay", overlay)];
+    let topology = Topology::from_yaml(&layers).expect("it is sound");
+    let policy = |stage| topology.stage(stage).and_then(|stage| stage.retry.clone()).expect("a policy");
+    assert_eq!(policy("webhook").after_last, AfterLast::Hold);
+    assert_eq!(policy("webhook").age_limit, Some(Duration::from_secs(24 * 3_600)));
+    assert_eq!((policy("delivery").after_last, policy("delivery").age_limit), (AfterLast::Release, None));
+}

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::attempt::Payload;
 use super::engine::Engine;
+use super::settle::HELD_MS;
 use crate::runtime::lanes::{History, Identity, Indexed, Place, TaskNo};
 use crate::runtime::record::Record;
 use crate::runtime::redrive;
@@ -64,7 +65,7 @@ impl<S: EffectStage> Engine<S> {
             priority: of.priority,
         };
         // A held lane waits until somebody decides.
-        let due_ms = if mark.held { i64::MAX } else { mark.not_before_ms.unwrap_or(0) };
+        let due_ms = if mark.held { HELD_MS } else { mark.not_before_ms.unwrap_or(0) };
         let place = Place { offset: record.offset, due_ms };
         let history = History { attempt: mark.attempt, first_failed_at_ms: mark.first_failed_at_ms };
         match self.lanes.index(identity, place, history, self.env.clock.now_ms()) {

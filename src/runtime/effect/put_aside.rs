@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::engine::Engine;
 use super::report::{Aside, What};
+use super::settle::HELD_MS;
 use crate::clock::Clock;
 use crate::runtime::backoff::Backoff;
 use crate::runtime::error::PartitionFault;
@@ -55,7 +56,8 @@ impl<S: EffectStage> Engine<S> {
     pub(super) fn put_parked(&mut self, no: TaskNo, due_ms: i64, why: Option<Failure>) {
         let Some(record) = self.record_of(no) else { return };
         let Some(mut mark) = self.mark(no, &record) else { return };
-        mark.not_before_ms = Some(due_ms);
+        mark.held = due_ms == HELD_MS;
+        mark.not_before_ms = Some(due_ms).filter(|_| !mark.held);
         mark.error = why;
         let mut out = marked(&record, &mark, &self.retry_topic);
         // From here on it is ours, with our epoch.

@@ -8,12 +8,14 @@ use super::report::{Aside, Kind, What};
 use super::running::Label;
 use crate::runtime::error::PartitionFault;
 use crate::runtime::lanes::{Attempt, Place, TaskNo, Vacated};
-use crate::runtime::outcome::{Failure, Outcome};
+use crate::runtime::outcome::{ErrorClass, Failure, Outcome};
 use crate::runtime::producer::{Delivered, ProduceError};
 use crate::runtime::stage::EffectStage;
 
 /// Pause before an attempt that couldn't begin is tried again.
 const NEVER_BEGAN: Duration = Duration::from_secs(1);
+/// When a held task is due: never, until somebody decides.
+pub(super) const HELD_MS: i64 = i64::MAX;
 
 impl<S: EffectStage> Engine<S> {
     /// Polls what was woken, and carries out what ended.
@@ -120,7 +122,10 @@ impl<S: EffectStage> Engine<S> {
                 let until = now.saturating_add(i64::try_from(after.as_millis()).unwrap_or(i64::MAX));
                 let closed = self.partitions.get(&partition).is_some_and(|owned| owned.closed);
                 // A closed partition starts nothing: the task is left open for the next owner.
-                if after <= self.spec.options.in_place_limit || closed {
+                if let Some(why) = self.too_old(no, until, &why, now).filter(|_| !closed) {
+                    self.lanes.bury(no);
+                    self.put_dead(no, &why);
+                } else if after <= self.spec.options.in_place_limit || closed {
                     self.lanes.rest(no, until, Attempt::Failed, now);
                 } else {
                     self.park(no, until, why, now);
@@ -163,6 +168,28 @@ impl<S: EffectStage> Engine<S> {
         }
     }
 
+    /// Rule 7: the task lies in the dead-letter topic; its place at the head of its lane stays taken until it is redriven or
+    /// an operator lets the lane go on.
+    fn hold(&mut self, no: TaskNo, class: ErrorClass) {
+        let behind = self.lanes.park(no, self.env.clock.now_ms());
+        self.put_parked(no, HELD_MS, Some(Failure::new(class, "in the dead-letter topic; its lane is held")));
+        let now = self.env.clock.now_ms();
+        for follower in behind {
+            self.put_parked(follower, now, None);
+        }
+    }
+
+    /// Rule 7: why a task whose next attempt is at `until_ms` is given up before its attempts are used up.
+    fn too_old(&self, no: TaskNo, until_ms: i64, why: &Failure, now: i64) -> Option<Failure> {
+        let limit = self.spec.options.age_limit?;
+        let first = self.lanes.history(no)?.first_failed_at_ms.unwrap_or(now);
+        let age = u128::from(until_ms.saturating_sub(first).unsigned_abs());
+        (age > limit.as_millis()).then(|| {
+            let message = format!("given up after {limit:?}: {}", why.message);
+            Failure::new(ErrorClass::Exhausted, message)
+        })
+    }
+
     fn on_put_aside(
         &mut self,
         partition: i32,
@@ -193,11 +220,15 @@ impl<S: EffectStage> Engine<S> {
                 }
             }
             Aside::DeadTask { task: no, class } => {
-                self.balance.dead += 1;
                 self.dead_lettered(class.as_str());
-                let record = self.payloads.get(&no).and_then(|payload| payload.record.as_ref());
-                let written_ms = record.and_then(|record| record.timestamp_ms);
-                self.end(partition, no, "dead", written_ms);
+                if self.spec.options.holds_lanes {
+                    self.hold(no, class);
+                } else {
+                    self.balance.dead += 1;
+                    let record = self.payloads.get(&no).and_then(|payload| payload.record.as_ref());
+                    let written_ms = record.and_then(|record| record.timestamp_ms);
+                    self.end(partition, no, "dead", written_ms);
+                }
             }
             Aside::DeadRecord { bytes, class } => {
                 self.balance.dead += 1;

@@ -137,7 +137,12 @@ impl Lanes {
     ) -> Indexed {
         let lane_no = self.lane_for(&identity);
         match self.find(lane_no, &identity) {
-            Ok(no) => self.index_again(no, place, history),
+            Ok(no) => {
+                let indexed = self.index_again(no, place, history);
+                // It may be due earlier now: a held one was redriven.
+                self.consider(lane_no, now_ms);
+                indexed
+            }
             Err(at) => {
                 let mut task = Task::new(lane_no, identity, Phase::Waiting);
                 task.place = Some(place);
