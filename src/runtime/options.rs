@@ -67,6 +67,9 @@ impl Default for KafkaOptions {
     }
 }
 
+/// The shortest time in which a member expects an answer, however short its session: a fetch alone may wait half a second.
+const LEAST_PATIENCE: Duration = Duration::from_secs(5);
+
 /// What a client is for; decides the settings it can't do without.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role<'a> {
@@ -106,6 +109,12 @@ impl KafkaOptions {
                 config.set("partitioner", "murmur2_random");
             }
             Role::Admin => {}
+        }
+        if let Role::Member { .. } = role {
+            // A request that was under way when its broker went keeps the client, a commit even the poll thread, for this
+            // long; by default for a minute. A session is what a commit may wait behind the joining of others.
+            let patience = (self.session_timeout * 2).max(LEAST_PATIENCE);
+            config.set("socket.timeout.ms", patience.as_millis().to_string());
         }
         for (name, value) in &self.properties {
             config.set(name, value);
@@ -291,6 +300,7 @@ mod tests {
         assert_eq!(member.get("enable.auto.commit"), Some("false"));
         assert_eq!(member.get("auto.offset.reset"), Some("error"));
         assert_eq!(member.get("fetch.wait.max.ms"), Some("100"));
+        assert_eq!(member.get("socket.timeout.ms"), Some("20000"), "two sessions");
         let producer = options.client_config(Role::Producer);
         assert_eq!(producer.get("acks"), Some("all"));
         assert_eq!(producer.get("delivery.timeout.ms"), None);
