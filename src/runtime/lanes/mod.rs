@@ -345,11 +345,6 @@ impl Lanes {
         self.tasks.get(&no).and_then(|task| task.place)
     }
 
-    /// How many tasks of a partition are where.
-    pub(crate) fn census(&self, partition: i32) -> Census {
-        self.census.get(&partition).copied().unwrap_or_default()
-    }
-
     /// Makes a lane ready, or sets its timer, if its first task may start.
     fn consider(&mut self, lane_no: u64, now_ms: i64) {
         let Some(lane) = self.lanes.get_mut(&lane_no) else { return };

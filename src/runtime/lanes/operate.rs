@@ -3,9 +3,14 @@
 use std::sync::Arc;
 
 use super::task::Phase;
-use super::{Count, Identity, Lanes, Place, TaskNo};
+use super::{Census, Count, Identity, Lanes, Place, TaskNo};
 
 impl Lanes {
+    /// How many tasks of a partition are where.
+    pub(crate) fn census(&self, partition: i32) -> Census {
+        self.census.get(&partition).copied().unwrap_or_default()
+    }
+
     /// How many lanes there are, in how many the first task is parked, and when the oldest of these failed first.
     pub(crate) fn count(&self) -> Count {
         let mut count = Count { lanes: self.lanes.len(), ..Count::default() };
