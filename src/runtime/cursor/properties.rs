@@ -430,3 +430,12 @@ proptest! {
         check(records, &steps, false)?;
     }
 }
+
+#[test]
+fn a_row_on_its_way_covers_only_what_the_one_before_it_covers_too() {
+    let steps = [Step::Detach(false, false), Step::Send, Step::Arrive, Step::Attach, Step::Send]
+        .into_iter()
+        .chain([Step::Detach(false, false), Step::Admit(2), Step::Arrive, Step::Commit, Step::Crash]);
+    let steps: Vec<Step> = steps.collect();
+    check(vec![(0, [false, false]), (0, [true, false])], &steps, true).expect("nothing is lost");
+}

@@ -317,3 +317,28 @@ impl Cursors {
         self.cursors.is_empty() && self.write().is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_of_a_target_starts_beyond_the_place_that_the_reader_got_to() {
+        let (target, mut cursors): (Arc<str>, _) = ("a".into(), Cursors::default());
+        let from = Detached {
+            admitted: 10,
+            open: BTreeSet::from([4, 7]),
+            waiting: BTreeSet::from([4]),
+            ..Detached::default()
+        };
+        cursors.detach(&target, &from, None);
+        assert_eq!(cursors.gate("a"), Some(4));
+        assert!(cursors.dispatch("a", 4));
+        assert_eq!(cursors.gate("a"), Some(5));
+        cursors.reach("a", 4, 10, 10);
+        assert_eq!(cursors.gate("a"), Some(10));
+        let held = Some(Arc::from("paused"));
+        cursors.detach(&target, &Detached { admitted: 10, ..Detached::default() }, held);
+        assert_eq!(cursors.gate("a"), Some(i64::MIN));
+    }
+}
