@@ -127,7 +127,7 @@ impl TopicReader {
 }
 
 /// Logs what the client complains of, but not the ends of partitions: those are asked for.
-struct Listener;
+pub(crate) struct Listener;
 
 impl ClientContext for Listener {
     fn error(&self, error: KafkaError, reason: &str) {

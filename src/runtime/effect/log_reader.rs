@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::runtime::consumer::to_record;
 use crate::runtime::options::{KafkaOptions, Role};
 use crate::runtime::outcome::{ErrorClass, Failure};
+use crate::runtime::reader::Listener;
 use crate::runtime::record::Record;
 use crate::task;
 
@@ -48,7 +49,8 @@ impl LogReader {
         let mut config = kafka.client_config(Role::Reader);
         // A fetch that waits at the end of the log holds up the next one, which is often for another place.
         config.set("fetch.wait.max.ms", "20");
-        let consumer: BaseConsumer = config.create().map_err(|error| away(error.to_string()))?;
+        let consumer: BaseConsumer<Listener> =
+            config.create_with_context(Listener).map_err(|error| away(error.to_string()))?;
         let (sender, mut questions) = mpsc::channel::<Question>(1);
         let topic = topic.into();
         let mut reader = Reader { consumer, topic, partition, position: None, last: None };
@@ -77,7 +79,7 @@ impl LogReader {
 
 /// The thread's side.
 struct Reader {
-    consumer: BaseConsumer,
+    consumer: BaseConsumer<Listener>,
     topic: Arc<str>,
     partition: i32,
     /// Where the client stands; `None` when that isn't known.

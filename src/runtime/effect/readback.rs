@@ -15,6 +15,7 @@ use tokio::sync::{OnceCell, mpsc, oneshot};
 use crate::runtime::consumer::to_record;
 use crate::runtime::options::{KafkaOptions, Role};
 use crate::runtime::outcome::{ErrorClass, Failure};
+use crate::runtime::reader::Listener;
 use crate::runtime::record::Record;
 use crate::task;
 
@@ -63,8 +64,9 @@ impl Readback {
     }
 
     fn start(&self) -> Result<mpsc::Sender<Question>, String> {
-        let consumer: BaseConsumer =
-            self.kafka.client_config(Role::Reader).create().map_err(|error| error.to_string())?;
+        let settings = self.kafka.client_config(Role::Reader);
+        let consumer: BaseConsumer<Listener> =
+            settings.create_with_context(Listener).map_err(|error| error.to_string())?;
         let (sender, mut questions) = mpsc::channel::<Question>(WAITING);
         let topic = Arc::clone(&self.topic);
         let mut reader = Reader { consumer, topic, windows: Windows::default() };
@@ -82,7 +84,7 @@ impl Readback {
 
 /// The thread's side.
 struct Reader {
-    consumer: BaseConsumer,
+    consumer: BaseConsumer<Listener>,
     topic: Arc<str>,
     windows: Windows,
 }
