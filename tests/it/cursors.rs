@@ -176,7 +176,7 @@ async fn a_crash_right_after_attaching_with_an_old_watermark_repeats_nothing_tha
     })
     .await;
     assert_eq!(first.handle.progress.borrow().partitions[&0].position, 0, "the watermark is old");
-    first.handle.join.abort();
+    first.die().await;
     scene.outside.attempts.lock().expect("no panic").remove(&("stuck.0".to_owned(), 0));
     scene.outside.set_pace("stuck", None);
     let second = scene.start();

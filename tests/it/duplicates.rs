@@ -73,7 +73,7 @@ async fn a_repeat_of_what_was_complete_above_the_position_is_skipped_after_a_cra
         committed(&kafka, &spec, &spec.source, 0).await.above == [1]
     })
     .await;
-    first.handle.join.abort();
+    first.die().await;
     kafka.send(&spec.source, 0, "k", &["all.b 0".to_owned(), "all.b 1".to_owned()]).await;
     let second = Member::start(&kafka, &spec, &outside, &always_done());
     eventually("the last one", SOON, async || outside.of("all.b").contains(&1)).await;

@@ -81,7 +81,7 @@ async fn members_come_go_and_die(kafka: &TestKafka, seed: u64) {
     send_lanes(kafka, &spec, 30, 20, 5).await;
     eventually("most took effect", SOON, async || outside.distinct() > 400).await;
     // The second dies without a word; whatever it had begun is repeated by the third.
-    second.handle.join.abort();
+    second.die().await;
     let third = Member::start(kafka, &spec, &outside, &plan);
     send_lanes(kafka, &spec, 30, 25, 5).await;
     eventually("all took effect", SOON, async || outside.distinct() == 900).await;

@@ -55,7 +55,7 @@ async fn repeated_after_death(with_map: bool) -> usize {
         source.above.len() == if with_map { 900 } else { 0 }
     })
     .await;
-    first.handle.join.abort();
+    first.die().await;
     let done: Arc<Plan> = Arc::new(|_: &str, _, _| Outcome::Done);
     let second = Member::start(&kafka, &spec, &outside, &done);
     eventually("what hung is done", SOON, async || {
@@ -99,7 +99,7 @@ async fn what_a_frozen_owner_parked_too_late_is_void_for_every_later_owner() {
     let (_shut, hangs) = watch::channel(false);
     let frozen = Member::start_with(&kafka, &spec, &outside, &done, hangs);
     eventually("it runs", SOON, async || outside.attempts_of("slow.a", 0) == 1).await;
-    frozen.handle.join.abort();
+    frozen.die().await;
     let marker = kafka.all(&retry).await.pop().expect("the owner's marker");
     assert_eq!((marker.headers.text("of-marker"), &marker.key), (Some("true"), &None));
     let epoch = marker.headers.text("of-epoch").expect("an epoch").to_owned();
@@ -121,7 +121,7 @@ async fn what_a_frozen_owner_parked_too_late_is_void_for_every_later_owner() {
         committed(&kafka, &spec, &retry, 0).await.offset == 3
     })
     .await;
-    second.handle.join.abort();
+    second.die().await;
     let third = Member::start(&kafka, &spec, &outside, &done);
     third.settled().await;
     assert_eq!(outside.of("slow.a"), [0, 1], "nothing ran again behind what came later");

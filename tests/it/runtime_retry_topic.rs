@@ -67,7 +67,7 @@ async fn a_lane_that_waits_long_is_carried_to_the_end_and_holds_nothing_back() {
     })
     .await;
     assert_eq!(first.handle.progress.borrow().balance.parked, 2);
-    first.handle.join.abort();
+    first.die().await;
     let second = Member::start(&kafka, &spec, &outside, &parking(25_000));
     second.settled().await;
     assert_eq!(outside.of("wait.a"), [0, 1]);

@@ -210,6 +210,14 @@ impl Member {
         Self { handle, stop }
     }
 
+    /// Dies without a word. The engine has a thread of its own, which may be in the middle of something: it is gone
+    /// when nobody tells of its progress any more.
+    pub(crate) async fn die(&self) {
+        self.handle.join.abort();
+        let mut progress = self.handle.progress.clone();
+        while progress.changed().await.is_ok() {}
+    }
+
     pub(crate) async fn settled(&self) {
         eventually("caught up", SOON, async || self.handle.progress.borrow().is_caught_up()).await;
         self.assert_balance();
