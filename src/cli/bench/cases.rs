@@ -75,6 +75,8 @@ pub(super) struct Case {
     pub(super) keys: Keys,
     /// What the records hold.
     pub(super) values: Values,
+    /// All records are parked first, and what is measured is reading them back.
+    pub(super) parked: bool,
     /// Who takes turns.
     pub(super) systems: Vec<System>,
 }
@@ -90,6 +92,7 @@ pub(super) fn cases(full: bool) -> Vec<Case> {
         concurrency: 100,
         keys,
         values,
+        parked: false,
         systems: systems.to_vec(),
     };
     let waiting = |ms: u64, concurrency: usize, keys: Keys, records: u64| Case {
@@ -102,6 +105,7 @@ pub(super) fn cases(full: bool) -> Vec<Case> {
         concurrency,
         keys,
         values: Values::Text,
+        parked: false,
         systems: vec![System::BareTokio, System::Orderflow],
     };
     let raw = [System::RawStream, System::RawBatch, System::Orderflow];
@@ -115,6 +119,12 @@ pub(super) fn cases(full: bool) -> Vec<Case> {
         waiting(10, 1_000, Keys::TenThousand, 300_000),
         waiting(100, 10_000, Keys::Million, 500_000),
     ];
+    cases.push(Case {
+        name: "rebuild-1m".to_owned(),
+        records: 1_000_000,
+        parked: true,
+        ..no_op("", Keys::Million, Values::Text, &[System::RawBatch, System::Orderflow])
+    });
     if full {
         cases.push(waiting(1, 1_000, Keys::Million, 1_000_000));
         cases.push(waiting(100, 1_000, Keys::TenThousand, 30_000));

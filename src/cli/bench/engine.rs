@@ -18,7 +18,7 @@ use super::events::Sample;
 use super::measure::{Measured, Meter};
 use super::report::{Figure, Report};
 use super::stage::{BenchStage, Proof};
-use super::{raw, topic};
+use super::{raw, rebuild, topic};
 use crate::cli::context::Context;
 use crate::cli::exit::{Exit, Fault};
 use crate::cli::output;
@@ -43,7 +43,7 @@ const WITHIN: Duration = Duration::from_secs(30);
 pub(super) struct Args {
     /// How often each is measured, after one repetition that checks order and loss
     #[arg(long, default_value_t = 3)]
-    repetitions: usize,
+    pub(super) repetitions: usize,
     /// All cases, with more records
     #[arg(long)]
     full: bool,
@@ -63,12 +63,15 @@ pub(super) struct Args {
 
 /// What a parent asks of its child.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct Repetition {
-    system: System,
-    case: Case,
-    topic: String,
-    /// Whether the whole topic is the case.
-    proof: bool,
+pub(super) struct Repetition {
+    pub(super) system: System,
+    pub(super) case: Case,
+    /// What is read.
+    pub(super) topic: String,
+    /// Whether order and loss are checked; a case that is rebuilt is parked.
+    pub(super) proof: bool,
+    /// The consumer group of the engine.
+    pub(super) group: String,
 }
 
 pub(super) async fn run(args: Args, context: &Context) -> Result<Exit, Fault> {
@@ -100,7 +103,7 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<Exit, Fault> {
             output::complain(&format!("filling {name}"));
             topic::fill(&config.kafka, &name, case.keys, case.values, records).await?;
         }
-        figures.extend(measure(&args, case, &name).await?);
+        figures.extend(measure(&config, &args, case, &name).await?);
     }
     let settings = json!({
         "bootstrapServers": config.kafka.bootstrap_servers, "partitions": topic::PARTITIONS, "valueBytes": 206,
@@ -120,26 +123,38 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<Exit, Fault> {
 }
 
 /// The systems of one case in turn, over and over.
-async fn measure(args: &Args, case: &Case, topic: &str) -> Result<Vec<Figure>, Fault> {
-    let mut runs: BTreeMap<usize, Vec<Measured>> = BTreeMap::new();
-    if case.systems.contains(&System::Orderflow) {
-        let (system, topic) = (System::Orderflow, topic.to_owned());
-        child(&Repetition { system, case: case.clone(), topic, proof: true }).await?;
-    }
-    for _ in 0..args.repetitions.max(1) {
-        for (at, &system) in case.systems.iter().enumerate() {
-            let asked = Repetition { system, case: case.clone(), topic: topic.to_owned(), proof: false };
-            runs.entry(at).or_default().push(child(&asked).await?);
+async fn measure(config: &Config, args: &Args, case: &Case, topic: &str) -> Result<Vec<Figure>, Fault> {
+    let clock = Clock::system();
+    let asked = |system, proof| Repetition {
+        system,
+        case: case.clone(),
+        topic: topic.to_owned(),
+        proof,
+        group: format!("orderflow-bench-{}-{}", std::process::id(), clock.now_ms()),
+    };
+    let figures = if case.parked {
+        rebuild::measure(config, args, &asked(System::Orderflow, false)).await?
+    } else {
+        if case.systems.contains(&System::Orderflow) {
+            child(&asked(System::Orderflow, true)).await?;
         }
-    }
-    let figures: Vec<Figure> =
-        runs.iter().map(|(&at, runs)| Figure::records(case.systems[at].as_str(), &case.name, runs)).collect();
+        let mut runs: BTreeMap<usize, Vec<Measured>> = BTreeMap::new();
+        for _ in 0..args.repetitions.max(1) {
+            for (at, &system) in case.systems.iter().enumerate() {
+                runs.entry(at).or_default().push(child(&asked(system, false)).await?);
+            }
+        }
+        let of = |(&at, runs): (&usize, &Vec<Measured>)| {
+            Figure::records(case.systems[at].as_str(), &case.name, runs)
+        };
+        runs.iter().map(of).collect()
+    };
     figures.iter().for_each(|figure| output::complain(&figure.row()));
     Ok(figures)
 }
 
 /// Runs one repetition in a process of its own.
-async fn child(asked: &Repetition) -> Result<Measured, Fault> {
+pub(super) async fn child(asked: &Repetition) -> Result<Measured, Fault> {
     let json = serde_json::to_string(asked).map_err(|error| Fault::internal(error.to_string()))?;
     let program = std::env::current_exe().map_err(|error| Fault::internal(error.to_string()))?;
     // The configuration file is named on the same command line, or by the environment that is handed on.
@@ -162,6 +177,7 @@ async fn child(asked: &Repetition) -> Result<Measured, Fault> {
 
 async fn repeat(config: &Config, asked: &Repetition) -> Result<Measured, Fault> {
     match asked.system {
+        System::Orderflow if asked.case.parked => rebuild::repeat(config, asked).await,
         System::Orderflow => engine(config, asked).await,
         System::RawStream => raw::stream(&config.kafka, &asked.topic, &asked.case).await,
         System::RawBatch => raw::batch(&config.kafka, &asked.topic, &asked.case).await,
@@ -171,7 +187,7 @@ async fn repeat(config: &Config, asked: &Repetition) -> Result<Measured, Fault> 
 
 /// One repetition of the product's engine: a fresh group, from the first record to the last of the case.
 async fn engine(config: &Config, asked: &Repetition) -> Result<Measured, Fault> {
-    let (case, clock) = (&asked.case, Clock::system());
+    let case = &asked.case;
     let sample = match case.values {
         Values::Text => None,
         Values::Avro => Some(Sample::new().await?),
@@ -181,33 +197,10 @@ async fn engine(config: &Config, asked: &Repetition) -> Result<Measured, Fault> 
     let mut stage = BenchStage::new(case.wait, Arc::clone(&meter));
     stage.codec = sample.as_ref().map(|sample| sample.codec.clone());
     stage.proof = proof.clone();
-    let group = format!("orderflow-bench-{}-{}", std::process::id(), clock.now_ms());
-    let defaults = RuntimeOptions::default();
-    topic::prepare(&config.kafka, &group).await?;
-    let [retry, dead_letters] = topic::own(&group);
-    let spec = StageSpec {
-        stage: "bench".to_owned(),
-        group: group.clone(),
-        source: asked.topic.clone(),
-        retry: Some(retry.clone()),
-        dead_letters: dead_letters.clone(),
-        control: StageControl::default(),
-        cursors: None,
-        start: StartAt::Earliest,
-        options: RuntimeOptions {
-            concurrency: case.concurrency,
-            max_buffered_records: defaults.max_buffered_records.max(case.concurrency * 4),
-            ..defaults
-        },
-    };
-    let env = Environment {
-        kafka: config.kafka.clone(),
-        producer: Producer::new(&config.kafka).map_err(|error| Fault::configuration(error.to_string()))?,
-        metrics: Metrics::new(),
-        clock,
-    };
+    topic::prepare(&config.kafka, &asked.group).await?;
+    let [retry, dead_letters] = topic::own(&asked.group);
     let stop = CancellationToken::new();
-    let handle = start_effect_stage(spec, Arc::new(stage), env, stop.clone());
+    let handle = start_effect_stage(spec(asked), Arc::new(stage), environment(config)?, stop.clone());
     let mut join = handle.join;
     tokio::select! {
         () = meter.finished() => {}
@@ -221,7 +214,7 @@ async fn engine(config: &Config, asked: &Repetition) -> Result<Measured, Fault> 
     if !ended.drained || !balance.holds() || balance.dead + balance.parked > 0 {
         return Err(Fault::failures(format!("the engine's books are wrong: {ended:?}, {balance:?}")));
     }
-    let committed = committed(&config.kafka, &group, &asked.topic).await?;
+    let committed = committed(&config.kafka, &asked.group, &asked.topic).await?;
     let sum = u64::try_from(committed.values().sum::<i64>()).unwrap_or(0);
     if sum > meter.seen() {
         return Err(Fault::failures(format!("{sum} records are committed, {} were handled", meter.seen())));
@@ -229,9 +222,40 @@ async fn engine(config: &Config, asked: &Repetition) -> Result<Measured, Fault> 
     if let Some(fault) = proof.map(|proof| proof.faults(&committed)).unwrap_or_default().first() {
         return Err(Fault::failures(format!("{} of the engine: {fault}", case.name)));
     }
-    forget(&config.kafka, &group).await?;
+    forget(&config.kafka, &asked.group).await?;
     topic::remove(&config.kafka, &[&retry, &dead_letters]).await?;
     Ok(measured)
+}
+
+/// The stage as `orderflow run` would start it, in the group that was asked for.
+pub(super) fn spec(asked: &Repetition) -> StageSpec {
+    let (concurrency, defaults) = (asked.case.concurrency, RuntimeOptions::default());
+    let [retry, dead_letters] = topic::own(&asked.group);
+    StageSpec {
+        stage: "bench".to_owned(),
+        group: asked.group.clone(),
+        source: asked.topic.clone(),
+        retry: Some(retry),
+        dead_letters,
+        control: StageControl::default(),
+        cursors: None,
+        start: StartAt::Earliest,
+        options: RuntimeOptions {
+            concurrency,
+            max_buffered_records: defaults.max_buffered_records.max(concurrency * 4),
+            ..defaults
+        },
+    }
+}
+
+/// What the stage runs in.
+pub(super) fn environment(config: &Config) -> Result<Environment, Fault> {
+    Ok(Environment {
+        kafka: config.kafka.clone(),
+        producer: Producer::new(&config.kafka).map_err(|error| Fault::configuration(error.to_string()))?,
+        metrics: Metrics::new(),
+        clock: Clock::system(),
+    })
 }
 
 /// The group's committed positions.
@@ -258,7 +282,7 @@ async fn committed(kafka: &KafkaOptions, group: &str, topic: &str) -> Result<BTr
 }
 
 /// Takes the group away.
-async fn forget(kafka: &KafkaOptions, group: &str) -> Result<(), Fault> {
+pub(super) async fn forget(kafka: &KafkaOptions, group: &str) -> Result<(), Fault> {
     let admin: AdminClient<DefaultClientContext> =
         kafka.client_config(Role::Admin).create().map_err(|error| Fault::configuration(error.to_string()))?;
     // Groups that stay expire by themselves.

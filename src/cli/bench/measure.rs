@@ -67,6 +67,16 @@ impl Meter {
         before + 1 >= self.limit
     }
 
+    /// Starts the clock.
+    pub(super) fn begin(&self) {
+        let _ = self.began.set(Instants::now());
+    }
+
+    /// Stops the clock.
+    pub(super) fn end(&self) {
+        let _ = self.ended.set(Instants::now());
+    }
+
     pub(super) fn seen(&self) -> u64 {
         self.seen.load(Ordering::Relaxed)
     }

@@ -10,6 +10,7 @@ mod events;
 mod machine;
 mod measure;
 mod raw;
+mod rebuild;
 mod report;
 mod stage;
 mod topic;

@@ -18,13 +18,15 @@ pub(super) struct BenchStage {
     pub(super) meter: Arc<Meter>,
     pub(super) codec: Option<Codec>,
     pub(super) proof: Option<Arc<Proof>>,
+    /// Everything is put off so long.
+    pub(super) put_off: Option<Duration>,
     targets: Vec<Arc<str>>,
 }
 
 impl BenchStage {
     pub(super) fn new(wait: Duration, meter: Arc<Meter>) -> Self {
         let targets = (0..TARGETS).map(|number| format!("target-{number}").into()).collect();
-        Self { wait, meter, codec: None, proof: None, targets }
+        Self { wait, meter, codec: None, proof: None, put_off: None, targets }
     }
 
     async fn handle(&self, task: &Task<()>) {
@@ -71,7 +73,10 @@ impl EffectStage for BenchStage {
             proof.began(&task.record);
         }
         self.handle(task).await;
-        Outcome::Done
+        match self.put_off {
+            None => Outcome::Done,
+            Some(after) => Outcome::Retry { after, why: Failure::new(ErrorClass::Unavailable, "put off") },
+        }
     }
 
     fn target_concurrency(&self, _target: &str) -> usize {
