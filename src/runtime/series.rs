@@ -31,6 +31,7 @@ pub(crate) fn initialise(metrics: &Metrics, spec: &StageSpec) {
         metrics.retry_depth.with_label_values(&[stage]);
         metrics.cursor_lag.with_label_values(&[stage]);
         metrics.retry_void.with_label_values(&[stage]);
+        metrics.appends_waiting.with_label_values(&[stage]);
     }
 }
 

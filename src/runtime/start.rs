@@ -36,6 +36,7 @@ pub fn start_store_stage<S: StoreStage>(
     env: Environment,
     stop: CancellationToken,
 ) -> StageHandle {
+    env.producer.tell(&env.metrics);
     let (sender, progress) = watch::channel(Progress::default());
     let name = spec.stage.clone();
     let join = task::spawn("store stage", run_store_stage(spec, stage, env, stop, sender));
@@ -49,6 +50,7 @@ pub fn start_effect_stage<S: EffectStage>(
     env: Environment,
     stop: CancellationToken,
 ) -> StageHandle {
+    env.producer.tell(&env.metrics);
     let (sender, progress) = watch::channel(Progress::default());
     let name = spec.stage.clone();
     let own = task::on_own_thread(format!("engine-{name}"), move || {

@@ -85,6 +85,10 @@ metrics! {
     event_processing_duration: HistogramVec, "event_processing_duration_seconds", ["stage", "type"];
     /// Failures of handlers, by class.
     event_handler_errors: IntCounterVec, "event_handler_errors_total", ["stage", "type", "class"];
+    /// Kafka producers that couldn't go on and were replaced, by why.
+    producer_rebuilds: IntCounterVec, "producer_rebuilds_total", ["why"];
+    /// Records on their way to a retry or dead-letter topic for which Kafka's acknowledgement is overdue.
+    appends_waiting: IntGaugeVec, "appends_waiting", ["stage"];
     /// Records taken from the source.
     records_in: IntCounterVec, "records_in_total", ["stage"];
     /// Tasks by what became of them; `opened` counts the openings.

@@ -23,6 +23,7 @@ mod member;
 mod member_process;
 mod outside;
 mod plan;
+mod producer;
 mod proxy;
 mod results;
 mod run;

@@ -23,6 +23,8 @@ pub(crate) enum Weather {
     Stalled,
     /// The program reads the end of the stream, while what it writes still arrives.
     HalfClosed,
+    /// What is written on the connections that there are arrives nowhere, and nothing comes back; new ones are served.
+    Deaf,
 }
 
 /// Forwards to one address.
@@ -75,6 +77,7 @@ async fn pump(
     is_answers: bool,
 ) {
     let mut buffer = vec![0; 64 * 1024];
+    let is_deaf = *weather.borrow() != Weather::Deaf;
     loop {
         let now = *weather.borrow_and_update();
         match now {
@@ -88,13 +91,16 @@ async fn pump(
                 let _ = weather.changed().await;
                 continue;
             }
-            Weather::Open | Weather::Slow(_) | Weather::HalfClosed => {}
+            Weather::Open | Weather::Slow(_) | Weather::HalfClosed | Weather::Deaf => {}
         }
         let read = tokio::select! {
             _ = weather.changed() => continue,
             read = from.read(&mut buffer) => read,
         };
         let Ok(count @ 1..) = read else { return };
+        if now == Weather::Deaf && is_deaf {
+            continue;
+        }
         if let Weather::Slow(delay) = now {
             tokio::time::sleep(delay).await;
         }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use hashbrown::HashMap;
 use tokio::sync::watch;
 
+use super::appends::Appends;
 use super::attempt::{self, Hands, Job, Payload};
 use super::intake;
 use super::partition::Partition;
@@ -79,6 +80,8 @@ pub(super) struct Engine<S: EffectStage> {
     pub(super) lanes: Lanes,
     pub(super) payloads: HashMap<TaskNo, Payload<S::Input>>,
     pub(super) parked_bytes: usize,
+    /// Records on their way to the retry or dead-letter topic.
+    pub(super) appends: Arc<Appends>,
     pub(super) partitions: BTreeMap<i32, Partition>,
     pub(super) faulted: BTreeMap<i32, PartitionFault>,
     pub(super) draining: Vec<Draining>,

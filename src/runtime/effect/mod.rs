@@ -10,6 +10,7 @@
 //! task, no channel and no wake-up. What waits is polled when it is woken. A handler that needs other threads spawns.
 
 mod admit;
+mod appends;
 mod attempt;
 mod backlog;
 mod carry_forward;
@@ -41,6 +42,7 @@ use hashbrown::HashMap;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use self::appends::Appends;
 use self::attempt::Hands;
 use self::engine::{Engine, Stretch};
 use self::prune::Pruner;
@@ -109,6 +111,7 @@ pub async fn run_effect_stage<S: EffectStage>(
         waits: 0,
         lanes: Lanes::default(),
         payloads: HashMap::new(),
+        appends: Arc::new(Appends::default()),
         parked_bytes: 0,
         partitions: BTreeMap::new(),
         faulted: BTreeMap::new(),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::engine::Engine;
-use crate::runtime::progress::{Balance, PartitionProgress, Progress};
+use crate::runtime::progress::{Balance, PartitionProgress, PartitionState, Progress};
 use crate::runtime::series;
 use crate::runtime::stage::EffectStage;
 
@@ -11,6 +11,8 @@ impl<S: EffectStage> Engine<S> {
     pub(super) fn publish(&mut self, joined: bool) {
         self.tally.flush();
         let (mut partitions, mut cursor_lag) = (BTreeMap::new(), 0);
+        let (appends_waiting, waiting_for) = self.appends.overdue();
+        self.env.metrics.appends_waiting.with_label_values(&[&*self.name]).set(appends_waiting as i64);
         let mut balance = Balance { parked: 0, in_flight: 0, ..self.balance };
         for (&number, owned) in &self.partitions {
             let census = self.lanes.census(number);
@@ -22,7 +24,12 @@ impl<S: EffectStage> Engine<S> {
             let end = owned.gauge.end().max(position);
             series::lag(&self.env.metrics, &self.spec, number, end - position);
             series::maps(&self.env.metrics, &self.spec, number, owned.map_characters());
-            let state = owned.state.clone();
+            let state = match (&owned.state, waiting_for.get(&number)) {
+                (PartitionState::Starting | PartitionState::Flowing, Some(topic)) => {
+                    PartitionState::Waiting(format!("records for {topic} wait for Kafka's acknowledgement"))
+                }
+                (state, _) => state.clone(),
+            };
             let (detached, held) = own.map_or((0, 0), |own| own.table.count());
             cursor_lag += own.map_or(0, |own| own.table.lag(owned.next_admitted()));
             let parked = census.parked;

@@ -2,6 +2,7 @@
 //! acknowledgement: only then is it complete where it came from.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::engine::Engine;
 use super::report::{Aside, What};
@@ -15,6 +16,9 @@ use crate::runtime::producer::{Delivered, OutRecord, ProduceError, Producer};
 use crate::runtime::record::Record;
 use crate::runtime::retry::{self, Mark, REDRIVE_ID, TaskOf};
 use crate::runtime::stage::EffectStage;
+
+/// Between looks whether a record that was sent twice was read back.
+const COPIES_READ_AGAIN: Duration = Duration::from_millis(50);
 
 impl<S: EffectStage> Engine<S> {
     /// A mark for a task, as far as it came.
@@ -101,10 +105,37 @@ impl<S: EffectStage> Engine<S> {
 
     fn put(&mut self, partition: i32, offset: i64, what: Aside, out: OutRecord) {
         let (producer, clock) = (self.env.producer.clone(), self.env.clock.clone());
+        let under_way = self.appends.begin(partition, &out.topic);
         self.spawn(partition, async move {
             let result = send(&producer, &clock, out).await;
+            drop(under_way);
             What::PutAside { what, offset, result }
         });
+    }
+
+    /// True when the task's record may be in the retry partition twice, because the producer sent it again, and the copy was
+    /// not read yet. Then this end comes again, once it was: a copy that is read while the task is still on its way is known
+    /// for one; read later, it would be a task of its own.
+    pub(super) fn waits_for_copies(
+        &mut self,
+        partition: i32,
+        offset: i64,
+        what: Aside,
+        delivered: Delivered,
+    ) -> bool {
+        let unread = self
+            .partitions
+            .get(&partition)
+            .is_some_and(|owned| !owned.closed && owned.retry.delivered() <= delivered.offset);
+        if !(delivered.resent && unread && matches!(what, Aside::Parked { .. })) {
+            return false;
+        }
+        let clock = self.env.clock.clone();
+        self.spawn(partition, async move {
+            clock.sleep(COPIES_READ_AGAIN).await;
+            What::PutAside { what, offset, result: Ok(delivered) }
+        });
+        true
     }
 
     /// The record of a task that is to be put aside: it ran or waited in memory, so it is there.

@@ -206,6 +206,9 @@ impl<S: EffectStage> Engine<S> {
                 return;
             }
         };
+        if self.waits_for_copies(partition, offset, what, delivered) {
+            return;
+        }
         match what {
             Aside::Marker => {}
             Aside::Parked { task: no, due_ms } => {

@@ -2,26 +2,58 @@
 //!
 //! Idempotent, `acks=all`, and patient: within its two minutes the client itself retries in order. A failed
 //! delivery is final for that record; callers that need order stop its key or partition.
+//!
+//! A client that can't go on is replaced behind the callers' backs ([`care`]): what was not acknowledged is sent again by the
+//! new one, in the order in which it was sent first, before anything later. What the old one had got into the log without
+//! hearing of it is then there twice: whoever reads has to recognise repeats, as after a crash of a sender.
 
-use std::sync::Arc;
+mod book;
+mod care;
+mod client;
+
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
+use tokio::sync::oneshot;
 
-use super::options::{KafkaOptions, Role};
+use self::book::{Answer, Book};
+use self::client::{Client, Sent};
+use super::options::KafkaOptions;
 use super::record::Headers;
+use crate::telemetry::Metrics;
 
 /// How long a send waits for room in the client's queue before it is refused.
 const QUEUE_WAIT: Duration = Duration::from_secs(30);
+/// Between looks whether there is room.
+const QUEUE_PAUSE: Duration = Duration::from_millis(100);
+/// How often a send that waits looks whether something is wrong with the client.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// The one producer of a process. Cheap to clone.
 #[derive(Clone)]
 pub struct Producer {
-    inner: FutureProducer,
-    max_message_bytes: usize,
+    inner: Arc<Inner>,
+}
+
+/// What all clones share.
+struct Inner {
+    kafka: KafkaOptions,
+    /// What was sent and isn't answered. Never locked while the line is waited for.
+    book: Arc<Mutex<Book>>,
+    line: Mutex<Line>,
+    /// True while a thread looks after a client that seems to be stuck.
+    is_looked_after: AtomicBool,
+    metrics: OnceLock<Arc<Metrics>>,
+}
+
+/// The way into Kafka: whoever holds it decides on the order.
+struct Line {
+    client: Arc<Client>,
+    /// The client is being replaced: what is sent now waits in the book for the next one.
+    moving: bool,
 }
 
 impl std::fmt::Debug for Producer {
@@ -68,6 +100,8 @@ pub struct Delivered {
     pub partition: i32,
     /// The offset.
     pub offset: i64,
+    /// True when it was sent more than once: a copy of it may lie at a lower offset.
+    pub resent: bool,
 }
 
 /// Why a record was not sent. None of it is in the log.
@@ -123,44 +157,64 @@ impl Producer {
     /// # Errors
     /// When the client refuses the settings.
     pub fn new(options: &KafkaOptions) -> Result<Self, KafkaError> {
-        Ok(Self {
-            inner: options.client_config(Role::Producer).create()?,
-            max_message_bytes: options.max_message_bytes,
-        })
+        let book = Arc::default();
+        let client = Arc::new(Client::new(options, &book, 0)?);
+        let inner = Inner {
+            kafka: options.clone(),
+            book,
+            line: Mutex::new(Line { client, moving: false }),
+            is_looked_after: AtomicBool::new(false),
+            metrics: OnceLock::new(),
+        };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// Sends `record` and waits for the acknowledgement of all in-sync replicas.
+    /// Counts replaced clients in `metrics`, from the first call on.
+    pub fn tell(&self, metrics: &Arc<Metrics>) {
+        let metrics = self.inner.metrics.get_or_init(|| Arc::clone(metrics));
+        for why in care::REASONS {
+            metrics.producer_rebuilds.with_label_values(&[why]);
+        }
+    }
+
+    /// Sends `record` and waits for the acknowledgement of all in-sync replicas. The first poll hands it to the client,
+    /// which keeps the order within a partition from there on.
     ///
     /// # Errors
     /// See [`ProduceError`]; the record is then not in the log.
     pub async fn send(&self, record: OutRecord) -> Result<Delivered, ProduceError> {
-        let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
-        for (key, value) in record.headers.iter() {
-            headers = headers.insert(Header { key, value: value.map(AsRef::<[u8]>::as_ref) });
-        }
-        let mut out = FutureRecord::<[u8], [u8]>::to(&record.topic).headers(headers);
-        if let Some(partition) = record.partition {
-            out = out.partition(partition);
-        }
-        if let Some(key) = &record.key {
-            out = out.key(key.as_ref());
-        }
-        if let Some(payload) = &record.payload {
-            out = out.payload(payload.as_ref());
-        }
-        if let Some(timestamp) = record.timestamp_ms {
-            out = out.timestamp(timestamp);
-        }
-        match self.inner.send(out, QUEUE_WAIT).await {
-            Ok(delivery) => Ok(Delivered { partition: delivery.partition, offset: delivery.offset }),
-            Err((error, _message)) => Err(self.explain(&record, &error)),
+        let record = Arc::new(record);
+        let mut waited = Duration::ZERO;
+        let mut answer = loop {
+            match self.inner.hand_over(&record) {
+                Ok(answer) => break answer,
+                Err(error) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) => {
+                    if waited >= QUEUE_WAIT {
+                        return Err(self.explain(&record, &error));
+                    }
+                    self.look_after();
+                    tokio::time::sleep(QUEUE_PAUSE).await;
+                    waited += QUEUE_PAUSE;
+                }
+                Err(error) => return Err(self.explain(&record, &error)),
+            }
+        };
+        loop {
+            tokio::select! {
+                biased;
+                answered = &mut answer => return match answered {
+                    Ok(Ok(delivered)) => Ok(delivered),
+                    Ok(Err(error)) => Err(self.explain(&record, &error)),
+                    Err(_gone) => Err(self.explain(&record, &KafkaError::Canceled)),
+                },
+                () = tokio::time::sleep(LOOK_EVERY) => self.look_after(),
+            }
         }
     }
 
-    /// Waits until everything sent so far is acknowledged or failed, at most `within`. Blocks: call it off the
-    /// async threads. Answers whether the queue is empty.
-    pub fn flush(&self, within: Duration) -> bool {
-        self.inner.flush(within).is_ok()
+    /// Has somebody look after the client, if something is wrong with it.
+    fn look_after(&self) {
+        care::look_after(&self.inner);
     }
 
     fn explain(&self, record: &OutRecord, error: &KafkaError) -> ProduceError {
@@ -172,7 +226,7 @@ impl Producer {
                     topic,
                     bytes: record.payload.as_ref().map_or(0, Bytes::len)
                         + record.key.as_ref().map_or(0, Bytes::len),
-                    limit: self.max_message_bytes,
+                    limit: self.inner.kafka.max_message_bytes,
                 }
             }
             Some(
@@ -193,3 +247,31 @@ impl Producer {
         }
     }
 }
+
+impl Inner {
+    /// Notes the record and gives it to the client. Never waits.
+    fn hand_over(&self, record: &Arc<OutRecord>) -> Result<oneshot::Receiver<Answer>, KafkaError> {
+        let full = || KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull);
+        let line = book::lock(&self.line);
+        let by = (!line.moving && line.client.is_well()).then(|| line.client.number());
+        let (number, answer) = book::lock(&self.book).note(record, by).ok_or_else(full)?;
+        if by.is_none() {
+            return Ok(answer);
+        }
+        match line.client.send(record, number) {
+            Ok(Sent::OnItsWay) => Ok(answer),
+            // The next client sends it.
+            Ok(Sent::Broken) => {
+                book::lock(&self.book).give_back(number, line.client.number());
+                Ok(answer)
+            }
+            Err(error) => {
+                book::lock(&self.book).strike(number);
+                Err(error)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
