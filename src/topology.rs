@@ -8,15 +8,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::event::EventType;
+use crate::event::{Condition, EventType};
 
 mod file;
 pub mod layers;
 mod resolve;
 #[cfg(test)]
 mod tests;
+mod work;
 
-pub use file::{AfterLast, Cleanup, Objective, Retention, RetryPolicy, StageKind, StartAt};
+pub use file::{AfterLast, Cleanup, ORDINARY, Objective, Retention, RetryPolicy, StageKind, StartAt};
 
 use layers::Layer;
 
@@ -105,6 +106,10 @@ pub struct Stage {
     pub name: String,
     /// What it does, in a few words.
     pub about: String,
+    /// The program's stage that does it; its own name, unless it is a further group of another one.
+    pub runs: String,
+    /// Whether it runs on a thread of its own, whatever its kind.
+    pub background: bool,
     /// Whether its effects are rows or outside.
     pub kind: StageKind,
     /// The topic it reads, as named on the broker.
@@ -117,8 +122,16 @@ pub struct Stage {
     pub takes: BTreeSet<EventType>,
     /// The tenants whose events it handles; empty is all of them.
     pub tenants: BTreeSet<String>,
+    /// What else must hold for an event to be handled: all of it.
+    pub conditions: Vec<Condition>,
     /// The topics it writes to, as named on the broker.
     pub emits: Vec<Arc<str>>,
+    /// How urgent its tasks are, of all types that `priorities` doesn't name: lower runs first; effect stages only.
+    pub priority: u16,
+    /// How urgent those of some types are.
+    pub priorities: BTreeMap<EventType, u16>,
+    /// How long one attempt of its handler may take (of a store stage: at a batch); then it is cut off.
+    pub timeout: Option<Duration>,
     /// How many of its tasks may run at once in one process.
     pub concurrency: usize,
     /// When and how often failed work is tried again; effect stages only.
@@ -219,6 +232,18 @@ impl Topic {
         settings.insert("cleanup.policy".to_owned(), self.cleanup.as_str().to_owned());
         settings.insert("max.message.bytes".to_owned(), self.max_message_bytes.to_string());
         settings
+    }
+}
+
+impl Stage {
+    /// How urgent what follows from events of this type is; lower runs first.
+    pub fn priority_of(&self, event_type: EventType) -> u16 {
+        self.priorities.get(&event_type).copied().unwrap_or(self.priority)
+    }
+
+    /// Whether some types are more urgent than others.
+    pub fn has_priorities(&self) -> bool {
+        self.priorities.values().any(|priority| *priority != self.priority)
     }
 }
 

@@ -36,8 +36,9 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(args: Args, context: &Context) -> Result<Exit, Fault> {
-    let rows = stages::select(&args.stages).map_err(|error| Fault::usage(error.to_string()))?;
     let mut config = context.start()?.config;
+    let names = stages::select(&config.topology.load()?, &args.stages)
+        .map_err(|error| Fault::usage(error.to_string()))?;
     // Held to the end: the services end with it.
     let _services = if args.embedded { Some(embed(&mut config).await?) } else { None };
     let stop = shutdown::on_signals().map_err(|error| Fault::internal(format!("no signals: {error}")))?;
@@ -46,7 +47,7 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<Exit, Fault> {
         service.start_api().await?;
     }
     if service.wait_for_services(args.fail_fast).await? {
-        service.start_stages(&rows)?;
+        service.start_stages(&names)?;
         if args.serve {
             service.start_relay();
             service.start_watch();

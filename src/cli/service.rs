@@ -28,7 +28,7 @@ use crate::outbox::Relay;
 use crate::runtime::{self, Environment, RunError, StageHandle};
 use crate::stages::live_feed::LiveFeed;
 use crate::stages::webhook;
-use crate::stages::{self, Row, StageOptions};
+use crate::stages::{self, StageOptions};
 use crate::store::{Database, controls, migrations, webhooks};
 use crate::task::Group;
 use crate::telemetry::Metrics;
@@ -178,11 +178,10 @@ impl Service {
         Ok(true)
     }
 
-    /// Starts one member of each stage in `rows`.
-    pub(super) fn start_stages(&mut self, rows: &[Row]) -> Result<(), Fault> {
-        let started = stages::start(&self.parts, rows, &self.stop);
+    /// Starts one member of each stage called `names`.
+    pub(super) fn start_stages(&mut self, names: &[String]) -> Result<(), Fault> {
+        let started = stages::start(&self.parts, names, &self.stop);
         self.stages.extend(started.map_err(|error| Fault::configuration(error.to_string()))?);
-        let names: Vec<_> = rows.iter().map(|row| row.name).collect();
         tracing::info!(stages = names.join(","), topology = self.parts.topology.name, "stages are started");
         Ok(())
     }

@@ -97,7 +97,7 @@ impl RecordMaker for FromValue {
 }
 
 /// The fields of `meta`, each with the name that it has in the envelope.
-fn meta_fields(fields: &[FieldShape]) -> impl Iterator<Item = (&FieldShape, &str)> {
+pub(super) fn meta_fields(fields: &[FieldShape]) -> impl Iterator<Item = (&FieldShape, &str)> {
     let meta = fields.iter().find(|field| field.name == "meta");
     let fields = match meta.map(|field| &field.shape) {
         Some(Shape::Record(fields)) => fields.as_slice(),

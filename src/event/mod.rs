@@ -20,6 +20,7 @@
 
 mod codec;
 pub mod compatibility;
+mod condition;
 mod factory;
 pub mod golden;
 mod identity;
@@ -36,6 +37,7 @@ mod time;
 mod trace;
 
 pub use codec::{Codec, DecodeError, Decoded, EncodeError, Peeked};
+pub use condition::Condition;
 pub use factory::{Factory, random_event_id};
 pub use identity::{effect_id, event_id_for_key, event_id_or_coordinates};
 pub use json::{Defaults, FieldError, FieldErrors, record_to_json};

@@ -194,6 +194,12 @@ pub struct RuntimeOptions {
     pub batch_records: usize,
     /// Bytes in one batch of a store stage, at most (one record is always taken).
     pub batch_bytes: usize,
+    /// An attempt of a handler (of a store stage: at a batch) that takes longer is cut off. The topology says it.
+    #[serde(skip)]
+    pub timeout: Option<Duration>,
+    /// The stage runs beside the others: on a thread of its own, whatever its kind. The topology says it.
+    #[serde(skip)]
+    pub background: bool,
     /// Delays up to this wait in place; longer ones are parked in the retry topic. The topology says it.
     #[serde(skip)]
     pub in_place_limit: Duration,
@@ -240,6 +246,8 @@ impl Default for RuntimeOptions {
             max_parked_bytes: 32 * 1024 * 1024,
             batch_records: 500,
             batch_bytes: 4 * 1024 * 1024,
+            timeout: None,
+            background: false,
             in_place_limit: Duration::from_secs(5),
             age_limit: None,
             holds_lanes: false,

@@ -49,18 +49,32 @@ pub enum SkipReason {
     Tombstone,
     /// The record's type is not one that we know.
     UnknownType,
-    /// The stage, or every target, doesn't take this record.
+    /// The stage, or every target, doesn't take records of this type.
     Filtered,
+    /// The stage doesn't take records of this tenant.
+    Tenant,
+    /// A condition of the stage doesn't hold for the record.
+    Condition,
     /// The same event was handled before.
     Duplicate,
     /// The target was deleted.
     TargetGone,
+    /// An operator said so.
+    Operator,
 }
 
 impl SkipReason {
     /// Every reason, for initialising metrics.
-    pub const ALL: [Self; 5] =
-        [Self::Tombstone, Self::UnknownType, Self::Filtered, Self::Duplicate, Self::TargetGone];
+    pub const ALL: [Self; 8] = [
+        Self::Tombstone,
+        Self::UnknownType,
+        Self::Filtered,
+        Self::Tenant,
+        Self::Condition,
+        Self::Duplicate,
+        Self::TargetGone,
+        Self::Operator,
+    ];
 
     /// The name used in logs, metrics and stores.
     pub fn as_str(self) -> &'static str {
@@ -68,8 +82,11 @@ impl SkipReason {
             Self::Tombstone => "tombstone",
             Self::UnknownType => "unknown_type",
             Self::Filtered => "filtered",
+            Self::Tenant => "tenant",
+            Self::Condition => "condition",
             Self::Duplicate => "duplicate",
             Self::TargetGone => "target_gone",
+            Self::Operator => "operator",
         }
     }
 }
@@ -81,12 +98,20 @@ pub struct Failure {
     pub class: ErrorClass,
     /// One sentence for people; no secrets, no personal data.
     pub message: String,
+    /// The number that the other side answered with, where it did: an HTTP status, say.
+    pub answered: Option<u16>,
 }
 
 impl Failure {
     /// A failure of `class`, told by `message`.
     pub fn new(class: ErrorClass, message: impl Into<String>) -> Self {
-        Self { class, message: message.into() }
+        Self { class, message: message.into(), answered: None }
+    }
+
+    /// The same, with the number that the other side answered with.
+    #[must_use]
+    pub fn with_answer(self, answered: Option<u16>) -> Self {
+        Self { answered, ..self }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The engine's metric series: every one that will exist is there from the start, and gone with its partition.
 
 use super::options::StageSpec;
-use super::outcome::ErrorClass;
+use super::outcome::{ErrorClass, SkipReason};
 use crate::telemetry::Metrics;
 
 /// Endings of tasks, as the label `outcome` of `tasks_total`; `opened` counts the beginnings.
@@ -17,6 +17,9 @@ pub(crate) fn initialise(metrics: &Metrics, spec: &StageSpec) {
     metrics.stage_paused.with_label_values(&[stage]);
     for outcome in OUTCOMES {
         metrics.tasks.with_label_values(&[stage, outcome]);
+    }
+    for reason in SkipReason::ALL {
+        metrics.tasks_skipped.with_label_values(&[stage, reason.as_str()]);
     }
     for class in ErrorClass::ALL {
         metrics.dead_letters.with_label_values(&[stage, class.as_str()]);

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::outcome::{ErrorClass, Failure, Intake, Outcome, SkipReason};
 use super::record::{Record, SourcePartition};
+use super::retry::Schedule;
 use super::shared::Shared;
 
 /// A stage whose effect is outside: one record opens tasks, each task belongs to a lane.
@@ -37,6 +38,31 @@ pub trait EffectStage: Send + Sync + 'static {
     /// Does the effect once. The stage computes the delay of a retry itself and answers `Dead` after its last
     /// attempt. Polled on the engine's own thread: a handler that computes for long hands that to other threads.
     fn run(&self, task: &Task<Self::Input>) -> impl Future<Output = Outcome> + Send;
+
+    /// Hook: an attempt begins. For counting and logging: nothing waits for it, and a crash may cut off what follows.
+    fn before(&self, _task: &Task<Self::Input>) {}
+
+    /// Hook: an attempt ended so, or was cut off. Not called when a crash or a revoked partition ends it.
+    fn after(&self, _task: &Task<Self::Input>, _outcome: &Outcome) {}
+
+    /// Hook: the task is given up for good, whoever decided that; ends before its dead letter is written. May be called
+    /// again after a crash, like [`EffectStage::run`]. Not called for records that can't be read.
+    ///
+    /// # Errors
+    /// When going on would do harm: the partition stops by name.
+    fn given_up(
+        &self,
+        _task: &Task<Self::Input>,
+        _why: &Failure,
+    ) -> impl Future<Output = Result<(), Failure>> + Send {
+        std::future::ready(Ok(()))
+    }
+
+    /// What becomes of an attempt that took longer than the stage's time-out (`options.timeout`) and was cut off;
+    /// `why` says so. Unless a stage knows better it is retried three times, a second apart.
+    fn cut_off(&self, task: &Task<Self::Input>, why: Failure) -> Outcome {
+        Schedule::default().outcome(task.attempt, task.record.offset.unsigned_abs(), why)
+    }
 
     /// How to tell the event of an input from others, tenant included, for stages that skip what a producer wrote twice:
     /// the engine remembers the last events of every partition (`runtime.duplicates_window`).

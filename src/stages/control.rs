@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Parts, Row};
+use super::Parts;
 use crate::clock::Clock;
 use crate::runtime::control::{Order, OrderKind, StageReport, Wishes};
 use crate::runtime::{Control, StageSpec};
@@ -24,19 +24,19 @@ const EVERY: Duration = Duration::from_secs(1);
 pub const BREAKER: &str = "the dead-letter breaker";
 
 /// Puts the stages of `specs` under the store's control, until `stop`.
-pub(super) fn take_charge<'a>(
+pub(super) fn take_charge<T>(
     parts: &Parts,
-    specs: Vec<(&'a Row, StageSpec)>,
+    specs: Vec<(T, StageSpec)>,
     stop: &CancellationToken,
-) -> Vec<(&'a Row, StageSpec)> {
+) -> Vec<(T, StageSpec)> {
     let mut charges = Vec::with_capacity(specs.len());
     let controlled = specs
         .into_iter()
-        .map(|(row, mut spec)| {
+        .map(|(of, mut spec)| {
             let (control, of_stage) = Control::new();
             spec.control = of_stage;
             charges.push(Charge { stage: spec.stage.clone(), control, unwritten: Vec::new() });
-            (row, spec)
+            (of, spec)
         })
         .collect();
     let warden = Warden { db: parts.db.clone(), clock: parts.env.clock.clone(), charges };

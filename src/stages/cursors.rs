@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use futures_util::future::{BoxFuture, FutureExt};
 
+use super::store_stage::place_of;
 use crate::runtime::cursor::{
     Claimed, CursorRow, CursorState, CursorStore, CursorWish, CursorWrite, StoreAnswer, Wish,
 };
@@ -25,12 +26,7 @@ impl StoredCursors {
     }
 
     fn place<'a>(&'a self, at: &'a SourcePartition) -> Place<'a> {
-        Place {
-            stage: &self.stage,
-            cluster_id: &at.cluster_id,
-            topic_id: &at.topic_id,
-            partition: at.partition,
-        }
+        place_of(&self.stage, at)
     }
 }
 

@@ -5,7 +5,8 @@
 //! | null value | skipped `tombstone` |
 //! | a type that we don't know | skipped `unknown_type` |
 //! | a type that the stage doesn't take | skipped `filtered`, without decoding its body |
-//! | a tenant that the stage doesn't take | skipped `filtered` |
+//! | a tenant that the stage doesn't take | skipped `tenant` |
+//! | a field that isn't as the stage's conditions want it | skipped `condition` |
 //! | bad magic byte, truncated, trailing bytes | dead letter `decode` |
 //! | unknown schema id | tried again, then dead letter `schema_unknown` |
 //! | key missing, not UTF-8, or not the order's id | dead letter `key` |
@@ -16,7 +17,9 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use crate::event::{Codec, DecodeError, Decoded, Event, EventType, Peeked, event_id_or_coordinates};
+use crate::event::{
+    Codec, Condition, DecodeError, Decoded, Event, EventType, Peeked, event_id_or_coordinates,
+};
 use crate::runtime::{ErrorClass, Failure, Intake, Record, SkipReason};
 use crate::telemetry::Metrics;
 
@@ -28,6 +31,7 @@ pub struct Reader {
     takes: Arc<BTreeSet<EventType>>,
     /// Empty: all of them.
     tenants: Arc<BTreeSet<String>>,
+    conditions: Arc<[Condition]>,
     metrics: Arc<Metrics>,
 }
 
@@ -50,12 +54,24 @@ impl Reader {
         takes: BTreeSet<EventType>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { codec, cluster_id, takes: Arc::new(takes), tenants: Arc::default(), metrics }
+        Self {
+            codec,
+            cluster_id,
+            takes: Arc::new(takes),
+            tenants: Arc::default(),
+            conditions: Arc::default(),
+            metrics,
+        }
     }
 
     /// The same for these tenants alone; none named is all of them.
     pub fn for_tenants(self, tenants: BTreeSet<String>) -> Self {
         Self { tenants: Arc::new(tenants), ..self }
+    }
+
+    /// The same for events alone for which all of this holds.
+    pub fn under(self, conditions: Vec<Condition>) -> Self {
+        Self { conditions: conditions.into(), ..self }
     }
 
     /// Reads `record` for a stage that, of the types that the topology gives it, takes those for which `takes`
@@ -80,7 +96,10 @@ impl Reader {
         }
         // The record says whose it is; headers could say anything.
         if !self.tenants.is_empty() && !self.tenants.contains(&event.meta().tenant_id) {
-            return Intake::Skipped(SkipReason::Filtered);
+            return Intake::Skipped(SkipReason::Tenant);
+        }
+        if Condition::first_unmet(&self.conditions, &event).is_some() {
+            return Intake::Skipped(SkipReason::Condition);
         }
         self.compare_headers(record, &event);
         let event_id = event_id_or_coordinates(

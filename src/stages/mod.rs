@@ -72,25 +72,28 @@ impl Parts {
         self.topology.topic(id).map_or_else(|| Arc::from(id), |topic| Arc::clone(&topic.name))
     }
 
-    /// Reads the source of the stage called `name`: the event types and tenants that the topology lets it take.
+    /// Reads the source of the stage called `name`: the event types and tenants that the topology lets it take, under its
+    /// conditions.
     pub fn reader(&self, name: &str) -> intake::Reader {
-        let takes = taken_by(&self.topology, name);
+        let (takes, tenants, conditions) = match self.topology.stage(name) {
+            Some(stage) => (stage.takes.clone(), stage.tenants.clone(), stage.conditions.clone()),
+            None => Default::default(),
+        };
         let metrics = Arc::clone(&self.env.metrics);
-        let tenants = self.topology.stage(name).map(|stage| stage.tenants.clone()).unwrap_or_default();
         intake::Reader::new(self.codec.clone(), Arc::clone(&self.cluster_id), takes, metrics)
             .for_tenants(tenants)
+            .under(conditions)
     }
 }
 
-/// The event types that the topology lets the stage called `name` take.
-pub fn taken_by(topology: &Topology, name: &str) -> BTreeSet<EventType> {
-    topology.stage(name).map(|stage| stage.takes.clone()).unwrap_or_default()
+/// The event types that the topology lets stages take that run the one called `runs`, together.
+pub fn taken_by(topology: &Topology, runs: &str) -> BTreeSet<EventType> {
+    topology.stages().filter(|stage| stage.runs == runs).flat_map(|stage| stage.takes.clone()).collect()
 }
 
-/// When failed work of the stage called `name` is tried again: the topology's policy. Without one it is tried once.
-pub fn schedule_of(topology: &Topology, name: &str) -> Schedule {
-    let declared = topology.stage(name).and_then(|stage| stage.retry.as_ref());
-    declared.map_or(Schedule { attempts: 1, delays: Vec::new(), jitter_percent: 0 }, |retry| Schedule {
+/// When failed work of a stage is tried again: the topology's policy.
+pub fn schedule_of(stage: &topology::Stage) -> Schedule {
+    stage.retry.as_ref().map_or_else(Schedule::default, |retry| Schedule {
         attempts: retry.attempts,
         delays: retry.delays.clone(),
         // A share between 0 and 1, as the topology's own checks see to.
@@ -98,20 +101,20 @@ pub fn schedule_of(topology: &Topology, name: &str) -> Schedule {
     })
 }
 
-/// A stage that can be started.
+/// A stage that the program has.
 #[derive(Debug, Clone, Copy)]
 pub struct Row {
     /// Its name, as in the topology, in topics and in metrics.
     pub name: &'static str,
-    /// Starts one member of its group.
-    pub start: fn(&Parts, StageSpec, CancellationToken) -> StageHandle,
+    /// Starts one member of its group, or of a further group that runs it.
+    pub start: fn(&Parts, &topology::Stage, StageSpec, CancellationToken) -> StageHandle,
 }
 
 /// Every stage there is.
 pub const TABLE: &[Row] = &[
     Row { name: history::NAME, start: history::start },
     Row { name: notification::NAME, start: notification::start },
-    Row { name: webhook::STAGE, start: webhook::start },
+    Row { name: webhook::NAME, start: webhook::start },
     Row { name: attempts::NAME, start: attempts::start },
     Row { name: dispute::NAME, start: dispute::start },
     Row { name: delivery::NAME, start: delivery::start },
@@ -121,51 +124,69 @@ pub const TABLE: &[Row] = &[
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum StartError {
     /// No such stage.
-    #[error("there is no stage {name:?}; there are: {known}")]
-    Unknown {
+    #[error("the topology declares no stage {name:?}; it declares: {known}")]
+    NotDeclared {
         /// What was asked for.
         name: String,
-        /// The stages there are.
+        /// The stages that are declared.
         known: String,
     },
-    /// The program has the stage, but the topology doesn't declare it.
-    #[error("the topology declares no stage {0:?}; add it under `stages`, or leave it out of --stages")]
-    NotDeclared(&'static str),
+    /// The topology declares what the program doesn't have.
+    #[error(
+        "stage {stage:?} runs {runs:?}, which this program doesn't have; it has: {known} (set the stage's `runs`)"
+    )]
+    NotThere {
+        /// The stage.
+        stage: String,
+        /// What it is to run.
+        runs: String,
+        /// What the program has.
+        known: String,
+    },
 }
 
-/// The rows of the stages called `names`; `all` is every one.
+/// The names of the stages called `names`; `all` is every one that the topology declares.
 ///
 /// # Errors
-/// [`StartError::Unknown`] names the first that isn't there.
-pub fn select(names: &[String]) -> Result<Vec<Row>, StartError> {
-    if names.iter().any(|name| name == "all") {
-        return Ok(TABLE.to_vec());
-    }
-    names
-        .iter()
-        .map(|name| {
-            TABLE.iter().find(|row| row.name == name).copied().ok_or_else(|| StartError::Unknown {
-                name: name.clone(),
-                known: TABLE.iter().map(|row| row.name).collect::<Vec<_>>().join(", "),
-            })
-        })
-        .collect()
+/// [`StartError`] names the first that can't be started.
+pub fn select(topology: &Topology, names: &[String]) -> Result<Vec<String>, StartError> {
+    let names = match names.iter().any(|name| name == "all") {
+        true => topology.stages().map(|stage| stage.name.clone()).collect(),
+        false => names.to_vec(),
+    };
+    names.iter().try_for_each(|name| find(topology, name).map(drop))?;
+    Ok(names)
 }
 
-/// Starts one member of each stage in `rows`; they end after `stop`.
+/// A stage of the topology, and what runs it.
+fn find<'t>(topology: &'t Topology, name: &str) -> Result<(&'t topology::Stage, &'static Row), StartError> {
+    let Some(stage) = topology.stage(name) else {
+        let known = topology.stages().map(|stage| stage.name.as_str()).collect::<Vec<_>>().join(", ");
+        return Err(StartError::NotDeclared { name: name.to_owned(), known });
+    };
+    let row = TABLE.iter().find(|row| row.name == stage.runs).ok_or_else(|| StartError::NotThere {
+        stage: name.to_owned(),
+        runs: stage.runs.clone(),
+        known: TABLE.iter().map(|row| row.name).collect::<Vec<_>>().join(", "),
+    })?;
+    Ok((stage, row))
+}
+
+/// Starts one member of each stage called `names`; they end after `stop`.
 ///
 /// # Errors
-/// [`StartError::NotDeclared`] when the topology lacks one; nothing is started then.
-pub fn start(parts: &Parts, rows: &[Row], stop: &CancellationToken) -> Result<Vec<StageHandle>, StartError> {
-    let specs = rows
-        .iter()
-        .map(|row| {
-            let stage = parts.topology.stage(row.name).ok_or(StartError::NotDeclared(row.name))?;
-            Ok((row, spec(stage, parts)))
-        })
-        .collect::<Result<Vec<_>, _>>()?;
+/// [`StartError`] names the first that can't be started; nothing is started then.
+pub fn start(
+    parts: &Parts,
+    names: &[String],
+    stop: &CancellationToken,
+) -> Result<Vec<StageHandle>, StartError> {
+    let found = names.iter().map(|name| find(&parts.topology, name)).collect::<Result<Vec<_>, _>>()?;
+    let specs = found.into_iter().map(|(stage, row)| ((stage, row), spec(stage, parts))).collect();
     let specs = control::take_charge(parts, specs, stop);
-    Ok(specs.into_iter().map(|(row, spec)| (row.start)(parts, spec, stop.clone())).collect())
+    let start =
+        |((stage, row), spec): ((&topology::Stage, &Row), _)| (row.start)(parts, stage, spec, stop.clone());
+    Ok(specs.into_iter().map(start).collect())
 }
 
 /// What the engine has to know of a stage that the topology declares.
@@ -190,6 +211,8 @@ fn spec(stage: &topology::Stage, parts: &Parts) -> StageSpec {
         cursors,
         options: RuntimeOptions {
             concurrency: stage.concurrency,
+            timeout: stage.timeout,
+            background: stage.background,
             in_place_limit: stage.retry.as_ref().map_or(options.in_place_limit, |retry| retry.in_place),
             age_limit: stage.retry.as_ref().and_then(|retry| retry.age_limit),
             holds_lanes: stage
@@ -211,15 +234,20 @@ mod tests {
         for row in TABLE {
             assert!(topology.stage(row.name).is_some(), "{} is not declared", row.name);
         }
-        for stage in topology.stages() {
-            assert!(TABLE.iter().any(|row| row.name == stage.name), "there is no stage {}", stage.name);
-        }
+        let names = select(&topology, &["all".to_owned()]).expect("each is there");
+        assert_eq!(names.len(), TABLE.len());
     }
 
     #[test]
-    fn an_unknown_stage_is_named() {
-        assert_eq!(select(&["all".to_owned()]).unwrap().len(), TABLE.len());
-        let error = select(&["histroy".to_owned()]).unwrap_err().to_string();
+    fn what_is_not_declared_or_not_there_is_named() {
+        let topology = Topology::built_in().unwrap();
+        let error = select(&topology, &["histroy".to_owned()]).unwrap_err().to_string();
         assert!(error.contains("histroy") && error.contains("history"), "{error}");
+        let overlay = "stages: { bulk: { about: x, kind: store, runs: histori, source: orders.events, takes: ['*'], \
+                       objective: { within: 1s, lag: 1s } } }";
+        let layers = [("the built-in topology", topology::BUILT_IN), ("overlay", overlay)];
+        let topology = Topology::from_yaml(&layers).unwrap();
+        let error = select(&topology, &["all".to_owned()]).unwrap_err().to_string();
+        assert!(error.contains("\"bulk\"") && error.contains("\"histori\""), "{error}");
     }
 }

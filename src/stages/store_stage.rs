@@ -10,14 +10,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::Parts;
 use super::intake::{Reader, Reading};
 use crate::clock::Clock;
 use crate::event::{Event, EventType};
 use crate::runtime::{
-    ErrorClass, Failure, Intake, Record, SkipReason, SourcePartition, StoreBatch, StoreFault, StoreStage,
-    Stored, dead_letter, redrive,
+    ErrorClass, Failure, Intake, Record, SkipReason, SourcePartition, StageHandle, StageSpec, StoreBatch,
+    StoreFault, StoreStage, Stored, dead_letter, redrive, start_store_stage,
 };
 use crate::store::outbox::{self, Message};
 use crate::store::positions::{self, Place};
@@ -26,9 +28,6 @@ use crate::telemetry::Metrics;
 
 /// What a store stage does with events. Everything is written through the transaction, or it didn't happen.
 pub trait StoreHandler: Send + Sync + 'static {
-    /// The stage's name, as in topic and metric names.
-    fn name(&self) -> &'static str;
-
     /// Whether the stage takes events of this type; others are skipped without being decoded.
     fn takes(&self, event_type: EventType) -> bool;
 
@@ -106,7 +105,9 @@ const UNREAD: &str = "other";
 
 /// A handler as a stage of the engine.
 #[derive(Debug)]
-pub struct Handled<H> {
+struct Handled<H> {
+    /// The stage's name, as in topic and metric names.
+    name: Arc<str>,
     handler: H,
     db: Database,
     reader: Reader,
@@ -122,21 +123,28 @@ enum Entry {
     Dead(Record, Failure),
 }
 
-impl<H: StoreHandler> Handled<H> {
-    /// The stage of `handler`, with dead letters going to the topic `dead_letters`.
-    pub fn new(
-        handler: H,
-        db: Database,
-        reader: Reader,
-        clock: Clock,
-        metrics: Arc<Metrics>,
-        dead_letters: impl Into<Arc<str>>,
-    ) -> Self {
-        Self { handler, db, reader, clock, metrics, dead_letters: dead_letters.into() }
-    }
+/// Starts one member of the stage that `handler` makes of `spec`.
+pub(super) fn start<H: StoreHandler>(
+    parts: &Parts,
+    handler: H,
+    spec: StageSpec,
+    stop: CancellationToken,
+) -> StageHandle {
+    let stage = Handled {
+        name: spec.stage.as_str().into(),
+        handler,
+        db: parts.db.clone(),
+        reader: parts.reader(&spec.stage),
+        clock: parts.env.clock.clone(),
+        metrics: Arc::clone(&parts.env.metrics),
+        dead_letters: spec.dead_letters.as_str().into(),
+    };
+    start_store_stage(spec, Arc::new(stage), parts.env.clone(), stop)
+}
 
+impl<H: StoreHandler> Handled<H> {
     async fn read(&self, record: Record) -> Result<Entry, StoreFault> {
-        if redrive::is_for_another(&record, self.handler.name()) {
+        if redrive::is_for_another(&record, &self.name) {
             return Ok(Entry::Skipped(SkipReason::Filtered));
         }
         let mut tries = 0;
@@ -182,15 +190,6 @@ impl<H: StoreHandler> Handled<H> {
         Ok(Some((good, why)))
     }
 
-    fn place<'a>(&'a self, at: &'a SourcePartition) -> Place<'a> {
-        Place {
-            stage: self.handler.name(),
-            cluster_id: &at.cluster_id,
-            topic_id: &at.topic_id,
-            partition: at.partition,
-        }
-    }
-
     /// Stores everything that isn't at fault; gives the handler's complaint when some record still is.
     async fn commit(
         &self,
@@ -201,7 +200,7 @@ impl<H: StoreHandler> Handled<H> {
     ) -> Result<Option<Failure>, StoreFault> {
         let mut tx = self.db.begin().await.map_err(|error| away(&error))?;
         let last = ready.last().map(|incoming| incoming.event_id.to_string());
-        let place = self.place(at);
+        let place = place_of(&self.name, at);
         let moved = positions::advance(&mut tx, &place, batch.expected, batch.next_offset, last.as_deref());
         if !moved.await.map_err(|error| away(&error))? {
             return Err(StoreFault::PositionMoved);
@@ -212,7 +211,7 @@ impl<H: StoreHandler> Handled<H> {
         };
         let now_ms = self.clock.now_ms();
         for (record, _, failure) in dead {
-            let letter = dead_letter_of(self.handler.name(), &self.dead_letters, at, record, failure, now_ms);
+            let letter = dead_letter_of(&self.name, &self.dead_letters, at, record, failure, now_ms);
             outbox::append(&mut tx, &letter, now_ms).await.map_err(|error| away(&error))?;
         }
         tx.commit().await.map_err(|error| away(&error))?;
@@ -222,7 +221,7 @@ impl<H: StoreHandler> Handled<H> {
 
     /// Measures a stored batch: each event's share of the time it took, and the faults of the others.
     fn measure(&self, took: Duration, ready: &[Incoming], dead: &[(Record, &'static str, Failure)]) {
-        let (stage, records) = (self.handler.name(), ready.len() + dead.len());
+        let (stage, records) = (&*self.name, ready.len() + dead.len());
         let share = took.as_secs_f64() / records.max(1) as f64;
         for incoming in ready {
             let labels = [stage, incoming.event.event_type().as_str()];
@@ -236,11 +235,11 @@ impl<H: StoreHandler> Handled<H> {
 
 impl<H: StoreHandler> StoreStage for Handled<H> {
     fn name(&self) -> &str {
-        self.handler.name()
+        &self.name
     }
 
     async fn position(&self, at: &SourcePartition) -> Result<Option<i64>, Failure> {
-        positions::position(&self.db, &self.place(at))
+        positions::position(&self.db, &place_of(&self.name, at))
             .await
             .map_err(|error| Failure::new(ErrorClass::Unavailable, error.to_string()))
     }
@@ -296,6 +295,11 @@ pub(super) fn dead_letter_of(
             .map(|(name, value)| (name.to_owned(), value.map_or_else(Vec::new, |v| v.to_vec())))
             .collect(),
     }
+}
+
+/// Where `stage` is on a partition, as the store knows it.
+pub(super) fn place_of<'a>(stage: &'a str, at: &'a SourcePartition) -> Place<'a> {
+    Place { stage, cluster_id: &at.cluster_id, topic_id: &at.topic_id, partition: at.partition }
 }
 
 pub(super) fn away(error: &impl std::fmt::Display) -> StoreFault {

@@ -93,6 +93,8 @@ metrics! {
     records_in: IntCounterVec, "records_in_total", ["stage"];
     /// Tasks by what became of them; `opened` counts the openings.
     tasks: IntCounterVec, "tasks_total", ["stage", "outcome"];
+    /// Tasks without an effect, by the reason.
+    tasks_skipped: IntCounterVec, "tasks_skipped_total", ["stage", "reason"];
     /// Tasks running now.
     tasks_in_flight: IntGaugeVec, "tasks_in_flight", ["stage"];
     /// 1 while a stage is paused by an operator or by its dead-letter breaker.

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, de};
 
+use crate::event::Condition;
+
 /// A whole file with its overlays merged in.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -75,11 +77,29 @@ pub(super) struct StageEntry {
     pub(super) takes: Vec<String>,
     #[serde(default)]
     pub(super) tenants: Vec<String>,
+    #[serde(default, rename = "where")]
+    pub(super) conditions: Vec<Condition>,
     #[serde(default)]
     pub(super) emits: Vec<String>,
+    pub(super) runs: Option<String>,
+    #[serde(default)]
+    pub(super) background: bool,
+    #[serde(default = "ordinary")]
+    pub(super) priority: u16,
+    #[serde(default)]
+    pub(super) priorities: BTreeMap<String, u16>,
+    #[serde(default, with = "humantime_serde")]
+    pub(super) timeout: Option<Duration>,
     pub(super) concurrency: Option<usize>,
     pub(super) retry: Option<RetryPolicy>,
     pub(super) objective: Objective,
+}
+
+/// The priority of what names none.
+pub const ORDINARY: u16 = 100;
+
+fn ordinary() -> u16 {
+    ORDINARY
 }
 
 /// Copies of each partition; `None` is the word `broker`.
@@ -169,7 +189,7 @@ pub enum StartAt {
 
 /// When and how often failed work is tried again.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 pub struct RetryPolicy {
     /// How many attempts there are, the first included.
     pub attempts: u32,
@@ -177,18 +197,30 @@ pub struct RetryPolicy {
     #[serde(deserialize_with = "durations")]
     pub delays: Vec<Duration>,
     /// The share of a delay by which it varies, up or down: 0.1 is ±10 %.
-    #[serde(default)]
     pub jitter: f64,
     /// Delays up to this long wait in place, longer ones are parked in the retry topic.
     #[serde(with = "humantime_serde")]
     pub in_place: Duration,
     /// How long a task may wait for its next attempt, counted from the first failure; then it is given up. None: as long
     /// as its attempts last.
-    #[serde(default, with = "humantime_serde")]
+    #[serde(with = "humantime_serde")]
     pub age_limit: Option<Duration>,
     /// What becomes of a lane whose first task was given up.
-    #[serde(default)]
     pub after_last: AfterLast,
+}
+
+impl Default for RetryPolicy {
+    /// Three retries, a second apart, in place.
+    fn default() -> Self {
+        Self {
+            attempts: 4,
+            delays: vec![Duration::from_secs(1)],
+            jitter: 0.0,
+            in_place: Duration::from_secs(5),
+            age_limit: None,
+            after_last: AfterLast::Release,
+        }
+    }
 }
 
 /// What becomes of a lane whose first task was given up and lies in the dead-letter topic.

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::file::{Cleanup, File, Retention, RetryPolicy, StageEntry, StageKind, TopicEntry};
+use super::file::{Cleanup, File, Retention, StageEntry, StageKind, TopicEntry};
 use super::layers::nearest;
 use super::{HEADER_ROOM_BYTES, Purpose, ROLES, Route, Stage, Topic, Topology, TopologyError};
 use crate::event::EventType;
@@ -41,12 +41,12 @@ pub(super) fn resolve(file: File) -> Result<Topology, TopologyError> {
 }
 
 #[derive(Default)]
-struct Resolver {
+pub(super) struct Resolver {
     prefix: String,
     topics: BTreeMap<String, Topic>,
     stages: BTreeMap<String, Stage>,
     routes: BTreeMap<EventType, Route>,
-    problems: Vec<String>,
+    pub(super) problems: Vec<String>,
 }
 
 impl Resolver {
@@ -118,7 +118,9 @@ impl Resolver {
             StageKind::Effect => Some(self.derived(&source, name, Purpose::Retry)),
         };
         let takes = self.taken(name, entry, &source);
-        self.check_retry(name, entry);
+        self.check_work(name, entry);
+        let priorities = self.priorities(name, entry, &source, &takes);
+        self.check_conditions(name, entry, &source, &takes);
         let mut emits = Vec::new();
         for id in &entry.emits {
             match self.topics.get(id) {
@@ -129,15 +131,24 @@ impl Resolver {
         let stage = Stage {
             name: name.to_owned(),
             about: entry.about.clone(),
+            runs: entry.runs.clone().unwrap_or_else(|| name.to_owned()),
+            background: entry.background,
             kind: entry.kind,
             source: Arc::clone(&source.name),
             group: self.on_broker(entry.group.as_deref().unwrap_or(&format!("orderflow.{name}"))),
             start: entry.start,
             takes,
             tenants: entry.tenants.iter().cloned().collect(),
+            conditions: entry.conditions.clone(),
             emits,
+            priority: entry.priority,
+            priorities,
+            timeout: entry.timeout,
             concurrency: entry.concurrency.unwrap_or(DEFAULT_CONCURRENCY),
-            retry: entry.retry.clone(),
+            retry: match entry.kind {
+                StageKind::Store => None,
+                StageKind::Effect => Some(entry.retry.clone().unwrap_or_default()),
+            },
             retry_topic,
             dead_letters,
             objective: entry.objective,
@@ -202,36 +213,8 @@ impl Resolver {
         wild.union(&named).filter(|of| source.events.contains(of)).copied().collect()
     }
 
-    fn check_retry(&mut self, name: &str, entry: &StageEntry) {
-        match (entry.kind, &entry.retry) {
-            (StageKind::Store, None) => {}
-            (StageKind::Store, Some(_)) => {
-                self.problems.push(format!(
-                    "stage `{name}` is a store stage: it waits for its database and has no `retry`"
-                ));
-            }
-            (StageKind::Effect, None) => self.problems.push(format!("stage `{name}` needs a `retry` policy")),
-            (StageKind::Effect, Some(policy)) => self.check_policy(name, policy),
-        }
-        if entry.concurrency == Some(0) {
-            self.problems.push(format!("stage `{name}` needs a `concurrency` of at least 1"));
-        }
-    }
-
-    fn check_policy(&mut self, name: &str, policy: &RetryPolicy) {
-        if policy.attempts == 0 {
-            self.problems.push(format!("stage `{name}` needs at least one attempt"));
-        }
-        if policy.delays.is_empty() && policy.attempts > 1 {
-            self.problems.push(format!("stage `{name}` needs `delays` between its attempts"));
-        }
-        if !(0.0..1.0).contains(&policy.jitter) {
-            self.problems.push(format!("stage `{name}`: `jitter` must be at least 0 and below 1"));
-        }
-    }
-
     /// The types that `patterns` name: a type in any spelling, `order.*`, or `*`.
-    fn types<'a>(
+    pub(super) fn types<'a>(
         &mut self,
         place: &str,
         patterns: impl IntoIterator<Item = &'a String>,

@@ -114,7 +114,13 @@ fn stages_say_what_their_kind_needs() {
 stages:
   webhook: { about: x, kind: effect, source: orders.events, takes: ["*"], objective: { within: 1s, lag: 1s } }
 "#;
-    assert!(refused(&[SMALL, overlay]).contains("`webhook` needs a `retry` policy"));
+    let topology = Topology::from_yaml(&[("small", SMALL), ("overlay", overlay)]).expect("it is sound");
+    let policy = topology.stage("webhook").and_then(|stage| stage.retry.clone()).expect("the default");
+    assert_eq!(
+        (policy.attempts, policy.delays),
+        (4, vec![Duration::from_secs(1)]),
+        "three retries, a second apart"
+    );
     let overlay = "topics: { a.retry: { about: x, key: k, retention: 1d, records: [X] } }";
     assert!(refused(&[SMALL, overlay]).contains("can't be declared"));
     let overlay = "topic_prefix: 'no spaces '";
@@ -153,4 +159,70 @@ fn what_becomes_of_a_lane_that_was_given_up_is_said_by_its_stage() {
     assert_eq!(policy("webhook").after_last, AfterLast::Hold);
     assert_eq!(policy("webhook").age_limit, Some(Duration::from_secs(24 * 3_600)));
     assert_eq!((policy("delivery").after_last, policy("delivery").age_limit), (AfterLast::Release, None));
+}
+
+#[test]
+fn a_stage_says_how_urgent_its_types_are_and_the_longest_pattern_wins() {
+    let overlay = r#"stages: { webhook: { priority: 90, priorities: { "order.*": 50, order.paid: 20 } } }"#;
+    let topology = Topology::from_yaml(&[("built-in", BUILT_IN), ("overlay", overlay)]).expect("it is sound");
+    let webhook = topology.stage("webhook").expect("declared");
+    let of = |event_type| webhook.priority_of(event_type);
+    assert_eq!(of(EventType::DisputeInitiated), 10);
+    assert_eq!((of(EventType::OrderCreated), of(EventType::OrderPaid)), (50, 20));
+    assert_eq!(of(EventType::UserUpdated), 90);
+    assert!(webhook.has_priorities());
+    let delivery = topology.stage("delivery").expect("declared");
+    assert_eq!(
+        delivery.priority_of(EventType::DisputeInitiated),
+        10,
+        "its records tell of events of all types"
+    );
+}
+
+#[test]
+fn what_a_stage_says_of_its_work_must_make_sense() {
+    let overlay = r#"
+stages:
+  history: { priority: 10, timeout: 0s }
+  dispute: { priorities: { "dispute.*": 1 } }
+  webhook: { takes: ["order.*"], priorities: { payment.failed: 1 }, where: [{ field: data.totl.amountMinor, at_least: 1 }] }
+  attempts: { where: [{ field: source, is: web }] }
+"#;
+    let layers = [("built-in", BUILT_IN), ("overlay", overlay)];
+    let message = Topology::from_yaml(&layers).expect_err("refused").to_string();
+    for part in [
+        "`history` needs a `timeout` above 0",
+        "`history` is a store stage: it takes its records in their order",
+        "`dispute` is a store stage: it takes its records in their order",
+        "`webhook` has a priority for `payment.failed`, which it doesn't take",
+        "chooses by `data.totl.amountMinor`, which none of its events has; the nearest is `data.total.amountMinor`",
+        "`attempts` can't choose by fields: `webhooks.attempts` carries no events",
+    ] {
+        assert!(message.contains(part), "{part} is missing in: {message}");
+    }
+    let layers = [("small", SMALL), ("overlay", "stages: { history: { where: [{ field: source }] } }")];
+    let message = Topology::from_yaml(&layers).expect_err("refused").to_string();
+    assert!(message.contains("says one thing"), "{message}");
+}
+
+#[test]
+fn a_further_group_of_a_stage_has_topics_and_settings_of_its_own() {
+    let overlay = r#"
+stages:
+  webhook: { takes: ["order.*", "dispute.*"] }
+  webhook-stock:
+    about: stock, beside everything else
+    runs: webhook
+    background: true
+    kind: effect
+    source: orders.events
+    takes: ["inventory.*"]
+    objective: { within: 1m, lag: 10m }
+"#;
+    let topology = Topology::from_yaml(&[("built-in", BUILT_IN), ("overlay", overlay)]).expect("it is sound");
+    let further = topology.stage("webhook-stock").expect("declared");
+    assert_eq!((further.runs.as_str(), further.background), ("webhook", true));
+    assert_eq!(&*further.group, "orderflow.webhook-stock");
+    assert_eq!(further.retry_topic.as_deref(), Some("orders.events.webhook-stock.retry"));
+    assert_eq!(topology.stage("webhook").map(|stage| stage.runs.as_str()), Some("webhook"));
 }

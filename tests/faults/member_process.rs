@@ -161,8 +161,7 @@ async fn start_history(orders: &StoreOrders, env: Environment, stop: &Cancellati
             ..StageOptions::default()
         }),
     };
-    let rows = stages::select(&["history".to_owned()]).expect("the stage exists");
-    stages::start(&parts, &rows, stop).expect("it is declared")
+    stages::start(&parts, &["history".to_owned()], stop).expect("it is declared")
 }
 
 /// Records are `lane number`; each opens one task, whose effect is a request to the outside.

@@ -18,6 +18,7 @@ mod people_delivered;
 mod people_told;
 mod python_producer;
 mod runtime_effect;
+mod runtime_handlers;
 mod runtime_held;
 mod runtime_protocol;
 mod runtime_retry_topic;

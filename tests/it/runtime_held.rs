@@ -81,5 +81,7 @@ async fn a_task_that_grew_too_old_is_given_up_before_its_attempts_are_used_up() 
     assert!((2..=3).contains(&attempts), "{attempts}");
     let dead = kafka.all(&spec.dead_letters).await;
     assert_eq!(dead[0].headers.text("of-error-class"), Some("exhausted"));
+    let told = outside.given_up.lock().expect("no panic").clone();
+    assert_eq!(told, [("all.a".to_owned(), 0, ErrorClass::Exhausted)], "its stage was told");
     member.leave().await;
 }

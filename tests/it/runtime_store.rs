@@ -24,6 +24,8 @@ type Stock = (Option<i64>, Vec<String>);
 struct Shelf {
     partitions: Mutex<BTreeMap<i32, Stock>>,
     away: AtomicBool,
+    /// The next batch hangs.
+    hangs: AtomicBool,
 }
 
 impl Shelf {
@@ -49,6 +51,9 @@ impl StoreStage for Keeper {
                 ErrorClass::Unavailable,
                 "the shelf is locked",
             )));
+        }
+        if self.0.hangs.swap(false, Ordering::SeqCst) {
+            std::future::pending::<()>().await;
         }
         tokio::time::sleep(Duration::from_millis(2)).await;
         let mut partitions = self.0.partitions.lock().expect("no panic");
@@ -107,6 +112,31 @@ async fn every_record_is_stored_once_and_in_order_while_members_come_go_and_die(
     for (partition, (_, stored)) in shelf.partitions.lock().expect("no panic").iter() {
         assert_eq!(*stored, values(0, 900), "partition {partition}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_that_hangs_is_cut_off_and_tried_again_also_in_the_background() {
+    let kafka = TestKafka::new("store-hangs");
+    let mut spec = kafka.stage("keeper", 1, false).await;
+    spec.options.timeout = Some(Duration::from_millis(300));
+    spec.options.background = true;
+    let shelf = Arc::new(Shelf::default());
+    shelf.hangs.store(true, Ordering::SeqCst);
+    kafka.send(&spec.source, 0, "k", &values(0, 50)).await;
+    let stop = CancellationToken::new();
+    let stage = Arc::new(Keeper(Arc::clone(&shelf)));
+    let handle = start_store_stage(spec.clone(), stage, kafka.environment(), stop.clone());
+    let waits = || {
+        let progress = handle.progress.borrow();
+        progress.partitions.values().any(
+            |partition| matches!(&partition.state, PartitionState::Waiting(why) if why.contains("300ms")),
+        )
+    };
+    eventually("it says why it waits", SOON, async || waits()).await;
+    eventually("stored", SOON, async || shelf.stored() == 50).await;
+    stop.cancel();
+    assert!(handle.join.await.expect("no panic").expect("no error").drained);
+    assert_eq!(shelf.partitions.lock().expect("no panic")[&0].1, values(0, 50));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -210,7 +210,7 @@ impl Plant {
 
     /// A look at the positions of all stages.
     pub(super) fn calm(&self) -> Result<Calm, CalmError> {
-        let stages: Vec<&str> = stages::TABLE.iter().map(|row| row.name).collect();
+        let stages: Vec<&str> = self.topology.stages().map(|stage| stage.name.as_str()).collect();
         Calm::new(self.db.clone(), &self.topology, &stages, &self.kafka)
     }
 
@@ -317,7 +317,8 @@ impl Core {
             topology: Arc::clone(&self.topology),
             options: Arc::new(options),
         };
-        for handle in stages::start(&parts, stages::TABLE, &self.stop)? {
+        let names = stages::select(&self.topology, &["all".to_owned()])?;
+        for handle in stages::start(&parts, &names, &self.stop)? {
             self.group.spawn("stage", async move {
                 match handle.join.await {
                     Ok(Ok(_)) => Ok(()),

@@ -136,6 +136,7 @@ impl<S: EffectStage> Engine<S> {
         tracing::trace!(stage = %self.name, partition, offset = record.offset, reason = reason.as_str(), "skipped");
         self.balance.opened += 1;
         self.balance.skipped += 1;
+        self.tally.skipped(reason);
         self.count("opened", 1);
         self.count("skipped", 1);
         self.complete_record(partition, record.offset, record.bytes());
@@ -284,6 +285,7 @@ impl<S: EffectStage> Engine<S> {
             Ok(
                 What::Opened(_)
                 | What::PutAside { .. }
+                | What::NotGivenUp { .. }
                 | What::Unfolded { .. }
                 | What::Cursors(_)
                 | What::Reread(_),

@@ -61,6 +61,8 @@ pub(super) struct Hands<S> {
     pub(super) stage: Arc<S>,
     pub(super) readback: Readback,
     pub(super) clock: Clock,
+    /// How long an attempt may take.
+    pub(super) timeout: Option<Duration>,
 }
 
 /// Everything that an attempt needs.
@@ -84,8 +86,32 @@ pub(super) enum Ending {
 
 /// Runs an attempt whose record is in memory. Kept small: it is moved to its place for every attempt.
 pub(super) async fn attempt<S: EffectStage>(hands: Arc<Hands<S>>, task: Task<S::Input>) -> What<S::Input> {
+    hands.stage.before(&task);
     let outcome = AssertUnwindSafe(hands.stage.run(&task)).catch_unwind().await;
     let outcome = outcome.unwrap_or_else(|_| panicked(task.attempt));
+    attempted(&*hands.stage, task, outcome)
+}
+
+/// The same, for a stage whose attempts may take so long and no longer.
+pub(super) async fn attempt_within<S: EffectStage>(
+    hands: Arc<Hands<S>>,
+    task: Task<S::Input>,
+    limit: Duration,
+) -> What<S::Input> {
+    hands.stage.before(&task);
+    let run = AssertUnwindSafe(hands.stage.run(&task)).catch_unwind();
+    let outcome = match tokio::time::timeout(limit, run).await {
+        Ok(outcome) => outcome.unwrap_or_else(|_| panicked(task.attempt)),
+        Err(_elapsed) => {
+            let why = format!("the handler took longer than {limit:?} and was cut off");
+            hands.stage.cut_off(&task, Failure::new(ErrorClass::Timeout, why))
+        }
+    };
+    attempted(&*hands.stage, task, outcome)
+}
+
+fn attempted<S: EffectStage>(stage: &S, task: Task<S::Input>, outcome: Outcome) -> What<S::Input> {
+    stage.after(&task, &outcome);
     What::Attempted {
         loaded: Loaded { record: Some(task.record), input: Some(task.input) },
         ending: Ending::Ran(outcome),
@@ -121,7 +147,10 @@ pub(super) async fn load_and_attempt<S: EffectStage>(
         },
     };
     let task = Task { record, input, target, attempt: number, first_failed_at_ms };
-    attempt(hands, task).await
+    match hands.timeout {
+        None => attempt(hands, task).await,
+        Some(limit) => attempt_within(hands, task, limit).await,
+    }
 }
 
 async fn load(readback: &Readback, parked_at: Option<(i32, i64)>) -> Result<Shared<Record>, Failure> {
@@ -182,6 +211,6 @@ fn panicked(attempt: u32) -> Outcome {
     }
 }
 
-fn panic_failure() -> Failure {
+pub(super) fn panic_failure() -> Failure {
     Failure::new(ErrorClass::Internal, "the handler panicked")
 }

@@ -86,6 +86,8 @@ pub(super) struct Engine<S: EffectStage> {
     pub(super) faulted: BTreeMap<i32, PartitionFault>,
     pub(super) draining: Vec<Draining>,
     pub(super) balance: Balance,
+    /// Dead letters written; those of held tasks are not in the balance, for their tasks are still parked.
+    pub(super) buried: u64,
     pub(super) progress: watch::Sender<Progress>,
     pub(super) supervision: Supervision,
 }
@@ -245,7 +247,11 @@ impl<S: EffectStage> Engine<S> {
         label: Label<Kind>,
         task: Task<S::Input>,
     ) -> Result<What<S::Input>, usize> {
-        self.running.start(label, attempt::attempt(Arc::clone(&self.hands), task))
+        let hands = Arc::clone(&self.hands);
+        match hands.timeout {
+            None => self.running.start(label, attempt::attempt(hands, task)),
+            Some(limit) => self.running.start(label, attempt::attempt_within(hands, task, limit)),
+        }
     }
 
     /// Notes that something more runs of a partition.

@@ -5,14 +5,15 @@ use std::sync::Arc;
 use super::engine::Engine;
 use crate::runtime::consumer::Rewind;
 use crate::runtime::control::OrderKind;
+use crate::runtime::outcome::SkipReason;
 use crate::runtime::stage::EffectStage;
 
 impl<S: EffectStage> Engine<S> {
     /// Looks what is wished of the stage. While it is paused nothing new is started; what runs may end, and
     /// membership, commits and metrics go on.
     pub(super) fn heed(&mut self) {
-        let (now, balance) = (self.env.clock.now_ms(), self.balance);
-        self.supervision.heed(now, balance.done, balance.dead, &self.env.metrics);
+        let (now, done) = (self.env.clock.now_ms(), self.balance.done);
+        self.supervision.heed(now, done, self.buried, &self.env.metrics);
         for (id, answer) in self.desk.rewinds.answered() {
             self.supervision.answer(id, answer);
         }
@@ -36,8 +37,7 @@ impl<S: EffectStage> Engine<S> {
     fn release(&mut self, partition: i32, lane: &Arc<str>) -> Result<String, String> {
         let (no, held) = self.lanes.waiting_first(partition, lane)?;
         if held {
-            self.balance.skipped += 1;
-            self.end(partition, no, "skipped", None);
+            self.end_skipped(partition, no, SkipReason::Operator, None);
             return Ok("its first task stays in the dead-letter topic, and the lane goes on".to_owned());
         }
         self.lanes.hurry(no, self.env.clock.now_ms());
@@ -49,8 +49,7 @@ impl<S: EffectStage> Engine<S> {
         let (no, _held) = self.lanes.waiting_first(partition, lane)?;
         let offset = self.lanes.identity(no).map_or(-1, |identity| identity.offset);
         tracing::warn!(stage = %self.name, partition, offset, "an operator skipped a task");
-        self.balance.skipped += 1;
-        self.end(partition, no, "skipped", None);
+        self.end_skipped(partition, no, SkipReason::Operator, None);
         Ok(format!("its task of the source record at {offset} ended without its effect"))
     }
 }

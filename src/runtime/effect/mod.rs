@@ -97,6 +97,7 @@ pub async fn run_effect_stage<S: EffectStage>(
             stage,
             readback: Readback::new(&env.kafka, Arc::clone(&retry_topic)),
             clock: env.clock.clone(),
+            timeout: spec.options.timeout,
         }),
         pruner: Pruner::new(&env.kafka, Arc::clone(&retry_topic)),
         retry_topic,
@@ -117,6 +118,7 @@ pub async fn run_effect_stage<S: EffectStage>(
         faulted: BTreeMap::new(),
         draining: Vec::new(),
         balance: Balance::default(),
+        buried: 0,
         progress,
     };
     let mut tick = tokio::time::interval(TICK);

@@ -1,9 +1,13 @@
 //! Appends a task or record to the retry or dead-letter topic, same partition number, and waits for the
 //! acknowledgement: only then is it complete where it came from.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
+
+use super::attempt::panic_failure;
 use super::engine::Engine;
 use super::report::{Aside, What};
 use super::settle::HELD_MS;
@@ -15,7 +19,7 @@ use crate::runtime::outcome::{ErrorClass, Failure};
 use crate::runtime::producer::{Delivered, OutRecord, ProduceError, Producer};
 use crate::runtime::record::Record;
 use crate::runtime::retry::{self, Mark, REDRIVE_ID, TaskOf};
-use crate::runtime::stage::EffectStage;
+use crate::runtime::stage::{EffectStage, Task};
 
 /// Between looks whether a record that was sent twice was read back.
 const COPIES_READ_AGAIN: Duration = Duration::from_millis(50);
@@ -69,12 +73,34 @@ impl<S: EffectStage> Engine<S> {
         self.put(record.partition, record.offset, Aside::Parked { task: no, due_ms }, out);
     }
 
-    /// Dead-letters a task.
+    /// Dead-letters a task, once its stage was told that it is given up.
     pub(super) fn put_dead(&mut self, no: TaskNo, why: &Failure) {
         let Some(record) = self.record_of(no) else { return };
         let Some(mark) = self.mark(no, &record) else { return };
         let out = marked(&record, &dead(mark, why), &self.dead_letters);
-        self.put(record.partition, record.offset, Aside::DeadTask { task: no, class: why.class }, out);
+        let what = Aside::DeadTask { task: no, class: why.class };
+        let (partition, offset) = (record.partition, record.offset);
+        let input = self.payloads.get(&no).and_then(|payload| payload.input.clone());
+        let (Some(input), Some(identity)) = (input, self.lanes.identity(no)) else {
+            return self.put(partition, offset, what, out);
+        };
+        let history = self.lanes.history(no).unwrap_or_default();
+        let task = Task {
+            record: record.into(),
+            input: input.into(),
+            target: Arc::clone(&identity.target),
+            attempt: history.attempt,
+            first_failed_at_ms: history.first_failed_at_ms,
+        };
+        let (stage, why) = (Arc::clone(&self.hands.stage), why.clone());
+        let (producer, clock) = (self.env.producer.clone(), self.env.clock.clone());
+        self.spawn(partition, async move {
+            let told = AssertUnwindSafe(stage.given_up(&task, &why)).catch_unwind().await;
+            match told.unwrap_or_else(|_| Err(panic_failure())) {
+                Ok(()) => What::PutAside { what, offset, result: send(&producer, &clock, out).await },
+                Err(why) => What::NotGivenUp { offset, why },
+            }
+        });
     }
 
     /// Dead-letters a record that opened no task.

@@ -9,7 +9,7 @@ use super::report::What;
 use crate::runtime::backoff::Backoff;
 use crate::runtime::error::PartitionFault;
 use crate::runtime::lanes::Identity;
-use crate::runtime::outcome::ErrorClass;
+use crate::runtime::outcome::{ErrorClass, SkipReason};
 use crate::runtime::producer::ProduceError;
 use crate::runtime::record::Record;
 use crate::runtime::redrive;
@@ -63,7 +63,7 @@ impl<S: EffectStage> Engine<S> {
                 }
             };
             let mut out = Vec::new();
-            let (mut skipped, mut dead) = (false, None);
+            let (mut skipped, mut dead) = (None, None);
             match opened {
                 intake::What::Tasks(_, opened, _seen) => {
                     for TaskSpec { lane, target, priority } in opened.filter_map(|at| tasks.get(at)) {
@@ -72,7 +72,8 @@ impl<S: EffectStage> Engine<S> {
                         out.push(put_aside::marked(&original, &mark, &retry_topic));
                     }
                 }
-                intake::What::Skipped(_) | intake::What::Known(_) => skipped = true,
+                intake::What::Skipped(reason) => skipped = Some(reason),
+                intake::What::Known(_) => skipped = Some(SkipReason::Duplicate),
                 intake::What::Dead(why) => {
                     let mark = Mark { error: Some(why.clone()), ..mark.clone() };
                     out.push(put_aside::marked(&original, &mark, &dead_letters));
@@ -94,7 +95,7 @@ impl<S: EffectStage> Engine<S> {
         &mut self,
         partition: i32,
         place: i64,
-        skipped: bool,
+        skipped: Option<SkipReason>,
         dead: Option<ErrorClass>,
         result: Result<(), ProduceError>,
     ) {
@@ -107,12 +108,13 @@ impl<S: EffectStage> Engine<S> {
         if let Some(owned) = self.partitions.get_mut(&partition) {
             owned.retry.complete(place);
         }
-        if skipped || dead.is_some() {
+        if skipped.is_some() || dead.is_some() {
             self.balance.opened += 1;
             self.count("opened", 1);
         }
-        if skipped {
+        if let Some(reason) = skipped {
             self.balance.skipped += 1;
+            self.tally.skipped(reason);
             self.count("skipped", 1);
         }
         if let Some(class) = dead {

@@ -7,7 +7,7 @@ use super::cursors::Told;
 use super::intake::Round;
 use super::running::Pooled;
 use crate::runtime::lanes::TaskNo;
-use crate::runtime::outcome::{ErrorClass, Failure};
+use crate::runtime::outcome::{ErrorClass, Failure, SkipReason};
 use crate::runtime::producer::{Delivered, ProduceError};
 
 /// What runs in a slot.
@@ -47,9 +47,16 @@ pub(super) enum What<I> {
     Reread(Result<Reread<I>, Failure>),
     /// An append ended.
     PutAside { what: Aside, offset: i64, result: Result<Delivered, ProduceError> },
+    /// The stage can't bear that a task is given up.
+    NotGivenUp { offset: i64, why: Failure },
     /// A redriven record at that place of the retry partition was opened: it had nothing for the stage, is dead again, or
     /// its tasks are parked.
-    Unfolded { place: i64, skipped: bool, dead: Option<ErrorClass>, result: Result<(), ProduceError> },
+    Unfolded {
+        place: i64,
+        skipped: Option<SkipReason>,
+        dead: Option<ErrorClass>,
+        result: Result<(), ProduceError>,
+    },
 }
 
 /// What was put aside.

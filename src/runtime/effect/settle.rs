@@ -8,7 +8,7 @@ use super::report::{Aside, Kind, What};
 use super::running::Label;
 use crate::runtime::error::PartitionFault;
 use crate::runtime::lanes::{Attempt, Place, TaskNo, Vacated};
-use crate::runtime::outcome::{ErrorClass, Failure, Outcome};
+use crate::runtime::outcome::{ErrorClass, Failure, Outcome, SkipReason};
 use crate::runtime::producer::{Delivered, ProduceError};
 use crate::runtime::stage::EffectStage;
 
@@ -62,6 +62,10 @@ impl<S: EffectStage> Engine<S> {
             (What::PutAside { what, offset, result }, _) => {
                 self.on_put_aside(partition, offset, what, result);
             }
+            (What::NotGivenUp { offset, why }, _) => {
+                let (topic, why) = (self.spec.source.clone(), why.to_string());
+                self.stop(partition, PartitionFault::Fatal { topic, partition, offset, why });
+            }
             (What::Unfolded { place, skipped, dead, result }, _) => {
                 self.on_unfolded(partition, place, skipped, dead, result);
             }
@@ -98,10 +102,7 @@ impl<S: EffectStage> Engine<S> {
                 self.balance.done += 1;
                 self.end(partition, no, "done", written_ms);
             }
-            Outcome::Skipped(_reason) => {
-                self.balance.skipped += 1;
-                self.end(partition, no, "skipped", written_ms);
-            }
+            Outcome::Skipped(reason) => self.end_skipped(partition, no, reason, written_ms),
             Outcome::Handed(_cursor) => {
                 self.balance.handed += 1;
                 self.end(partition, no, "handed", written_ms);
@@ -186,7 +187,7 @@ impl<S: EffectStage> Engine<S> {
         let age = u128::from(until_ms.saturating_sub(first).unsigned_abs());
         (age > limit.as_millis()).then(|| {
             let message = format!("given up after {limit:?}: {}", why.message);
-            Failure::new(ErrorClass::Exhausted, message)
+            Failure::new(ErrorClass::Exhausted, message).with_answer(why.answered)
         })
     }
 
@@ -265,6 +266,19 @@ impl<S: EffectStage> Engine<S> {
         self.vacate(partition, no, offset, vacated);
     }
 
+    /// A task ended without an effect.
+    pub(super) fn end_skipped(
+        &mut self,
+        partition: i32,
+        no: TaskNo,
+        reason: SkipReason,
+        written_ms: Option<i64>,
+    ) {
+        self.balance.skipped += 1;
+        self.tally.skipped(reason);
+        self.end(partition, no, "skipped", written_ms);
+    }
+
     fn vacate(&mut self, partition: i32, no: TaskNo, offset: i64, vacated: Vacated) {
         let Some(owned) = self.partitions.get_mut(&partition) else { return };
         for place in vacated.places {
@@ -281,7 +295,8 @@ impl<S: EffectStage> Engine<S> {
         self.env.metrics.event_handler_errors.with_label_values(&labels).inc();
     }
 
-    pub(super) fn dead_lettered(&self, class: &str) {
+    pub(super) fn dead_lettered(&mut self, class: &str) {
+        self.buried += 1;
         self.env.metrics.dead_letters.with_label_values(&[&*self.name, class]).inc();
     }
 }

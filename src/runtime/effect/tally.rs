@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use prometheus::local::LocalHistogram;
 
+use crate::runtime::outcome::SkipReason;
 use crate::telemetry::Metrics;
 
 /// See the module.
@@ -13,6 +14,8 @@ pub(super) struct Tally {
     metrics: std::sync::Arc<Metrics>,
     stage: std::sync::Arc<str>,
     outcomes: Vec<(&'static str, u64)>,
+    /// By reason, in the order of [`SkipReason::ALL`].
+    skipped: [u64; SkipReason::ALL.len()],
     end_to_end: LocalHistogram,
     durations: Vec<(&'static str, LocalHistogram)>,
     last_ms: i64,
@@ -21,7 +24,15 @@ pub(super) struct Tally {
 impl Tally {
     pub(super) fn new(metrics: std::sync::Arc<Metrics>, stage: std::sync::Arc<str>) -> Self {
         let end_to_end = metrics.event_end_to_end.with_label_values(&[&*stage]).local();
-        Self { metrics, stage, outcomes: Vec::new(), end_to_end, durations: Vec::new(), last_ms: 0 }
+        Self {
+            metrics,
+            stage,
+            outcomes: Vec::new(),
+            skipped: Default::default(),
+            end_to_end,
+            durations: Vec::new(),
+            last_ms: 0,
+        }
     }
 
     /// Counts tasks by what became of them.
@@ -30,6 +41,11 @@ impl Tally {
             Some((_, sum)) => *sum += tasks,
             None => self.outcomes.push((outcome, tasks)),
         }
+    }
+
+    /// Counts why a task was skipped.
+    pub(super) fn skipped(&mut self, reason: SkipReason) {
+        self.skipped[reason as usize] += 1;
     }
 
     /// Notes when a record was complete that was written then.
@@ -59,6 +75,12 @@ impl Tally {
     pub(super) fn flush(&mut self) {
         for (outcome, tasks) in self.outcomes.drain(..) {
             self.metrics.tasks.with_label_values(&[&*self.stage, outcome]).inc_by(tasks);
+        }
+        for (reason, sum) in SkipReason::ALL.into_iter().zip(&mut self.skipped) {
+            if *sum > 0 {
+                let labels = [&*self.stage, reason.as_str()];
+                self.metrics.tasks_skipped.with_label_values(&labels).inc_by(std::mem::take(sum));
+            }
         }
         self.end_to_end.flush();
         for (_, durations) in &mut self.durations {

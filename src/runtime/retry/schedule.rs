@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::runtime::outcome::{ErrorClass, Failure, Outcome};
+
 /// Delays between attempts, with a jitter that depends on the task alone, so that a restart computes the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Schedule {
@@ -11,6 +13,13 @@ pub struct Schedule {
     pub delays: Vec<Duration>,
     /// Jitter in percent of the delay, up or down.
     pub jitter_percent: u32,
+}
+
+impl Default for Schedule {
+    /// Three retries, a second apart.
+    fn default() -> Self {
+        Self { attempts: 4, delays: vec![Duration::from_secs(1)], jitter_percent: 0 }
+    }
 }
 
 impl Schedule {
@@ -45,6 +54,20 @@ impl Schedule {
         let base = self.delays.get(step).or(self.delays.last()).copied().unwrap_or_default();
         let jittered = jitter(base, self.jitter_percent, mix(seed ^ u64::from(attempt)));
         Some(jittered.max(at_least.unwrap_or_default()))
+    }
+}
+
+impl Schedule {
+    /// What becomes of a task whose attempt number `attempt` failed by `why`: it is tried again, or given up after the
+    /// last one.
+    pub fn outcome(&self, attempt: u32, seed: u64, why: Failure) -> Outcome {
+        match self.after(attempt, seed, None) {
+            Some(after) => Outcome::Retry { after, why },
+            None => {
+                let message = format!("given up after {attempt} attempts: {}", why.message);
+                Outcome::Dead(Failure::new(ErrorClass::Exhausted, message).with_answer(why.answered))
+            }
+        }
     }
 }
 

@@ -28,6 +28,7 @@ use super::control::Supervision;
 use super::error::{Ended, PartitionFault, RunError};
 use super::leave::{leave, orphaned};
 use super::options::StageSpec;
+use super::outcome::SkipReason;
 use super::progress::{Balance, PartitionProgress, PartitionState, Progress};
 use super::rebalance::Draining;
 use super::record::SourcePartition;
@@ -188,6 +189,7 @@ impl<S: StoreStage> Engine<S> {
             gauge: Arc::clone(&assigned.gauge),
             batch_records: self.spec.options.batch_records,
             batch_bytes: self.spec.options.batch_bytes,
+            timeout: self.spec.options.timeout,
             reports: self.reports.clone(),
             stop: stop.clone(),
             paused: self.paused.subscribe(),
@@ -233,6 +235,7 @@ impl<S: StoreStage> Engine<S> {
                 self.balance.in_flight -= records;
                 self.balance.skipped += records;
                 self.count("skipped", records);
+                self.count_skipped(SkipReason::Duplicate, records);
             }
             What::Stored { next_offset, records, stored, written_ms } => {
                 owned.in_flight -= records;
@@ -260,6 +263,11 @@ impl<S: StoreStage> Engine<S> {
         }
     }
 
+    fn count_skipped(&self, reason: SkipReason, records: u64) {
+        let labels = [self.stage.name(), reason.as_str()];
+        self.env.metrics.tasks_skipped.with_label_values(&labels).inc_by(records);
+    }
+
     fn settle(&mut self, records: u64, stored: &super::Stored) {
         let skipped: u64 = stored.skipped.iter().map(|(_, count)| count).sum();
         let dead: u64 = stored.dead.iter().map(|(_, count)| count).sum();
@@ -271,6 +279,9 @@ impl<S: StoreStage> Engine<S> {
         self.balance.dead += records.min(skipped + dead) - records.min(skipped);
         for (outcome, count) in [("done", done), ("skipped", skipped), ("dead", dead)] {
             self.count(outcome, count);
+        }
+        for (reason, count) in &stored.skipped {
+            self.count_skipped(*reason, *count);
         }
         let metrics = &self.env.metrics;
         for (class, count) in &stored.dead {

@@ -69,6 +69,8 @@ pub(super) struct Worker<S> {
     pub(super) gauge: Arc<Gauge>,
     pub(super) batch_records: usize,
     pub(super) batch_bytes: usize,
+    /// How long storing a batch may take.
+    pub(super) timeout: Option<Duration>,
     pub(super) reports: mpsc::Sender<Report>,
     pub(super) stop: CancellationToken,
     /// While true no batch is started.
@@ -170,8 +172,7 @@ impl<S: StoreStage> Worker<S> {
             let count = records.len() as u64;
             let written_ms = records.iter().filter_map(|record| record.timestamp_ms).collect();
             let batch = StoreBatch { records: records.clone(), expected: position, next_offset };
-            let attempt = AssertUnwindSafe(self.stage.store(&self.at, batch)).catch_unwind().await;
-            match attempt.unwrap_or_else(|_| Err(StoreFault::Fatal(panicked()))) {
+            match self.attempt(batch).await {
                 Ok(stored) => {
                     self.recovered(&backoff).await;
                     self.report(What::Stored { next_offset, records: count, stored, written_ms }).await;
@@ -203,6 +204,22 @@ impl<S: StoreStage> Worker<S> {
                 }
             }
         }
+    }
+
+    /// Stores a batch once. What is cut off was not committed, or is: the position tells.
+    async fn attempt(&self, batch: StoreBatch) -> Result<Stored, StoreFault> {
+        let run = AssertUnwindSafe(self.stage.store(&self.at, batch)).catch_unwind();
+        let ended = match self.timeout {
+            None => run.await,
+            Some(limit) => match tokio::time::timeout(limit, run).await {
+                Ok(ended) => ended,
+                Err(_elapsed) => {
+                    let why = format!("storing a batch took longer than {limit:?} and was cut off");
+                    return Err(StoreFault::Unavailable(Failure::new(ErrorClass::Timeout, why)));
+                }
+            },
+        };
+        ended.unwrap_or_else(|_| Err(StoreFault::Fatal(panicked())))
     }
 
     /// Waits out one step; tells and logs only when waiting begins.

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::Parts;
-use super::store_stage::{away, dead_letter_of};
+use super::store_stage::{away, dead_letter_of, place_of};
 use crate::clock::Clock;
 use crate::crypto::{Subject, Vault};
 use crate::event::{Codec, DecodeError, WebhookAttempt, effect_id};
@@ -19,8 +19,9 @@ use crate::runtime::{
     StoreStage, Stored, start_store_stage,
 };
 use crate::store::attempts::{self, Attempt};
-use crate::store::positions::{self, Place};
+use crate::store::positions;
 use crate::store::{Database, outbox};
+use crate::topology::Stage;
 
 /// The stage's name.
 pub const NAME: &str = "attempts";
@@ -32,6 +33,8 @@ const SCHEMA_PAUSE: Duration = Duration::from_millis(200);
 /// Keeps receipts.
 #[derive(Debug)]
 pub struct Attempts {
+    /// The stage's name, as in topic and metric names.
+    name: Arc<str>,
     db: Database,
     vault: Vault,
     codec: Codec,
@@ -40,8 +43,9 @@ pub struct Attempts {
 }
 
 /// Starts a member of the stage.
-pub(super) fn start(parts: &Parts, spec: StageSpec, stop: CancellationToken) -> StageHandle {
+pub(super) fn start(parts: &Parts, _: &Stage, spec: StageSpec, stop: CancellationToken) -> StageHandle {
     let stage = Attempts {
+        name: spec.stage.as_str().into(),
         db: parts.db.clone(),
         vault: parts.vault.clone(),
         codec: parts.codec.clone(),
@@ -53,7 +57,7 @@ pub(super) fn start(parts: &Parts, spec: StageSpec, stop: CancellationToken) -> 
 
 /// The name of the delivery of one event to one endpoint, which all its attempts share.
 pub(super) fn delivery_id(tenant: &str, event_id: Uuid, endpoint_id: &str) -> Uuid {
-    effect_id(tenant, event_id, super::webhook::STAGE, "deliver", endpoint_id)
+    effect_id(tenant, event_id, super::webhook::NAME, "deliver", endpoint_id)
 }
 
 /// A record and what becomes of it.
@@ -123,10 +127,6 @@ impl Attempts {
         })
     }
 
-    fn place<'a>(at: &'a SourcePartition) -> Place<'a> {
-        Place { stage: NAME, cluster_id: &at.cluster_id, topic_id: &at.topic_id, partition: at.partition }
-    }
-
     /// Stores everything in one transaction; gives the store's complaint when a row is at fault.
     async fn commit(
         &self,
@@ -136,7 +136,7 @@ impl Attempts {
         dead: &[(Record, Failure)],
     ) -> Result<Option<Failure>, StoreFault> {
         let mut tx = self.db.begin().await.map_err(|error| away(&error))?;
-        let place = Self::place(at);
+        let place = place_of(&self.name, at);
         let moved = positions::advance(&mut tx, &place, batch.expected, batch.next_offset, None).await;
         if !moved.map_err(|error| away(&error))? {
             return Err(StoreFault::PositionMoved);
@@ -150,7 +150,7 @@ impl Attempts {
         }
         let now_ms = self.clock.now_ms();
         for (record, failure) in dead {
-            let letter = dead_letter_of(NAME, &self.dead_letters, at, record, failure, now_ms);
+            let letter = dead_letter_of(&self.name, &self.dead_letters, at, record, failure, now_ms);
             outbox::append(&mut tx, &letter, now_ms).await.map_err(|error| away(&error))?;
         }
         tx.commit().await.map_err(|error| away(&error))?;
@@ -172,11 +172,11 @@ impl Attempts {
 
 impl StoreStage for Attempts {
     fn name(&self) -> &str {
-        NAME
+        &self.name
     }
 
     async fn position(&self, at: &SourcePartition) -> Result<Option<i64>, Failure> {
-        positions::position(&self.db, &Self::place(at))
+        positions::position(&self.db, &place_of(&self.name, at))
             .await
             .map_err(|error| Failure::new(ErrorClass::Unavailable, error.to_string()))
     }

@@ -24,7 +24,7 @@ use uuid::Uuid;
 use self::channel::{Accepted, Carrier, Refusal};
 use self::email::Email;
 use self::live::Live;
-use super::notification::rules::{Category, Channel};
+use super::notification::rules::Channel;
 use super::{Parts, intake, schedule_of};
 use crate::clock::Clock;
 use crate::event::{Codec, EventType, OutboundNotification};
@@ -36,6 +36,7 @@ use crate::runtime::{
 use crate::store::Database;
 use crate::store::notifications;
 use crate::telemetry::Metrics;
+use crate::topology::Stage;
 
 /// The stage's name.
 pub const NAME: &str = "delivery";
@@ -49,6 +50,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// Brings messages to people.
 #[derive(Debug, Clone)]
 pub struct Delivery {
+    declared: Stage,
     db: Database,
     codec: Codec,
     live: Live,
@@ -72,7 +74,7 @@ impl EffectStage for Delivery {
     type Input = Outgoing;
 
     fn name(&self) -> &str {
-        NAME
+        &self.declared.name
     }
 
     async fn decode(&self, record: &Record) -> Intake<Outgoing> {
@@ -91,7 +93,8 @@ impl EffectStage for Delivery {
     async fn open(&self, _record: &Record, input: &Outgoing, tasks: &mut Tasks) -> Intake<()> {
         let message = &input.message;
         let parts = [&message.tenant_id, &message.order_id, &message.user_id, &message.channel];
-        let priority = if message.category == Category::Disputes.as_str() { 10 } else { 100 };
+        let about = message.event_type.parse::<EventType>();
+        let priority = about.map_or(self.declared.priority, |of| self.declared.priority_of(of));
         tasks.push(lane(parts.map(String::as_str)), &input.channel.as_str().into(), priority);
         Intake::Ready(())
     }
@@ -109,18 +112,24 @@ impl EffectStage for Delivery {
         };
         match carried {
             Ok(accepted) => self.accepted(outgoing, &accepted).await,
-            Err(Refusal::Never(why)) => self.given_up(outgoing, why).await,
+            Err(Refusal::Never(why)) => Outcome::Dead(why),
             Err(Refusal::Away(why)) => Outcome::Retry { after: LONGEST_PAUSE, why },
-            Err(Refusal::NotNow(why)) => {
-                match self.schedule.after(task.attempt, seed(outgoing.notification_id), None) {
-                    Some(after) => Outcome::Retry { after, why },
-                    None => {
-                        let message = format!("given up after {} attempts: {}", task.attempt, why.message);
-                        self.given_up(outgoing, Failure::new(ErrorClass::Exhausted, message)).await
-                    }
-                }
-            }
+            Err(Refusal::NotNow(why)) => self.cut_off(task, why),
         }
+    }
+
+    /// Records that the message is given up; its record goes to the dead letters.
+    async fn given_up(&self, task: &Task<Outgoing>, why: &Failure) -> Result<(), Failure> {
+        let (outgoing, now_ms) = (&*task.input, self.clock.now_ms());
+        let marked = self.patiently(|| receipt::mark_failed(&self.db, outgoing, &why.message, now_ms)).await;
+        if marked {
+            self.count(outgoing, notifications::Outcome::Failed);
+        }
+        Ok(())
+    }
+
+    fn cut_off(&self, task: &Task<Outgoing>, why: Failure) -> Outcome {
+        self.schedule.outcome(task.attempt, seed(task.input.notification_id), why)
     }
 
     fn kind(&self, outgoing: &Outgoing) -> &'static str {
@@ -128,7 +137,7 @@ impl EffectStage for Delivery {
     }
 
     fn has_priorities(&self) -> bool {
-        true
+        self.declared.has_priorities()
     }
 
     fn target_concurrency(&self, target: &str) -> usize {
@@ -151,16 +160,6 @@ impl Delivery {
             self.count(outgoing, notifications::Outcome::Sent);
         }
         Outcome::Done
-    }
-
-    /// Records that the message is given up; its record goes to the dead letters.
-    async fn given_up(&self, outgoing: &Outgoing, why: Failure) -> Outcome {
-        let now_ms = self.clock.now_ms();
-        let marked = self.patiently(|| receipt::mark_failed(&self.db, outgoing, &why.message, now_ms)).await;
-        if marked {
-            self.count(outgoing, notifications::Outcome::Failed);
-        }
-        Outcome::Dead(why)
     }
 
     fn count(&self, outgoing: &Outgoing, outcome: notifications::Outcome) {
@@ -217,15 +216,16 @@ fn seed(notification_id: Uuid) -> u64 {
 }
 
 /// Starts one member of the stage.
-pub fn start(parts: &Parts, spec: StageSpec, stop: CancellationToken) -> StageHandle {
+pub fn start(parts: &Parts, declared: &Stage, spec: StageSpec, stop: CancellationToken) -> StageHandle {
     let env = &parts.env;
     let stage = Delivery {
+        declared: declared.clone(),
         db: parts.db.clone(),
         codec: parts.codec.clone(),
         live: Live::new(parts.codec.clone(), env.producer.clone(), parts.topic(LIVE)),
         email: Email::open(parts.options.mail.clone(), env.clock.clone()),
         events: parts.topic("orders.events"),
-        schedule: schedule_of(&parts.topology, NAME),
+        schedule: schedule_of(declared),
         clock: env.clock.clone(),
         metrics: Arc::clone(&env.metrics),
     };

@@ -15,18 +15,19 @@ use tokio_util::sync::CancellationToken;
 use self::transitions::Change;
 use super::Parts;
 use super::notification::unencoded;
-use super::store_stage::{Handled, HandlerError, Incoming, StoreHandler};
+use super::store_stage::{self, HandlerError, Incoming, StoreHandler};
 use crate::clock::Clock;
 use crate::crypto::{Subject, Vault};
 use crate::event::{
     self, Actor, ActorRole, Codec, DisputeOutcome, DisputeStage, Event, EventType, Factory, Money,
     TraceParent, effect_id,
 };
-use crate::runtime::{StageHandle, StageSpec, start_store_stage};
+use crate::runtime::{StageHandle, StageSpec};
 use crate::store::conversations::OrderKey;
 use crate::store::disputes::{self, Dispute, Funds, Stage, Status};
 use crate::store::{Transaction, outbox};
 use crate::telemetry::Metrics;
+use crate::topology;
 
 /// The stage's name.
 pub const NAME: &str = "dispute";
@@ -78,10 +79,6 @@ impl Disputes {
 impl StoreHandler for Disputes {
     /// How many disputes are open by stage, if that changed.
     type Tally = Option<Vec<(Stage, i64)>>;
-
-    fn name(&self) -> &'static str {
-        NAME
-    }
 
     fn takes(&self, event_type: EventType) -> bool {
         event_type.as_str().starts_with("dispute.")
@@ -237,7 +234,7 @@ fn ended(outcome: DisputeOutcome) -> Option<Status> {
 }
 
 /// Starts one member of the stage.
-pub fn start(parts: &Parts, spec: StageSpec, stop: CancellationToken) -> StageHandle {
+pub fn start(parts: &Parts, _: &topology::Stage, spec: StageSpec, stop: CancellationToken) -> StageHandle {
     let handler = Disputes::new(
         parts.vault.clone(),
         parts.codec.clone(),
@@ -246,13 +243,5 @@ pub fn start(parts: &Parts, spec: StageSpec, stop: CancellationToken) -> StageHa
         Arc::clone(&parts.env.metrics),
         parts.options.dispute.clone(),
     );
-    let stage = Handled::new(
-        handler,
-        parts.db.clone(),
-        parts.reader(NAME),
-        parts.env.clock.clone(),
-        Arc::clone(&parts.env.metrics),
-        spec.dead_letters.as_str(),
-    );
-    start_store_stage(spec, Arc::new(stage), parts.env.clone(), stop)
+    store_stage::start(parts, handler, spec, stop)
 }

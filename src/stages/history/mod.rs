@@ -4,7 +4,6 @@
 //! dead-lettered, never dropped in silence.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
@@ -12,12 +11,13 @@ use crate::clock::Clock;
 use crate::crypto::Vault;
 use crate::event::EventType;
 use crate::order::OrderState;
-use crate::runtime::{StageHandle, StageSpec, start_store_stage};
+use crate::runtime::{StageHandle, StageSpec};
 use crate::store::history::{self, NewEvent, OrderRow};
 use crate::store::{Transaction, personal};
+use crate::topology::Stage;
 
 use super::Parts;
-use super::store_stage::{Handled, HandlerError, Incoming, StoreHandler};
+use super::store_stage::{self, HandlerError, Incoming, StoreHandler};
 
 /// The stage's name.
 pub const NAME: &str = "history";
@@ -38,10 +38,6 @@ impl History {
 
 impl StoreHandler for History {
     type Tally = ();
-
-    fn name(&self) -> &'static str {
-        NAME
-    }
 
     fn takes(&self, _event_type: EventType) -> bool {
         true
@@ -156,15 +152,7 @@ impl History {
 }
 
 /// Starts one member of the stage.
-pub fn start(parts: &Parts, spec: StageSpec, stop: CancellationToken) -> StageHandle {
+pub fn start(parts: &Parts, _: &Stage, spec: StageSpec, stop: CancellationToken) -> StageHandle {
     let handler = History::new(parts.vault.clone(), parts.env.clock.clone());
-    let stage = Handled::new(
-        handler,
-        parts.db.clone(),
-        parts.reader(NAME),
-        parts.env.clock.clone(),
-        Arc::clone(&parts.env.metrics),
-        spec.dead_letters.as_str(),
-    );
-    start_store_stage(spec, Arc::new(stage), parts.env.clone(), stop)
+    store_stage::start(parts, handler, spec, stop)
 }

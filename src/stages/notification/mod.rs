@@ -34,15 +34,16 @@ use self::rules::{Channel, Rule, rule_of};
 use self::templates::{TemplateError, Templates};
 use self::writes::Writes;
 use super::Parts;
-use super::store_stage::{Handled, HandlerError, Incoming, StoreHandler};
+use super::store_stage::{self, HandlerError, Incoming, StoreHandler};
 use crate::clock::Clock;
 use crate::crypto::{Subject, Vault};
 use crate::event::{Codec, EncodeError, EventType, OutboundNotification, TraceParent, effect_id};
-use crate::runtime::{StageHandle, StageSpec, start_store_stage};
+use crate::runtime::{StageHandle, StageSpec};
 use crate::store::conversations::{Message, OrderKey, Participant, Role};
 use crate::store::notifications::{Decision, Outcome};
 use crate::store::{Transaction, outbox};
 use crate::telemetry::Metrics;
+use crate::topology::Stage;
 
 /// The stage's name.
 pub const NAME: &str = "notification";
@@ -100,10 +101,6 @@ impl Notification {
 impl StoreHandler for Notification {
     /// The decisions.
     type Tally = Vec<Decision>;
-
-    fn name(&self) -> &'static str {
-        NAME
-    }
 
     fn takes(&self, event_type: EventType) -> bool {
         rule_of(event_type).is_some()
@@ -339,7 +336,7 @@ pub(super) fn unencoded(error: EncodeError) -> HandlerError {
 }
 
 /// Starts one member of the stage.
-pub fn start(parts: &Parts, spec: StageSpec, stop: CancellationToken) -> StageHandle {
+pub fn start(parts: &Parts, _: &Stage, spec: StageSpec, stop: CancellationToken) -> StageHandle {
     let handler = Notification::new(
         parts.vault.clone(),
         parts.codec.clone(),
@@ -348,13 +345,5 @@ pub fn start(parts: &Parts, spec: StageSpec, stop: CancellationToken) -> StageHa
         parts.env.clock.clone(),
         Arc::clone(&parts.env.metrics),
     );
-    let stage = Handled::new(
-        handler,
-        parts.db.clone(),
-        parts.reader(NAME),
-        parts.env.clock.clone(),
-        Arc::clone(&parts.env.metrics),
-        spec.dead_letters.as_str(),
-    );
-    start_store_stage(spec, Arc::new(stage), parts.env.clone(), stop)
+    store_stage::start(parts, handler, spec, stop)
 }

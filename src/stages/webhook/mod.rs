@@ -30,7 +30,7 @@ mod verdict;
 
 pub use options::WebhookOptions;
 pub use receipts::ReceiptTopics;
-pub use stage::{STAGE, WebhookParts, WebhookStage};
+pub use stage::{NAME, WebhookParts, WebhookStage};
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -41,13 +41,19 @@ use super::{Parts, schedule_of, taken_by};
 use crate::event::EventType;
 use crate::runtime::retry::Schedule;
 use crate::runtime::{StageHandle, StageSpec, start_effect_stage};
-use crate::topology::Topology;
+use crate::topology::{Stage, Topology};
 
 /// Starts a member of the stage.
-pub(super) fn start(parts: &Parts, spec: StageSpec, stop: CancellationToken) -> StageHandle {
+pub(super) fn start(
+    parts: &Parts,
+    declared: &Stage,
+    spec: StageSpec,
+    stop: CancellationToken,
+) -> StageHandle {
     let stage = WebhookStage::new(
         WebhookParts {
-            reader: parts.reader(STAGE),
+            declared: declared.clone(),
+            reader: parts.reader(&spec.stage),
             db: parts.db.clone(),
             vault: parts.vault.clone(),
             codec: parts.codec.clone(),
@@ -56,7 +62,7 @@ pub(super) fn start(parts: &Parts, spec: StageSpec, stop: CancellationToken) -> 
                 attempts: parts.topic("webhooks.attempts"),
                 exhausted: parts.topic("webhooks.exhausted"),
             },
-            policy: policy(&parts.topology),
+            policy: schedule_of(declared),
             metrics: Arc::clone(&parts.env.metrics),
             clock: parts.env.clock.clone(),
         },
@@ -67,10 +73,10 @@ pub(super) fn start(parts: &Parts, spec: StageSpec, stop: CancellationToken) -> 
 
 /// The event types that the stage sees, and endpoints can be told of.
 pub fn deliverable(topology: &Topology) -> BTreeSet<EventType> {
-    taken_by(topology, STAGE)
+    taken_by(topology, NAME)
 }
 
 /// When failed deliveries are tried again where an endpoint doesn't say: the topology's policy for this stage.
 pub fn policy(topology: &Topology) -> Schedule {
-    schedule_of(topology, STAGE)
+    topology.stage(NAME).map(schedule_of).unwrap_or_default()
 }

@@ -27,12 +27,10 @@ use crate::stages::attempts::delivery_id;
 use crate::stages::intake::Reader;
 use crate::store::{Database, StoreError};
 use crate::telemetry::Metrics;
+use crate::topology;
 
 /// The stage's name.
-pub const STAGE: &str = "webhook";
-
-/// Lanes are taken by priority; webhooks have but one.
-const PRIORITY: u16 = 100;
+pub const NAME: &str = "webhook";
 
 /// How long a task waits when the store was away from the start.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
@@ -40,6 +38,8 @@ const STORE_PAUSE: Duration = Duration::from_secs(1);
 /// What the stage is made of.
 #[derive(Debug, Clone)]
 pub struct WebhookParts {
+    /// The stage as the topology declares it.
+    pub declared: topology::Stage,
     /// Reads the source's records.
     pub reader: Reader,
     /// Holds the endpoints.
@@ -63,6 +63,7 @@ pub struct WebhookParts {
 /// Tells partners what happens to orders.
 #[derive(Debug)]
 pub struct WebhookStage {
+    declared: topology::Stage,
     reader: Reader,
     registry: Registry,
     client: Client,
@@ -112,6 +113,7 @@ impl WebhookStage {
             idle: options.idle_timeout,
         };
         Self {
+            declared: parts.declared,
             reader: parts.reader,
             registry: Registry::new(
                 parts.db,
@@ -168,19 +170,19 @@ impl WebhookStage {
             },
             Verdict::Failed { blame, at_least, error } => (*blame, *at_least, error.clone()),
         };
-        let seed = delivery_id(&task.input.tenant, task.input.event_id, &target.id).as_u64_pair().1;
-        match target.schedule.after(task.attempt, seed, at_least) {
-            Some(after) => Outcome::Retry { after, why: Failure::new(class(attempted, blame), error) },
+        let answered = attempted.ended.as_ref().ok().map(|answer| answer.status);
+        match target.schedule.after(task.attempt, seed(task, target), at_least) {
+            Some(after) => {
+                let why = Failure::new(class(attempted, blame), error).with_answer(answered);
+                Outcome::Retry { after, why }
+            }
             None => {
                 let class = match blame {
                     Blame::Endpoint => ErrorClass::Exhausted,
                     Blame::Event => ErrorClass::Rejected,
                 };
-                let tries = task.attempt;
-                Outcome::Dead(Failure::new(
-                    class,
-                    format!("endpoint {}, attempt {tries}, the last: {error}", target.id),
-                ))
+                let message = format!("endpoint {}, attempt {}, the last: {error}", target.id, task.attempt);
+                Outcome::Dead(Failure::new(class, message).with_answer(answered))
             }
         }
     }
@@ -190,7 +192,7 @@ impl EffectStage for WebhookStage {
     type Input = Delivery;
 
     fn name(&self) -> &str {
-        STAGE
+        &self.declared.name
     }
 
     async fn decode(&self, record: &Record) -> Intake<Delivery> {
@@ -223,9 +225,10 @@ impl EffectStage for WebhookStage {
             Ok(view) => view,
             Err(error) => return unavailable(&error),
         };
+        let priority = self.declared.priority_of(delivery.event_type);
         for target in view.subscribed(&delivery.tenant, delivery.event_type) {
-            let lane = format_args!("{STAGE}|{}|{}|{}", delivery.tenant, delivery.order_id, target.id);
-            tasks.push(lane, &target.id, PRIORITY);
+            let lane = format_args!("{NAME}|{}|{}|{}", delivery.tenant, delivery.order_id, target.id);
+            tasks.push(lane, &target.id, priority);
         }
         Intake::Ready(())
     }
@@ -244,12 +247,26 @@ impl EffectStage for WebhookStage {
         };
         let attempted = self.attempt(target, task).await;
         let outcome = self.outcome(target, task, &attempted).await;
-        let mut written = self.receipts.attempted(&receipt(target, task, &attempted, &outcome)).await;
-        if let (Ok(()), Outcome::Dead(_)) = (&written, &outcome) {
-            let exhausted = exhausted(target, task, &attempted, self.clock.now_ms());
-            written = self.receipts.exhausted(&exhausted).await;
-        }
+        let written = self.receipts.attempted(&receipt(target, task, &attempted, &outcome)).await;
         written.map_or_else(Outcome::Fatal, |()| outcome)
+    }
+
+    /// Tells the partner that the delivery was given up. A receipt of it that was written before a crash is written again.
+    async fn given_up(&self, task: &Task<Delivery>, why: &Failure) -> Result<(), Failure> {
+        self.receipts.exhausted(&exhausted(task, why, self.clock.now_ms())).await
+    }
+
+    fn cut_off(&self, task: &Task<Delivery>, why: Failure) -> Outcome {
+        let view = self.registry.latest();
+        let target = view.as_deref().and_then(|view| view.target(&task.input.tenant, &task.target));
+        match target {
+            Some(target) => target.schedule.outcome(task.attempt, seed(task, target), why),
+            None => Schedule::default().outcome(task.attempt, task.input.event_id.as_u64_pair().1, why),
+        }
+    }
+
+    fn has_priorities(&self) -> bool {
+        self.declared.has_priorities()
     }
 
     fn identity(&self) -> Option<fn(&Delivery) -> u128> {
@@ -278,6 +295,11 @@ impl EffectStage for WebhookStage {
         let lag = i64::try_from(offsets).unwrap_or(i64::MAX);
         self.metrics.webhook_cursor_lag.with_label_values::<&str>(&[]).set(lag);
     }
+}
+
+/// The seed of a delivery's jitter: the same for every attempt and restart.
+fn seed(task: &Task<Delivery>, target: &Target) -> u64 {
+    delivery_id(&task.input.tenant, task.input.event_id, &target.id).as_u64_pair().1
 }
 
 fn unavailable<T>(error: &StoreError) -> Intake<T> {

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::stage::{Attempted, Delivery, STAGE};
+use super::stage::{Attempted, Delivery, NAME};
 use super::target::Target;
 use crate::event::{WebhookAttempt, WebhookExhausted, effect_id};
-use crate::runtime::{Outcome, Task};
+use crate::runtime::{Failure, Outcome, Task};
 
 /// The receipt of one attempt and what it led to.
 pub(super) fn receipt(
@@ -27,7 +27,7 @@ pub(super) fn receipt(
         }
     };
     WebhookAttempt {
-        attempt_id: effect_id(&delivery.tenant, delivery.event_id, STAGE, &attempt, &target.id).to_string(),
+        attempt_id: effect_id(&delivery.tenant, delivery.event_id, NAME, &attempt, &target.id).to_string(),
         tenant_id: delivery.tenant.clone(),
         endpoint_id: target.id.to_string(),
         webhook_id: delivery.webhook_id.clone(),
@@ -48,23 +48,18 @@ pub(super) fn receipt(
 }
 
 /// The receipt of a delivery that isn't tried again.
-pub(super) fn exhausted(
-    target: &Target,
-    task: &Task<Delivery>,
-    last: &Attempted,
-    now_ms: i64,
-) -> WebhookExhausted {
+pub(super) fn exhausted(task: &Task<Delivery>, why: &Failure, now_ms: i64) -> WebhookExhausted {
     let delivery = &task.input;
     WebhookExhausted {
         tenant_id: delivery.tenant.clone(),
-        endpoint_id: target.id.to_string(),
+        endpoint_id: task.target.to_string(),
         webhook_id: delivery.webhook_id.clone(),
         event_id: delivery.event_id.to_string(),
         event_type: delivery.event_type.as_str().to_owned(),
         order_id: delivery.order_id.clone(),
         attempts: i32::try_from(task.attempt).unwrap_or(i32::MAX),
-        status: last.ended.as_ref().ok().map(|answer| i32::from(answer.status)),
-        error: last.verdict.error().map(str::to_owned),
+        status: why.answered.map(i32::from),
+        error: Some(why.message.clone()),
         source_topic: task.record.topic.to_string(),
         source_partition: task.record.partition,
         source_offset: task.record.offset,

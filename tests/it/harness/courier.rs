@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -28,6 +29,12 @@ pub(crate) struct Outside {
     running: Mutex<BTreeSet<String>>,
     /// Targets that take one task at a time, each for so long.
     pace: Mutex<BTreeMap<String, Duration>>,
+    /// What the hooks were told: attempts begun and ended, and who was given up because of what.
+    pub(crate) begun: AtomicU64,
+    pub(crate) ended: AtomicU64,
+    pub(crate) given_up: Mutex<Vec<(String, u64, ErrorClass)>>,
+    /// Nothing may be given up.
+    pub(crate) clings: AtomicBool,
     /// Targets that aren't served, or are gone.
     states: Mutex<BTreeMap<String, TargetState>>,
 }
@@ -161,6 +168,23 @@ impl EffectStage for Courier {
             self.outside.take_effect(lane, *number);
         }
         outcome
+    }
+
+    fn before(&self, _task: &Task<Self::Input>) {
+        self.outside.begun.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn after(&self, _task: &Task<Self::Input>, _outcome: &Outcome) {
+        self.outside.ended.fetch_add(1, Ordering::SeqCst);
+    }
+
+    async fn given_up(&self, task: &Task<Self::Input>, why: &Failure) -> Result<(), Failure> {
+        if self.outside.clings.load(Ordering::SeqCst) {
+            return Err(Failure::new(ErrorClass::Internal, "nobody can be told"));
+        }
+        let (lane, number) = &*task.input;
+        self.outside.given_up.lock().expect("no panic").push((lane.clone(), *number, why.class));
+        Ok(())
     }
 
     fn identity(&self) -> Option<fn(&Self::Input) -> u128> {

@@ -38,13 +38,30 @@ impl TestProgram {
         Self::at(TestKafka::new(subject), &registry, &postgres, options).await
     }
 
+    /// The same with another overlay on the topology.
+    pub(crate) async fn laid_over(subject: &str, overlay: &str, options: StageOptions) -> Self {
+        let (registry, postgres) =
+            (super::service("ORDERFLOW_TEST_REGISTRY"), super::service("ORDERFLOW_TEST_POSTGRES"));
+        Self::with(TestKafka::new(subject), (&registry, &postgres), overlay, options).await
+    }
+
     /// The same, reaching the services at these addresses.
     pub(crate) async fn at(kafka: TestKafka, registry: &str, postgres: &str, options: StageOptions) -> Self {
-        let overlay =
+        Self::with(kafka, (registry, postgres), "{}", options).await
+    }
+
+    async fn with(
+        kafka: TestKafka,
+        (registry, postgres): (&str, &str),
+        overlay: &str,
+        options: StageOptions,
+    ) -> Self {
+        let corner =
             format!("topic_prefix: \"{}\"\ndefaults:\n  partitions: 3\n  replication: 1\n", kafka.name(""));
         let topology = Topology::from_yaml(&[
             ("the built-in topology", include_str!("../../../topology/orders.yaml")),
-            ("the test's overlay", &overlay),
+            ("the test's corner", &corner),
+            ("the test's overlay", overlay),
         ])
         .expect("the topology is valid");
         let broker = Broker::new(&kafka.options).expect("settings are accepted");
@@ -80,8 +97,7 @@ impl TestProgram {
     /// Starts one member of each stage, and the outbox relay.
     pub(crate) fn start(&mut self, names: &[&str]) {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let rows = stages::select(&names).expect("the stages exist");
-        self.stages.extend(stages::start(&self.parts, &rows, &self.stop).expect("they are declared"));
+        self.stages.extend(stages::start(&self.parts, &names, &self.stop).expect("they are declared"));
         let env = &self.parts.env;
         let relay = Relay::new(
             self.parts.db.clone(),

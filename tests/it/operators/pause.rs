@@ -107,3 +107,30 @@ async fn a_stage_whose_work_mostly_dies_pauses_itself_and_loses_nothing() {
     assert_eq!(dead.len(), ALL * 3 / 5, "every poisonous record is a dead letter, none twice");
     member.leave().await;
 }
+
+/// The dead letter of a held task counts for the breaker, though its task is still waiting.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stage_that_holds_its_lanes_pauses_itself_as_well() {
+    let kafka = TestKafka::new("ops-breaker-held");
+    let mut spec = kafka.stage("courier", 1, true).await;
+    spec.options.breaker = BreakerOptions { share: 0.5, at_least: 20, ..BreakerOptions::default() };
+    spec.options.holds_lanes = true;
+    let (mut control, of_stage) = Control::new();
+    spec.control = of_stage;
+    let outside = Arc::new(Outside::default());
+    let plan: Arc<Plan> =
+        Arc::new(|_: &str, _, _| Outcome::Dead(Failure::new(ErrorClass::Rejected, "poison")));
+    let values: Vec<String> = (0..40).map(|lane| format!("all.{lane} 0")).collect();
+    kafka.send(&spec.source, 0, "k", &values).await;
+    wish(&control, None, 0);
+    let member = Member::start(&kafka, &spec, &outside, &plan);
+    let mut tripped = None;
+    eventually("it trips", SOON, || {
+        tripped = tripped.take().or_else(|| control.report());
+        ready(tripped.is_some())
+    })
+    .await;
+    let Some(StageReport::Tripped { reason }) = tripped else { panic!("a trip, not {tripped:?}") };
+    assert!(reason.contains("were dead-lettered"), "{reason}");
+    member.leave_early().await;
+}
