@@ -56,6 +56,17 @@ impl Tracker {
         !self.is_complete(offset)
     }
 
+    /// Notes that all of `first..behind` was delivered, if all of it needs work; else says false and notes nothing.
+    pub(crate) fn deliver_run(&mut self, first: i64, behind: i64) -> bool {
+        let complete = self.runs.last_key_value().map_or(self.watermark, |(_, &end)| end);
+        let plain = first >= self.delivered.max(complete);
+        if plain {
+            self.complete_run(self.delivered, first);
+            self.delivered = behind;
+        }
+        plain
+    }
+
     /// The next offset that may be delivered: everything below came by, or never will.
     pub(crate) fn delivered(&self) -> i64 {
         self.delivered
@@ -67,9 +78,11 @@ impl Tracker {
     }
 
     /// True when `offset` is complete.
+    #[inline]
     pub(crate) fn is_complete(&self, offset: i64) -> bool {
         offset < self.watermark
-            || self.runs.range(..=offset).next_back().is_some_and(|(_, &end)| offset < end)
+            || !self.runs.is_empty()
+                && self.runs.range(..=offset).next_back().is_some_and(|(_, &end)| offset < end)
     }
 
     /// The offset to commit: the next one to be handled after a restart.
@@ -99,9 +112,14 @@ impl Tracker {
     }
 
     /// Completes `start..end`, joining what it touches.
-    fn complete_run(&mut self, start: i64, end: i64) {
+    pub(crate) fn complete_run(&mut self, start: i64, end: i64) {
         let (mut start, mut end) = (start.max(self.watermark), end);
         if start >= end {
+            return;
+        }
+        if start == self.watermark && self.runs.is_empty() {
+            self.watermark = end;
+            self.version += 1;
             return;
         }
         if let Some((&first, &last)) = self.runs.range(..=start).next_back()
@@ -152,6 +170,21 @@ mod tests {
         assert_eq!(tracker.committable(), 10);
         tracker.complete(10);
         assert_eq!(tracker.committable(), 15);
+    }
+
+    #[test]
+    fn a_run_is_delivered_at_once_only_if_all_of_it_needs_work() {
+        let mut tracker = Tracker::resume(5, &[(7, 9)]);
+        assert!(!tracker.deliver_run(5, 8), "7 is complete");
+        assert!(!tracker.deliver_run(8, 10), "8 is complete");
+        assert_eq!(tracker.delivered(), 5);
+        assert!(tracker.deliver_run(11, 13), "9 and 10 will never be");
+        assert!(!tracker.deliver_run(12, 14), "12 was");
+        tracker.complete_run(11, 13);
+        assert_eq!((tracker.committable(), tracker.delivered()), (13, 13));
+        tracker.complete(13);
+        assert!(!tracker.deliver_run(13, 15), "13 is complete before it is read back");
+        assert!(tracker.deliver_run(14, 15));
     }
 
     #[test]

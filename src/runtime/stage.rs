@@ -116,13 +116,19 @@ pub enum TargetState {
 pub struct Tasks {
     lanes: String,
     opened: Vec<Opened>,
+    /// Targets of tasks, those of earlier records too: most records concern the same few.
+    targets: Vec<Arc<str>>,
 }
+
+/// Targets that are kept after the records that opened tasks for them, at most.
+const TARGETS: usize = 32;
 
 #[derive(Debug)]
 struct Opened {
     /// Where its lane's name ends; it begins where the one before it ends.
     lane_end: usize,
-    target: Arc<str>,
+    /// Where its target is among them.
+    target: usize,
     priority: u16,
 }
 
@@ -144,7 +150,12 @@ impl Tasks {
     pub fn push(&mut self, lane: impl fmt::Display, target: &Arc<str>, priority: u16) {
         // Writing to a string doesn't fail.
         let _ = write!(self.lanes, "{lane}");
-        self.opened.push(Opened { lane_end: self.lanes.len(), target: Arc::clone(target), priority });
+        let known = self.targets.iter().take(TARGETS).position(|known| Arc::ptr_eq(known, target));
+        let target = known.unwrap_or_else(|| {
+            self.targets.push(Arc::clone(target));
+            self.targets.len() - 1
+        });
+        self.opened.push(Opened { lane_end: self.lanes.len(), target, priority });
     }
 
     /// How many tasks were opened so far.
@@ -156,12 +167,16 @@ impl Tasks {
     pub(crate) fn truncate(&mut self, len: usize) {
         self.opened.truncate(len);
         self.lanes.truncate(self.opened.last().map_or(0, |last| last.lane_end));
+        if len == 0 && self.targets.len() > TARGETS {
+            self.targets.clear();
+        }
     }
 
     /// The task that was opened as the `at`-th.
     pub(crate) fn get(&self, at: usize) -> Option<TaskSpec<'_>> {
         let Opened { lane_end, target, priority } = self.opened.get(at)?;
         let start = at.checked_sub(1).and_then(|before| self.opened.get(before)).map_or(0, |b| b.lane_end);
+        let target = self.targets.get(*target)?;
         Some(TaskSpec { lane: &self.lanes[start..*lane_end], target, priority: *priority })
     }
 }
@@ -255,5 +270,12 @@ mod tests {
         assert_eq!(names(&tasks), ["shop|1", "", "shop|3"]);
         tasks.truncate(0);
         assert_eq!(tasks.get(0), None);
+        for number in 0..TARGETS * 2 {
+            let target = Arc::from(number.to_string());
+            tasks.push("lane", &target, 100);
+            assert_eq!(tasks.get(number).map(|task| task.target), Some(&target));
+        }
+        tasks.truncate(0);
+        assert_eq!(tasks.targets.len(), 0, "bounded");
     }
 }

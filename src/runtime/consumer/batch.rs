@@ -1,9 +1,10 @@
 //! Records of one partition as the poll thread hands them on: one buffer with their bytes, one list of where they are.
 //!
 //! Copied once, when they are read. A [`Record`] is made of its entry when somebody gets to it; until then a waiting
-//! record costs its bytes and forty more.
+//! record costs its bytes and forty more. The memory of full batches is used again; what is in small ones is copied
+//! into buffers of its size, so that a trickle of records doesn't hold a large buffer each.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
@@ -12,11 +13,15 @@ use super::desk::Side;
 use crate::runtime::record::{Headers, Record};
 
 /// Bytes of one batch, about: small enough that a few records of it which stay long don't hold much.
-const MOST_BYTES: usize = 64 * 1024;
+const MOST_BYTES: usize = 120 * 1024;
+/// Room for the record that goes beyond it.
+const SPARE_BYTES: usize = 8 * 1024;
 /// Records of one batch, at most.
 const MOST_RECORDS: usize = 512;
 /// What a record counts for beside its bytes: struct, bookkeeping and queue slot, measured generously.
 const OVERHEAD: usize = 192;
+/// Buffers that wait to be used again, at most.
+const POOLED: usize = 32;
 /// Stands for null.
 const NULL: u32 = u32::MAX;
 
@@ -26,7 +31,7 @@ pub(crate) struct RecordBatch {
     topic: Arc<str>,
     partition: i32,
     data: Bytes,
-    entries: Vec<Entry>,
+    entries: Entries,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -48,10 +53,73 @@ impl Entry {
     }
 }
 
+/// Memory of batches that nobody needs any more.
+#[derive(Debug, Default)]
+struct Pool {
+    buffers: Mutex<Vec<Vec<u8>>>,
+    lists: Mutex<Vec<Vec<Entry>>>,
+}
+
+fn take_from<T>(pool: &Mutex<Vec<Vec<T>>>, capacity: usize) -> Vec<T> {
+    let pooled = pool.lock().unwrap_or_else(PoisonError::into_inner).pop();
+    pooled.unwrap_or_else(|| Vec::with_capacity(capacity))
+}
+
+fn give_back<T>(pool: &Mutex<Vec<Vec<T>>>, mut memory: Vec<T>, capacity: usize) {
+    memory.clear();
+    // One that had to grow goes.
+    if (1..=capacity).contains(&memory.capacity()) {
+        let mut pool = pool.lock().unwrap_or_else(PoisonError::into_inner);
+        if pool.len() < POOLED {
+            pool.push(memory);
+        }
+    }
+}
+
+/// The bytes of a full batch, whose buffer goes back when the last record that has a view of it is gone.
+struct Buffer {
+    data: Vec<u8>,
+    pool: Arc<Pool>,
+}
+
+impl AsRef<[u8]> for Buffer {
+    fn as_ref(&self) -> &[u8] {
+        &self.data
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        give_back(&self.pool.buffers, std::mem::take(&mut self.data), MOST_BYTES + SPARE_BYTES);
+    }
+}
+
+/// Where the records of a batch are; the list goes back in the end.
+#[derive(Debug)]
+struct Entries {
+    list: Vec<Entry>,
+    pool: Option<Arc<Pool>>,
+}
+
+impl Drop for Entries {
+    fn drop(&mut self) {
+        if let Some(pool) = &self.pool {
+            give_back(&pool.lists, std::mem::take(&mut self.list), MOST_RECORDS);
+        }
+    }
+}
+
 impl RecordBatch {
     /// How many records there are.
     pub(crate) fn len(&self) -> usize {
-        self.entries.len()
+        self.entries.list.len()
+    }
+
+    /// The first offset and the one behind the last, if there is none missing between them.
+    pub(crate) fn run(&self) -> Option<(i64, i64)> {
+        let (first, last) = (self.entries.list.first()?.offset, self.entries.list.last()?.offset);
+        let count = i64::try_from(self.len()).ok()?;
+        (last - first + 1 == count).then_some((first, last + 1))
     }
 
     /// The partition that they are of.
@@ -61,13 +129,13 @@ impl RecordBatch {
 
     /// What they count for against byte bounds.
     pub(crate) fn bytes(&self) -> usize {
-        self.entries.iter().map(Entry::bytes).sum()
+        self.entries.list.iter().map(Entry::bytes).sum()
     }
 
     /// Keeps the records for whose offset `keep` answers true; gives how many went, and their bytes.
     pub(crate) fn retain(&mut self, mut keep: impl FnMut(i64) -> bool) -> (usize, usize) {
         let (mut count, mut bytes) = (0, 0);
-        self.entries.retain(|entry| {
+        self.entries.list.retain(|entry| {
             let stays = keep(entry.offset);
             if !stays {
                 count += 1;
@@ -88,7 +156,8 @@ impl IntoIterator for RecordBatch {
             topic: self.topic,
             partition: self.partition,
             data: self.data,
-            entries: self.entries.into_iter(),
+            entries: self.entries,
+            at: 0,
         }
     }
 }
@@ -99,21 +168,25 @@ pub(crate) struct Records {
     topic: Arc<str>,
     partition: i32,
     data: Bytes,
-    entries: std::vec::IntoIter<Entry>,
+    entries: Entries,
+    /// The first that nobody got to.
+    at: usize,
 }
 
 impl Records {
     /// Their offsets, in order.
     pub(crate) fn offsets(&self) -> impl Iterator<Item = i64> {
-        self.entries.as_slice().iter().map(|entry| entry.offset)
+        self.entries.list[self.at..].iter().map(|entry| entry.offset)
     }
 }
 
 impl Iterator for Records {
     type Item = Record;
 
+    #[inline]
     fn next(&mut self) -> Option<Record> {
-        let entry = self.entries.next()?;
+        let entry = self.entries.list.get(self.at)?;
+        self.at += 1;
         let mut at = entry.start as usize;
         let mut take = |length: u32| {
             let length = (length != NULL).then_some(length as usize)?;
@@ -138,7 +211,8 @@ impl Iterator for Records {
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        self.entries.size_hint()
+        let left = self.entries.list.len() - self.at;
+        (left, Some(left))
     }
 }
 
@@ -151,6 +225,9 @@ pub(super) struct Filling {
     retry: Option<Arc<str>>,
     done: Vec<(Side, RecordBatch)>,
     open: Option<Open>,
+    /// The topic of the last message, by its handle.
+    last: Option<(usize, Side)>,
+    pool: Arc<Pool>,
 }
 
 #[derive(Debug)]
@@ -164,15 +241,12 @@ struct Open {
 impl Filling {
     /// Fills batches of the member's two topics.
     pub(super) fn new(source: Arc<str>, retry: Option<Arc<str>>) -> Self {
-        Self { source, retry, done: Vec::new(), open: None }
+        Self { source, retry, done: Vec::new(), open: None, last: None, pool: Arc::default() }
     }
 
     /// Copies a message.
     pub(super) fn push(&mut self, message: &Fetched<'_>) {
-        let side = match &self.retry {
-            Some(retry) if message.topic() == &**retry => Side::Retry,
-            Some(_) | None => Side::Source,
-        };
+        let side = self.side_of(message);
         let partition = message.partition();
         let fits = |open: &Open| {
             let room = open.entries.len() < MOST_RECORDS && open.data.len() < MOST_BYTES;
@@ -181,18 +255,36 @@ impl Filling {
         if !self.open.as_ref().is_some_and(fits) {
             self.close();
         }
+        let pool = &self.pool;
         let open = self.open.get_or_insert_with(|| Open {
             side,
             partition,
-            data: Vec::with_capacity(MOST_BYTES + MOST_BYTES / 16),
-            entries: Vec::with_capacity(MOST_RECORDS),
+            data: take_from(&pool.buffers, MOST_BYTES + SPARE_BYTES),
+            entries: take_from(&pool.lists, MOST_RECORDS),
         });
         open.push(message);
+    }
+
+    fn side_of(&mut self, message: &Fetched<'_>) -> Side {
+        let handle = message.topic_handle();
+        if let Some((known, side)) = self.last
+            && known == handle
+        {
+            return side;
+        }
+        let side = match &self.retry {
+            Some(retry) if message.topic() == &**retry => Side::Retry,
+            Some(_) | None => Side::Source,
+        };
+        self.last = Some((handle, side));
+        side
     }
 
     /// Everything that was pushed, in that order.
     pub(super) fn take(&mut self) -> Vec<(Side, RecordBatch)> {
         self.close();
+        // The handle may be another topic's when messages are read again.
+        self.last = None;
         std::mem::take(&mut self.done)
     }
 
@@ -204,7 +296,22 @@ impl Filling {
         };
         // A name of its own: a count that both threads change for every record would go back and forth between them.
         let topic = Arc::from(&**topic);
-        self.done.push((side, RecordBatch { topic, partition, data: data.into(), entries }));
+        let pool = &self.pool;
+        let data = if data.len() >= MOST_BYTES / 2 {
+            Bytes::from_owner(Buffer { data, pool: Arc::clone(pool) })
+        } else {
+            let exact = Bytes::copy_from_slice(&data);
+            give_back(&pool.buffers, data, MOST_BYTES + SPARE_BYTES);
+            exact
+        };
+        let entries = if entries.len() >= MOST_RECORDS / 4 {
+            Entries { list: entries, pool: Some(Arc::clone(pool)) }
+        } else {
+            let exact = entries.clone();
+            give_back(&pool.lists, entries, MOST_RECORDS);
+            Entries { list: exact, pool: None }
+        };
+        self.done.push((side, RecordBatch { topic, partition, data, entries }));
     }
 }
 
@@ -282,13 +389,15 @@ mod tests {
             let offset = number as i64;
             entries.push(Entry { offset, timestamp_ms: offset - 1, start, key, payload, headers });
         }
+        let entries = Entries { list: entries, pool: None };
         let mut batch = RecordBatch { topic: "t".into(), partition: 3, data: data.into(), entries };
+        assert_eq!(batch.run(), Some((0, 3)));
         assert_eq!((batch.len(), batch.partition()), (3, 3));
         let copy = RecordBatch {
             topic: "t".into(),
             partition: 3,
             data: batch.data.clone(),
-            entries: batch.entries.clone(),
+            entries: Entries { list: batch.entries.list.clone(), pool: None },
         };
         let all: Vec<Record> = copy.into_iter().collect();
         for (record, (key, payload)) in all.iter().zip(parts) {
@@ -302,5 +411,23 @@ mod tests {
         let bytes = batch.bytes();
         let (count, gone) = batch.retain(|offset| offset != 1);
         assert_eq!((count, batch.len(), batch.bytes() + gone), (1, 2, bytes));
+        assert_eq!(batch.run(), None, "1 is missing");
+    }
+
+    #[test]
+    fn a_buffer_goes_back_when_the_last_view_of_it_is_gone() {
+        let pool = Arc::<Pool>::default();
+        let buffers = |pool: &Pool| pool.buffers.lock().expect("no panic").len();
+        let mut data = take_from(&pool.buffers, MOST_BYTES + SPARE_BYTES);
+        data.extend_from_slice(b"abc");
+        let data = Bytes::from_owner(Buffer { data, pool: Arc::clone(&pool) });
+        let view = data.slice(1..2);
+        drop(data);
+        assert_eq!((&view[..], buffers(&pool)), (&b"b"[..], 0));
+        drop(view);
+        assert_eq!(buffers(&pool), 1);
+        assert!(take_from(&pool.buffers, 0).is_empty());
+        give_back(&pool.buffers, Vec::with_capacity(MOST_BYTES * 2), MOST_BYTES + SPARE_BYTES);
+        assert_eq!(buffers(&pool), 0, "it had grown");
     }
 }

@@ -5,17 +5,18 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::attempt::{Ending, Loaded, Payload};
+use super::at_once::Pass;
+use super::attempt::{Loaded, Payload};
 use super::engine::{Engine, limit};
 use super::intake::{self, Opened, Round};
 use super::partition::OpenRecord;
-use super::report::{Kind, What};
+use super::report::{Attempted, Kind, What};
 use super::running::Label;
 use crate::runtime::duplicates::{Seen, Verdict};
 use crate::runtime::lanes::{Admitted, Identity, TaskNo};
-use crate::runtime::outcome::{ErrorClass, Failure, Outcome, SkipReason};
+use crate::runtime::outcome::{ErrorClass, Failure, SkipReason};
 use crate::runtime::progress::PartitionState;
 use crate::runtime::record::Record;
 use crate::runtime::shared::Shared;
@@ -30,7 +31,7 @@ enum Now<I> {
     /// It ran, and is over.
     Over,
     /// It runs, or ran and needs more.
-    Known(TaskNo, Option<(Loaded<I>, Ending)>),
+    Known(TaskNo, Option<Box<Attempted<I>>>),
     /// Something comes before it.
     NotYet(Task<I>),
 }
@@ -40,7 +41,7 @@ struct Taken<I> {
     /// Tasks that aren't over.
     open: usize,
     /// Those of them that ran and didn't end well.
-    unfinished: Vec<(TaskNo, Loaded<I>, Ending)>,
+    unfinished: Vec<(TaskNo, Box<Attempted<I>>)>,
     /// Those that are to be parked.
     to_park: Vec<TaskNo>,
 }
@@ -51,13 +52,6 @@ impl<I> Default for Taken<I> {
     }
 }
 
-/// Attempts of one kind that ended at once, which share one look at the clock.
-#[derive(Default)]
-struct AtOnce {
-    kind: &'static str,
-    count: u32,
-}
-
 impl<S: EffectStage> Engine<S> {
     pub(super) fn on_opened(&mut self, partition: i32, round: Round<S::Input>, began: Instant) {
         let now = self.env.clock.now_ms();
@@ -66,6 +60,7 @@ impl<S: EffectStage> Engine<S> {
         if owned.closed {
             return;
         }
+        let generation = owned.generation;
         owned.queue.put_back(round.rest);
         match round.away {
             Some(why) => {
@@ -82,33 +77,34 @@ impl<S: EffectStage> Engine<S> {
             }
             None => {}
         }
-        let mut at_once = (AtOnce::default(), began);
+        let mut pass = Pass::new(partition, generation, now, began);
         for opened in round.opened {
             let offset = opened.record.offset;
-            self.admit(partition, opened, &round.tasks, now, &mut at_once);
+            self.admit(&mut pass, opened, &round.tasks);
             if let Some(owned) = self.partitions.get_mut(&partition) {
                 owned.admit(offset);
             }
         }
-        self.timed(&mut at_once);
+        self.note(&mut pass);
+        self.taken_in(partition, now);
+    }
+
+    /// Tells the lanes how far the source came by.
+    pub(super) fn taken_in(&mut self, partition: i32, now: i64) {
         if let Some(owned) = self.partitions.get_mut(&partition) {
             owned.admit_delivered();
             self.lanes.admitted(partition, owned.admitted(), now);
         }
     }
 
-    fn admit(
-        &mut self,
-        partition: i32,
-        opened: Opened<S::Input>,
-        tasks: &Tasks,
-        now: i64,
-        at_once: &mut (AtOnce, Instant),
-    ) {
+    /// Takes an opened record in. Answers whether it is over, and is noted with the others of the pass.
+    #[inline]
+    pub(super) fn admit(&mut self, pass: &mut Pass, opened: Opened<S::Input>, tasks: &Tasks) -> bool {
         let Opened { record, what } = opened;
+        let partition = pass.partition;
         match what {
             intake::What::Tasks(input, opened, seen) => match self.verdict(partition, record.offset, seen) {
-                Verdict::New => self.admit_tasks(partition, record, input, (tasks, opened), now, at_once),
+                Verdict::New => return self.admit_tasks(pass, record, input, (tasks, opened)),
                 Verdict::Duplicate(_) => self.skip(partition, &record, SkipReason::Duplicate),
                 Verdict::Conflict(first) => {
                     let why = format!("offset {first} brought the same event id with other bytes");
@@ -124,6 +120,8 @@ impl<S: EffectStage> Engine<S> {
             intake::What::Skipped(reason) => self.skip(partition, &record, reason),
             intake::What::Dead(why) => self.refuse(&record, &why),
         }
+        pass.disturbed = true;
+        false
     }
 
     fn verdict(&mut self, partition: i32, offset: i64, seen: Option<Seen>) -> Verdict {
@@ -150,21 +148,19 @@ impl<S: EffectStage> Engine<S> {
 
     fn admit_tasks(
         &mut self,
-        partition: i32,
+        pass: &mut Pass,
         record: Record,
         input: S::Input,
         (tasks, opened): (&Tasks, Range<usize>),
-        now: i64,
-        at_once: &mut (AtOnce, Instant),
-    ) {
-        let (offset, bytes) = (record.offset, record.bytes());
+    ) -> bool {
+        let (partition, offset, bytes) = (pass.partition, record.offset, record.bytes());
         let mut taken = Taken::default();
         if opened.len() == 1 {
             if let Some(spec) = tasks.get(opened.start)
                 && !self.goes_to_cursor(partition, spec, offset, &mut taken)
             {
                 let task = first_attempt(record.into(), input.into(), spec);
-                self.admit_task((partition, offset), spec, task, now, at_once, &mut taken);
+                self.admit_task(pass, offset, spec, task, &mut taken);
             }
         } else {
             let (record, input) = (Arc::new(record.detached()), Arc::new(input));
@@ -173,22 +169,26 @@ impl<S: EffectStage> Engine<S> {
                     continue;
                 }
                 let task = first_attempt(Arc::clone(&record).into(), Arc::clone(&input).into(), spec);
-                self.admit_task((partition, offset), spec, task, now, at_once, &mut taken);
+                self.admit_task(pass, offset, spec, task, &mut taken);
             }
         }
+        if taken.open == 0 {
+            self.complete_at_once(pass, offset, bytes);
+            return true;
+        }
+        pass.disturbed = true;
         let Taken { open, unfinished, to_park } = taken;
-        if open == 0 {
-            self.complete_record(partition, offset, bytes);
-        } else if let Some(owned) = self.partitions.get_mut(&partition) {
+        if let Some(owned) = self.partitions.get_mut(&partition) {
             owned.open.insert(offset, OpenRecord { tasks: open, bytes });
         }
-        for (no, loaded, ending) in unfinished {
-            let kind = self.kind(&loaded);
-            self.on_attempted(partition, no, loaded, ending, kind);
+        for (no, attempted) in unfinished {
+            let kind = self.kind(&attempted.loaded);
+            self.on_attempted(partition, no, *attempted, kind);
         }
         for no in to_park {
-            self.put_parked(no, now, None);
+            self.put_parked(no, pass.now_ms, None);
         }
+        false
     }
 
     /// True when a cursor has the task, or will have it.
@@ -210,21 +210,20 @@ impl<S: EffectStage> Engine<S> {
     #[inline]
     fn admit_task(
         &mut self,
-        (partition, offset): (i32, i64),
+        pass: &mut Pass,
+        offset: i64,
         spec: TaskSpec<'_>,
         task: Task<S::Input>,
-        now: i64,
-        at_once: &mut (AtOnce, Instant),
         taken: &mut Taken<S::Input>,
     ) {
-        match self.run_now((partition, offset), spec, task, now, at_once) {
+        match self.run_now(pass, offset, spec, task) {
             Now::Over => {}
-            Now::Known(no, ended) => {
+            Now::Known(no, attempted) => {
                 taken.open += 1;
-                taken.unfinished.extend(ended.map(|(loaded, ending)| (no, loaded, ending)));
+                taken.unfinished.extend(attempted.map(|attempted| (no, attempted)));
             }
             Now::NotYet(task) => {
-                let (no, park) = match self.queue_up((partition, offset), spec, now) {
+                let (no, park) = match self.queue_up((pass.partition, offset), spec, pass.now_ms) {
                     Admitted::AlreadyParked => return,
                     Admitted::Queued(no) => (no, false),
                     Admitted::Park(no) => (no, true),
@@ -249,38 +248,37 @@ impl<S: EffectStage> Engine<S> {
     #[inline]
     fn run_now(
         &mut self,
-        (partition, offset): (i32, i64),
+        pass: &mut Pass,
+        offset: i64,
         spec: TaskSpec<'_>,
         mut task: Task<S::Input>,
-        now: i64,
-        at_once: &mut (AtOnce, Instant),
     ) -> Now<S::Input> {
+        let (partition, generation) = (pass.partition, pass.generation);
         let concurrency = self.spec.options.concurrency;
         let stage = &self.hands.stage;
         let limit = |target: &str| limit(&**stage, concurrency, target);
-        let clear = self.lanes.is_clear(partition, spec.lane, spec.target, concurrency, &limit);
-        let generation = self.partitions.get(&partition).map(|owned| owned.generation);
-        let (true, Some(generation)) = (clear && !self.stretch.is_over(), generation) else {
+        if !self.lanes.is_clear(partition, spec.lane, spec.target, concurrency, &limit)
+            || self.stretch.is_over()
+        {
             task.record = task.record.alone(|record| record.detached());
             return Now::NotYet(task);
-        };
+        }
         if self.waits > 0 {
             task.record = task.record.alone(|record| record.detached());
         }
-        let (kind, written_ms) = (stage.kind(&task.input), task.record.timestamp_ms);
-        self.balance.opened += 1;
-        self.count("opened", 1);
-        let begun = self.attempt(Label { partition, generation, kind: Kind::Attempt(None) }, task);
-        let ended = match begun {
-            Ok(What::Attempted { loaded: _, ending: Ending::Ran(Outcome::Done) }) => {
+        let label = Label { partition, generation, kind: Kind::Attempt(None) };
+        let attempted = match self.attempt(label, task) {
+            Ok(What::Done { kind, written_ms }) => {
                 self.waits = self.waits.saturating_sub(1);
-                self.balance.done += 1;
-                self.count("done", 1);
-                self.tally.complete(written_ms, now);
-                self.note(kind, at_once);
+                self.count_at_once(pass, kind, written_ms);
                 return Now::Over;
             }
-            Ok(What::Attempted { loaded, ending }) => Some((loaded, ending)),
+            Ok(What::Attempted(attempted)) => {
+                self.note(pass);
+                let kind = self.kind(&attempted.loaded);
+                self.tally.took(kind, pass.lap(), 1);
+                Some(attempted)
+            }
             // The future of an attempt gives nothing else.
             Ok(
                 What::Opened(_)
@@ -292,30 +290,17 @@ impl<S: EffectStage> Engine<S> {
             ) => None,
             Err(slot) => {
                 self.waits = WAITING;
+                self.balance.opened += 1;
+                self.count("opened", 1);
                 self.occupy(partition);
                 let no = self.lanes.begin(identity(partition, offset, spec));
                 self.running.relabel(slot, Kind::Attempt(Some(no)));
                 return Now::Known(no, None);
             }
         };
-        self.note(kind, at_once);
-        Now::Known(self.lanes.begin(identity(partition, offset, spec)), ended)
-    }
-
-    /// Notes an attempt that ended at once.
-    fn note(&mut self, kind: &'static str, at_once: &mut (AtOnce, Instant)) {
-        if at_once.0.kind != kind {
-            self.timed(at_once);
-            at_once.0.kind = kind;
-        }
-        at_once.0.count += 1;
-    }
-
-    /// Attempts that ended at once took each its part of the time that all of them took.
-    fn timed(&mut self, (at_once, began): &mut (AtOnce, Instant)) {
-        let (count, now) = (std::mem::take(&mut at_once.count), Instant::now());
-        let each = now.duration_since(std::mem::replace(began, now)).checked_div(count);
-        self.tally.took(at_once.kind, each.unwrap_or(Duration::ZERO), u64::from(count));
+        self.balance.opened += 1;
+        self.count("opened", 1);
+        Now::Known(self.lanes.begin(identity(partition, offset, spec)), attempted)
     }
 
     pub(super) fn complete_record(&mut self, partition: i32, offset: i64, bytes: usize) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 
 use super::readback::Readback;
-use super::report::What;
+use super::report::{Attempted, What};
 use crate::clock::Clock;
 use crate::runtime::outcome::{ErrorClass, Failure, Intake, Outcome};
 use crate::runtime::record::Record;
@@ -84,38 +84,51 @@ pub(super) enum Ending {
     NeverBegan(Failure),
 }
 
-/// Runs an attempt whose record is in memory. Kept small: it is moved to its place for every attempt.
-pub(super) async fn attempt<S: EffectStage>(hands: Arc<Hands<S>>, task: Task<S::Input>) -> What<S::Input> {
-    hands.stage.before(&task);
-    let outcome = AssertUnwindSafe(hands.stage.run(&task)).catch_unwind().await;
-    let outcome = outcome.unwrap_or_else(|_| panicked(task.attempt));
-    attempted(&*hands.stage, task, outcome)
+/// What an attempt whose record is in memory is made of.
+pub(super) type Prepared<S> = (Arc<Hands<S>>, Task<<S as EffectStage>::Input>);
+
+/// Runs an attempt whose record is in memory. A block that uses what it is made of where it is: an async function would
+/// move it first.
+pub(super) fn attempt<S: EffectStage>(
+    (hands, task): Prepared<S>,
+) -> impl Future<Output = What<S::Input>> + Send + 'static {
+    async move {
+        hands.stage.before(&task);
+        let outcome = AssertUnwindSafe(hands.stage.run(&task)).catch_unwind().await;
+        let outcome = outcome.unwrap_or_else(|_| panicked(task.attempt));
+        ended(&*hands.stage, task, outcome)
+    }
 }
 
 /// The same, for a stage whose attempts may take so long and no longer.
-pub(super) async fn attempt_within<S: EffectStage>(
-    hands: Arc<Hands<S>>,
-    task: Task<S::Input>,
+pub(super) fn attempt_within<S: EffectStage>(
+    (hands, task): Prepared<S>,
     limit: Duration,
-) -> What<S::Input> {
-    hands.stage.before(&task);
-    let run = AssertUnwindSafe(hands.stage.run(&task)).catch_unwind();
-    let outcome = match tokio::time::timeout(limit, run).await {
-        Ok(outcome) => outcome.unwrap_or_else(|_| panicked(task.attempt)),
-        Err(_elapsed) => {
-            let why = format!("the handler took longer than {limit:?} and was cut off");
-            hands.stage.cut_off(&task, Failure::new(ErrorClass::Timeout, why))
-        }
-    };
-    attempted(&*hands.stage, task, outcome)
+) -> impl Future<Output = What<S::Input>> + Send + 'static {
+    async move {
+        hands.stage.before(&task);
+        let run = AssertUnwindSafe(hands.stage.run(&task)).catch_unwind();
+        let outcome = match tokio::time::timeout(limit, run).await {
+            Ok(outcome) => outcome.unwrap_or_else(|_| panicked(task.attempt)),
+            Err(_elapsed) => {
+                let why = format!("the handler took longer than {limit:?} and was cut off");
+                hands.stage.cut_off(&task, Failure::new(ErrorClass::Timeout, why))
+            }
+        };
+        ended(&*hands.stage, task, outcome)
+    }
 }
 
-fn attempted<S: EffectStage>(stage: &S, task: Task<S::Input>, outcome: Outcome) -> What<S::Input> {
+fn ended<S: EffectStage>(stage: &S, task: Task<S::Input>, outcome: Outcome) -> What<S::Input> {
     stage.after(&task, &outcome);
-    What::Attempted {
-        loaded: Loaded { record: Some(task.record), input: Some(task.input) },
-        ending: Ending::Ran(outcome),
+    if outcome == Outcome::Done {
+        return What::Done { kind: stage.kind(&task.input), written_ms: task.record.timestamp_ms };
     }
+    attempted(Some(task.record), Some(task.input), Ending::Ran(outcome))
+}
+
+fn attempted<I>(record: Option<Shared<Record>>, input: Option<Shared<I>>, ending: Ending) -> What<I> {
+    What::Attempted(Box::new(Attempted { loaded: Loaded { record, input }, ending }))
 }
 
 /// Loads what is missing, and runs an attempt. Gives back what was loaded.
@@ -125,12 +138,11 @@ pub(super) async fn load_and_attempt<S: EffectStage>(
 ) -> What<S::Input> {
     let Job { loaded: Loaded { record, input }, target, attempt: number, first_failed_at_ms, parked_at } =
         job;
-    let never = |record, input, ending| What::Attempted { loaded: Loaded { record, input }, ending };
     let record = match record {
         Some(record) => record,
         None => match load(&hands.readback, parked_at).await {
             Ok(record) => record,
-            Err(why) => return never(None, input, Ending::NeverBegan(why)),
+            Err(why) => return attempted(None, input, Ending::NeverBegan(why)),
         },
     };
     let input = match input {
@@ -138,18 +150,18 @@ pub(super) async fn load_and_attempt<S: EffectStage>(
         None => match settle(&hands.clock, || hands.stage.decode(&record)).await {
             Intake::Ready(input) => input.into(),
             Intake::Skipped(reason) => {
-                return never(Some(record), None, Ending::Ran(Outcome::Skipped(reason)));
+                return attempted(Some(record), None, Ending::Ran(Outcome::Skipped(reason)));
             }
             Intake::Dead(why) | Intake::Retry(why) => {
-                return never(Some(record), None, Ending::Ran(Outcome::Dead(why)));
+                return attempted(Some(record), None, Ending::Ran(Outcome::Dead(why)));
             }
-            Intake::Unavailable(why) => return never(Some(record), None, Ending::NeverBegan(why)),
+            Intake::Unavailable(why) => return attempted(Some(record), None, Ending::NeverBegan(why)),
         },
     };
     let task = Task { record, input, target, attempt: number, first_failed_at_ms };
     match hands.timeout {
-        None => attempt(hands, task).await,
-        Some(limit) => attempt_within(hands, task, limit).await,
+        None => attempt((hands, task)).await,
+        Some(limit) => attempt_within((hands, task), limit).await,
     }
 }
 

@@ -149,9 +149,9 @@ impl<S: EffectStage> Engine<S> {
         self.spawn(partition, async move {
             let chunk = match reader.chunk(from, to).await {
                 Ok(chunk) => chunk,
-                Err(why) => return What::Reread(Err(why)),
+                Err(why) => return What::Reread(Box::new(Err(why))),
             };
-            What::Reread(Ok(Box::pin(open_again(&*stage, &clock, from, chunk)).await))
+            What::Reread(Box::new(Ok(Box::pin(open_again(&*stage, &clock, from, chunk)).await)))
         });
     }
 

@@ -40,7 +40,7 @@ impl<S: EffectStage> Engine<S> {
             let mut backoff = Backoff::default();
             loop {
                 match store.claim(&at).await {
-                    Ok(claimed) => return What::Cursors(Told::Claimed(claimed)),
+                    Ok(claimed) => return What::Cursors(Box::new(Told::Claimed(claimed))),
                     Err(why) => {
                         if !backoff.is_waiting() {
                             tracing::warn!(partition, %why, "cursors can't be read; the partition waits");
@@ -267,7 +267,7 @@ impl<S: EffectStage> Engine<S> {
         let (at, epoch) = (Arc::clone(&own.at), own.epoch);
         self.spawn(partition, async move {
             let answer = store.store(&at, epoch, &write).await;
-            What::Cursors(Told::Stored(write, answer))
+            What::Cursors(Box::new(Told::Stored(write, answer)))
         });
     }
 
@@ -338,7 +338,7 @@ impl<S: EffectStage> Engine<S> {
         let (at, stage) = (Arc::clone(&own.at), Arc::clone(&self.hands.stage));
         self.spawn(partition, async move {
             stage.refresh().await;
-            What::Cursors(Told::Wishes(store.wishes(&at).await))
+            What::Cursors(Box::new(Told::Wishes(store.wishes(&at).await)))
         });
     }
 

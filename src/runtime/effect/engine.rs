@@ -11,7 +11,8 @@ use hashbrown::HashMap;
 use tokio::sync::watch;
 
 use super::appends::Appends;
-use super::attempt::{self, Hands, Job, Payload};
+use super::at_once::{Left, Pass};
+use super::attempt::{self, Hands, Job, Payload, Prepared};
 use super::intake;
 use super::partition::Partition;
 use super::prune::Pruner;
@@ -26,7 +27,7 @@ use crate::runtime::lanes::{Lanes, TaskNo};
 use crate::runtime::options::StageSpec;
 use crate::runtime::progress::{Balance, Progress};
 use crate::runtime::rebalance::Draining;
-use crate::runtime::stage::{EffectStage, Task};
+use crate::runtime::stage::{EffectStage, Task, Tasks};
 
 /// A target's share of a partition's waiting work: one of so many parts.
 const SHARES: usize = 4;
@@ -70,13 +71,15 @@ pub(super) struct Engine<S: EffectStage> {
     pub(super) desk: Arc<Desk>,
     pub(super) pruner: Pruner,
     pub(super) hands: Arc<Hands<S>>,
-    pub(super) running: Running<Kind, What<S::Input>>,
+    pub(super) running: Running<Kind, Prepared<S>, What<S::Input>>,
     /// What ended in one turn; kept for its memory.
     pub(super) done: Vec<(Label<Kind>, Instant, What<S::Input>)>,
     pub(super) tally: Tally,
     pub(super) stretch: Stretch,
     /// Counts down from the last attempt that had to wait; see `admit`.
     pub(super) waits: u32,
+    /// Tasks of the record that is taken in; kept for its memory.
+    pub(super) opening: Tasks,
     pub(super) lanes: Lanes,
     pub(super) payloads: HashMap<TaskNo, Payload<S::Input>>,
     pub(super) parked_bytes: usize,
@@ -115,9 +118,13 @@ impl<S: EffectStage> Engine<S> {
     fn take_in(&mut self, partition: i32, mut records: RecordBatch) {
         let Some(owned) = self.partitions.get_mut(&partition) else { return };
         self.env.metrics.records_in.with_label_values(&[&*self.name]).inc_by(records.len() as u64);
-        let (count, bytes) =
-            records.retain(|offset| !owned.closed && (owned.source.deliver(offset) || owned.recalls(offset)));
-        owned.gauge.release(count, bytes);
+        let all_new = !owned.closed
+            && records.run().is_some_and(|(first, behind)| owned.source.deliver_run(first, behind));
+        if !all_new {
+            let (count, bytes) = records
+                .retain(|offset| !owned.closed && (owned.source.deliver(offset) || owned.recalls(offset)));
+            owned.gauge.release(count, bytes);
+        }
         owned.queue.push(records);
         owned.admit_delivered();
         self.lanes.admitted(partition, owned.admitted(), self.env.clock.now_ms());
@@ -178,17 +185,39 @@ impl<S: EffectStage> Engine<S> {
         if room == 0 {
             return false;
         }
-        let Some(records) = owned.queue.take() else { return false };
-        let most = intake::ROUND.min(room);
-        let known = records.offsets().take(most).filter(|&offset| owned.source.is_complete(offset)).collect();
+        let Some(mut records) = owned.queue.take() else { return false };
+        let mut known: Vec<i64> = records
+            .offsets()
+            .take(room.min(intake::ROUND))
+            .filter(|&offset| owned.source.is_complete(offset))
+            .collect();
         owned.intake = true;
-        let (hands, label) = (
-            Arc::clone(&self.hands),
-            Label { partition: number, generation: owned.generation, kind: Kind::Intake },
-        );
-        let began = Instant::now();
+        let (generation, began) = (owned.generation, Instant::now());
+        if known.is_empty() && !owned.backoff.is_waiting() {
+            let mut pass = Pass::new(number, generation, now_ms, began);
+            let left = self.take_now(&mut pass, &mut records, room.min(intake::ROUND));
+            let Some(owned) = self.partitions.get_mut(&number) else { return false };
+            if left == Left::Off || owned.closed {
+                owned.intake = false;
+                if !owned.closed {
+                    owned.queue.put_back(records);
+                }
+                self.taken_in(number, now_ms);
+                return self.partitions.get(&number).is_some_and(|owned| !owned.queue.is_empty());
+            }
+            known.extend(
+                records
+                    .offsets()
+                    .take(room.min(intake::ROUND))
+                    .filter(|&offset| owned.source.is_complete(offset)),
+            );
+        }
+        let most = room.min(intake::ROUND);
+        let (hands, label) =
+            (Arc::clone(&self.hands), Label { partition: number, generation, kind: Kind::Intake });
         let opening = async move {
-            What::Opened(intake::open_round(&*hands.stage, &hands.clock, (records, most), known).await)
+            let round = intake::open_round(&*hands.stage, &hands.clock, (records, most), known).await;
+            What::Opened(Box::new(round))
         };
         match self.running.start(label, opening) {
             Ok(what) => {
@@ -247,11 +276,7 @@ impl<S: EffectStage> Engine<S> {
         label: Label<Kind>,
         task: Task<S::Input>,
     ) -> Result<What<S::Input>, usize> {
-        let hands = Arc::clone(&self.hands);
-        match hands.timeout {
-            None => self.running.start(label, attempt::attempt(hands, task)),
-            Some(limit) => self.running.start(label, attempt::attempt_within(hands, task, limit)),
-        }
+        self.running.attempt(label, (Arc::clone(&self.hands), task))
     }
 
     /// Notes that something more runs of a partition.

@@ -77,6 +77,40 @@ pub(super) async fn open_round<S: EffectStage>(
     Round { opened, tasks, rest: records, away }
 }
 
+/// What a record comes to, if that can be told without waiting and without doubt: `None` asks for [`open`]. What was
+/// begun is dropped then, as a stage allows at any await.
+pub(super) fn open_now<S: EffectStage>(
+    stage: &S,
+    record: &Record,
+    tasks: &mut Tasks,
+) -> Option<What<S::Input>> {
+    if redrive::is_for_another(record, stage.name()) {
+        return Some(What::Skipped(SkipReason::Filtered));
+    }
+    let before = tasks.len();
+    let told = std::panic::catch_unwind(AssertUnwindSafe(|| {
+        let input = match stage.decode(record).now_or_never()? {
+            Intake::Ready(input) => input,
+            Intake::Skipped(reason) => return Some(What::Skipped(reason)),
+            Intake::Dead(_) | Intake::Retry(_) | Intake::Unavailable(_) => return None,
+        };
+        match stage.open(record, &input, tasks).now_or_never()? {
+            Intake::Ready(()) if tasks.len() > before => {
+                let seen = seen(stage, record, &input);
+                Some(What::Tasks(input, before..tasks.len(), seen))
+            }
+            Intake::Ready(()) => Some(What::Skipped(SkipReason::Filtered)),
+            Intake::Skipped(reason) => Some(What::Skipped(reason)),
+            Intake::Dead(_) | Intake::Retry(_) | Intake::Unavailable(_) => None,
+        }
+    }));
+    let told = told.ok().flatten();
+    if !matches!(told, Some(What::Tasks(..))) {
+        tasks.truncate(before);
+    }
+    told
+}
+
 /// The event of a record, where the stage can tell; what an operator put back may repeat one.
 fn seen<S: EffectStage>(stage: &S, record: &Record, input: &S::Input) -> Option<Seen> {
     let identity = stage.identity().filter(|_| record.headers.last(REDRIVE_ID).is_none())?;

@@ -11,6 +11,7 @@
 
 mod admit;
 mod appends;
+mod at_once;
 mod attempt;
 mod backlog;
 mod carry_forward;
@@ -24,6 +25,7 @@ mod own_cursors;
 mod ownership;
 mod parked;
 mod partition;
+mod places;
 mod prune;
 mod publish;
 mod put_aside;
@@ -45,6 +47,7 @@ use tokio_util::sync::CancellationToken;
 use self::appends::Appends;
 use self::attempt::Hands;
 use self::engine::{Engine, Stretch};
+use self::places::{Places, Typed};
 use self::prune::Pruner;
 use self::readback::Readback;
 use self::running::Running;
@@ -58,7 +61,7 @@ use super::leave::{leave, orphaned};
 use super::options::StageSpec;
 use super::progress::{Balance, Progress};
 use super::series;
-use super::stage::EffectStage;
+use super::stage::{EffectStage, Tasks};
 
 /// How often positions are handed to the poll thread and progress is published.
 const TICK: Duration = Duration::from_millis(200);
@@ -88,6 +91,10 @@ pub async fn run_effect_stage<S: EffectStage>(
     };
     let consumer::Member { mut events, desk, cluster_id, mut left } = joined;
     let retry_topic: Arc<str> = retry.into();
+    let attempts: Box<dyn Places<_, _>> = match spec.options.timeout {
+        None => Box::new(Typed::new(attempt::attempt)),
+        Some(limit) => Box::new(Typed::new(move |task| attempt::attempt_within(task, limit))),
+    };
     let mut engine = Engine {
         tally: Tally::new(Arc::clone(&env.metrics), spec.stage.as_str().into()),
         name: spec.stage.as_str().into(),
@@ -106,10 +113,11 @@ pub async fn run_effect_stage<S: EffectStage>(
         spec,
         env,
         desk: Arc::clone(&desk),
-        running: Running::new(),
+        running: Running::new(attempts),
         done: Vec::new(),
         stretch: Stretch::new(),
         waits: 0,
+        opening: Tasks::default(),
         lanes: Lanes::default(),
         payloads: HashMap::new(),
         appends: Arc::new(Appends::default()),

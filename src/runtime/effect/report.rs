@@ -26,25 +26,27 @@ pub(super) enum Kind {
 impl Pooled for Kind {
     fn pool(self) -> usize {
         match self {
-            Self::Intake => 0,
-            Self::Attempt(_) => 1,
+            Self::Attempt(_) => 0,
+            Self::Intake => 1,
             Self::Append => 2,
             Self::Load(_) => 3,
         }
     }
 }
 
-/// How it ended.
+/// How it ended. Small: what is large is boxed, so that the one that comes with every task costs no copying.
 #[derive(Debug)]
 pub(super) enum What<I> {
     /// Records were opened.
-    Opened(Round<I>),
-    /// An attempt ended.
-    Attempted { loaded: Loaded<I>, ending: Ending },
+    Opened(Box<Round<I>>),
+    /// An attempt ended well: at a thing of this kind, written at that time.
+    Done { kind: &'static str, written_ms: Option<i64> },
+    /// An attempt ended otherwise.
+    Attempted(Box<Attempted<I>>),
     /// Something that cursors need ended.
-    Cursors(Told),
+    Cursors(Box<Told>),
     /// A chunk of the log was read again for cursors.
-    Reread(Result<Reread<I>, Failure>),
+    Reread(Box<Result<Reread<I>, Failure>>),
     /// An append ended.
     PutAside { what: Aside, offset: i64, result: Result<Delivered, ProduceError> },
     /// The stage can't bear that a task is given up.
@@ -57,6 +59,13 @@ pub(super) enum What<I> {
         dead: Option<ErrorClass>,
         result: Result<(), ProduceError>,
     },
+}
+
+/// An attempt that didn't end well, with what it needed.
+#[derive(Debug)]
+pub(super) struct Attempted<I> {
+    pub(super) loaded: Loaded<I>,
+    pub(super) ending: Ending,
 }
 
 /// What was put aside.

@@ -2,7 +2,7 @@
 //!
 //! Nothing is spawned for an attempt. A future is polled once where it is started; only one that isn't ready then
 //! keeps its slot. Slots are used again with their memory and their waker, so that starting work that ends at once
-//! allocates nothing.
+//! allocates nothing. Attempts, of which there is one for every task, have [`Places`]; everything else is boxed.
 
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,8 +13,12 @@ use std::time::Instant;
 use futures_util::task::AtomicWaker;
 use tokio_util::sync::ReusableBoxFuture;
 
-/// Sorts of futures, each of one layout: a slot is used again for its own sort only.
+use super::places::Places;
+
+/// Sorts of boxed futures, each of one layout: a slot is used again for its own sort only.
 const POOLS: usize = 4;
+/// The slots of attempts.
+const ATTEMPTS: usize = 0;
 
 /// Which slots are to be polled. Wakers on any thread tell it.
 #[derive(Debug, Default)]
@@ -37,13 +41,19 @@ impl Wake for SlotWaker {
 
     fn wake_by_ref(self: &Arc<Self>) {
         if !self.told.swap(true, Ordering::AcqRel) {
-            self.signal.woken.lock().unwrap_or_else(PoisonError::into_inner).push(self.slot);
-            self.signal.engine.wake();
+            let mut woken = self.signal.woken.lock().unwrap_or_else(PoisonError::into_inner);
+            woken.push(self.slot);
+            let first = woken.len() == 1;
+            drop(woken);
+            // The others come with the first.
+            if first {
+                self.signal.engine.wake();
+            }
         }
     }
 }
 
-/// Kinds of work that know the pool of their futures, below [`POOLS`].
+/// Kinds of work that know the pool of their futures: above 0, which is that of attempts, and below [`POOLS`].
 pub(super) trait Pooled: Copy {
     /// The pool.
     fn pool(self) -> usize;
@@ -61,7 +71,7 @@ pub(super) struct Label<K> {
 }
 
 struct Slot<K, T> {
-    future: ReusableBoxFuture<'static, T>,
+    work: Work<T>,
     told: Arc<SlotWaker>,
     waker: Waker,
     /// `None` while the slot is free.
@@ -69,9 +79,20 @@ struct Slot<K, T> {
     pool: usize,
 }
 
-/// The slots.
-pub(super) struct Running<K, T> {
+/// Where the future of a slot is.
+enum Work<T> {
+    /// In the place of that number.
+    Place(usize),
+    /// Here.
+    Boxed(ReusableBoxFuture<'static, T>),
+}
+
+/// The slots; `J` is what an attempt is made of.
+pub(super) struct Running<K, J, T> {
     slots: Vec<Slot<K, T>>,
+    attempts: Box<dyn Places<J, T>>,
+    /// Places that were given out.
+    places: usize,
     /// Free slots by the layout of what they held.
     free: [Vec<usize>; POOLS],
     signal: Arc<Signal>,
@@ -81,10 +102,12 @@ pub(super) struct Running<K, T> {
     now: Instant,
 }
 
-impl<K: Pooled, T: Send + 'static> Running<K, T> {
-    pub(super) fn new() -> Self {
+impl<K: Pooled, J, T: Send + 'static> Running<K, J, T> {
+    pub(super) fn new(attempts: Box<dyn Places<J, T>>) -> Self {
         Self {
             slots: Vec::new(),
+            attempts,
+            places: 0,
             free: Default::default(),
             signal: Arc::default(),
             turn: Vec::new(),
@@ -92,26 +115,57 @@ impl<K: Pooled, T: Send + 'static> Running<K, T> {
         }
     }
 
-    /// Polls `future` once. What is ready is answered; else it keeps a slot, whose number is.
+    /// Starts an attempt. What is ready is answered; else it keeps a slot, whose number is.
     #[inline]
+    pub(super) fn attempt(&mut self, label: Label<K>, job: J) -> Result<T, usize> {
+        let at = match self.free[ATTEMPTS].last() {
+            Some(&at) => at,
+            None => {
+                self.places += 1;
+                let at = self.add(ATTEMPTS, Work::Place(self.places - 1));
+                self.free[ATTEMPTS].push(at);
+                at
+            }
+        };
+        let slot = &mut self.slots[at];
+        let Work::Place(place) = slot.work else { return Err(at) };
+        match self.attempts.start(place, job, &mut Context::from_waker(&slot.waker)) {
+            Poll::Ready(done) => Ok(done),
+            Poll::Pending => {
+                slot.label = Some((label, Instant::now()));
+                self.free[ATTEMPTS].pop();
+                Err(at)
+            }
+        }
+    }
+
+    /// Polls `future` once. What is ready is answered; else it keeps a slot, whose number is.
     pub(super) fn start(
         &mut self,
         label: Label<K>,
         future: impl Future<Output = T> + Send + 'static,
     ) -> Result<T, usize> {
+        self.now = Instant::now();
         let at = self.place(label, future);
-        let slot = &mut self.slots[at];
-        match slot.future.poll(&mut Context::from_waker(&slot.waker)) {
-            Poll::Ready(done) => {
-                slot.label = None;
-                self.free[slot.pool].push(at);
-                Ok(done)
-            }
-            Poll::Pending => {
-                slot.label = Some((label, Instant::now()));
-                Err(at)
-            }
+        match self.poll(at) {
+            Poll::Ready(done) => Ok(done),
+            Poll::Pending => Err(at),
         }
+    }
+
+    /// Polls a slot. One whose future is ready is free.
+    fn poll(&mut self, at: usize) -> Poll<T> {
+        let slot = &mut self.slots[at];
+        let context = &mut Context::from_waker(&slot.waker);
+        let polled = match &mut slot.work {
+            Work::Place(place) => self.attempts.poll(*place, context),
+            Work::Boxed(future) => future.poll(context),
+        };
+        if polled.is_ready() {
+            slot.label = None;
+            self.free[slot.pool].push(at);
+        }
+        polled
     }
 
     /// Keeps `future` in a slot, to be polled with those that are woken.
@@ -121,22 +175,26 @@ impl<K: Pooled, T: Send + 'static> Running<K, T> {
         self.slots[at].waker.wake_by_ref();
     }
 
-    #[inline]
     fn place(&mut self, label: Label<K>, future: impl Future<Output = T> + Send + 'static) -> usize {
         let pool = label.kind.pool();
-        let label = Some((label, self.now));
-        if let Some(at) = self.free[pool].pop() {
-            let slot = &mut self.slots[at];
-            slot.future.set(future);
-            slot.label = label;
-            return at;
-        }
-        let at = self.slots.len();
-        let told =
-            Arc::new(SlotWaker { slot: at, told: AtomicBool::new(false), signal: Arc::clone(&self.signal) });
-        let waker = Waker::from(Arc::clone(&told));
-        self.slots.push(Slot { future: ReusableBoxFuture::new(future), told, waker, label, pool });
+        let at = match self.free[pool].pop() {
+            Some(at) => {
+                self.slots[at].work.hold(future);
+                at
+            }
+            None => self.add(pool, Work::Boxed(ReusableBoxFuture::new(future))),
+        };
+        self.slots[at].label = Some((label, self.now));
         at
+    }
+
+    fn add(&mut self, pool: usize, work: Work<T>) -> usize {
+        let slot = self.slots.len();
+        let told =
+            Arc::new(SlotWaker { slot, told: AtomicBool::new(false), signal: Arc::clone(&self.signal) });
+        let waker = Waker::from(Arc::clone(&told));
+        self.slots.push(Slot { work, told, waker, label: None, pool });
+        slot
     }
 
     /// Says anew what a slot is for.
@@ -148,25 +206,22 @@ impl<K: Pooled, T: Send + 'static> Running<K, T> {
 
     /// Polls what was woken; hands what is done to `done`, with its label and when it was started.
     pub(super) fn turn(&mut self, done: &mut Vec<(Label<K>, Instant, T)>) {
-        std::mem::swap(
-            &mut self.turn,
-            &mut *self.signal.woken.lock().unwrap_or_else(PoisonError::into_inner),
-        );
-        for at in self.turn.drain(..) {
+        let mut turn = std::mem::take(&mut self.turn);
+        std::mem::swap(&mut turn, &mut *self.signal.woken.lock().unwrap_or_else(PoisonError::into_inner));
+        for at in turn.drain(..) {
             let slot = &mut self.slots[at];
             slot.told.told.store(false, Ordering::Release);
             // A free slot was woken by what it held before.
             let Some((label, began)) = slot.label else { continue };
-            if let Poll::Ready(output) = slot.future.poll(&mut Context::from_waker(&slot.waker)) {
-                slot.label = None;
-                self.free[slot.pool].push(at);
+            if let Poll::Ready(output) = self.poll(at) {
                 done.push((label, began, output));
             }
         }
+        self.turn = turn;
     }
 
     /// Waits until something is woken.
-    pub(super) fn woken(&self) -> impl Future<Output = ()> + use<K, T> {
+    pub(super) fn woken(&self) -> impl Future<Output = ()> + use<K, J, T> {
         let signal = Arc::clone(&self.signal);
         std::future::poll_fn(move |context| {
             signal.engine.register(context.waker());
@@ -181,9 +236,21 @@ impl<K: Pooled, T: Send + 'static> Running<K, T> {
             if slot.label.as_ref().is_some_and(|(label, _)| label.partition == partition) {
                 slot.label = None;
                 // Dropped now, not when the slot is used again.
-                slot.future = ReusableBoxFuture::new(std::future::pending());
+                match &mut slot.work {
+                    Work::Place(place) => self.attempts.clear(*place),
+                    boxed @ Work::Boxed(_) => boxed.hold(std::future::pending()),
+                }
                 self.free[slot.pool].push(at);
             }
+        }
+    }
+}
+
+impl<T: Send + 'static> Work<T> {
+    fn hold(&mut self, future: impl Future<Output = T> + Send + 'static) {
+        match self {
+            Self::Boxed(boxed) => boxed.set(future),
+            Self::Place(_) => *self = Self::Boxed(ReusableBoxFuture::new(future)),
         }
     }
 }
@@ -192,7 +259,14 @@ impl<K: Pooled, T: Send + 'static> Running<K, T> {
 mod tests {
     use tokio::sync::oneshot;
 
+    use super::super::places::Typed;
     use super::*;
+
+    type Pending = oneshot::Receiver<u32>;
+
+    fn running() -> Running<u8, Pending, u32> {
+        Running::new(Box::new(Typed::new(|waits: Pending| async move { waits.await.unwrap_or(0) })))
+    }
 
     impl Pooled for u8 {
         fn pool(self) -> usize {
@@ -201,10 +275,10 @@ mod tests {
     }
 
     fn label(partition: i32) -> Label<u8> {
-        Label { partition, generation: 1, kind: 0 }
+        Label { partition, generation: 1, kind: 1 }
     }
 
-    fn turn(running: &mut Running<u8, u32>) -> Vec<(i32, u32)> {
+    fn turn(running: &mut Running<u8, Pending, u32>) -> Vec<(i32, u32)> {
         let mut done = Vec::new();
         running.turn(&mut done);
         done.into_iter().map(|(label, _, output)| (label.partition, output)).collect()
@@ -212,7 +286,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_ready_needs_no_slot_and_what_waits_is_polled_when_woken() {
-        let mut running = Running::new();
+        let mut running = running();
         assert_eq!(running.start(label(0), async { 7 }), Ok(7));
         let (send, receive) = oneshot::channel();
         assert_eq!(running.start(label(1), async { receive.await.unwrap_or(0) }), Err(0), "the same slot");
@@ -226,8 +300,24 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_attempt_that_waits_keeps_its_place_and_the_next_one_gets_another() {
+        let mut running = running();
+        let (send, receive) = oneshot::channel();
+        assert_eq!(running.attempt(label(1), receive), Err(0));
+        let (other, received) = oneshot::channel();
+        other.send(5).expect("held here");
+        assert_eq!(running.attempt(label(2), received), Ok(5));
+        send.send(6).expect("it waits");
+        assert_eq!(turn(&mut running), [(1, 6)]);
+        let (late, receive) = oneshot::channel();
+        assert!(running.attempt(label(3), receive).is_err());
+        running.cut(3);
+        assert!(late.is_closed(), "dropped at once");
+    }
+
+    #[tokio::test]
     async fn what_is_cut_off_is_dropped_at_once_and_never_ends() {
-        let mut running: Running<u8, u32> = Running::new();
+        let mut running = running();
         let (send, receive) = oneshot::channel::<u32>();
         assert!(running.start(label(1), async { receive.await.unwrap_or(0) }).is_err());
         running.cut(1);

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::attempt::{Ending, Loaded, Payload};
 use super::engine::Engine;
-use super::report::{Aside, Kind, What};
+use super::report::{Aside, Attempted, Kind, What};
 use super::running::Label;
 use crate::runtime::error::PartitionFault;
 use crate::runtime::lanes::{Attempt, Place, TaskNo, Vacated};
@@ -48,17 +48,22 @@ impl<S: EffectStage> Engine<S> {
             return;
         }
         match (what, kind) {
-            (What::Opened(round), _) => self.on_opened(partition, round, began),
-            (What::Attempted { loaded, ending }, Kind::Attempt(Some(no)) | Kind::Load(no)) => {
-                let kind = self.kind(&loaded);
+            (What::Done { kind, written_ms }, Kind::Attempt(Some(no)) | Kind::Load(no)) => {
                 self.tally.took(kind, began.elapsed(), 1);
-                self.on_attempted(partition, no, loaded, ending, kind);
+                self.balance.done += 1;
+                self.end(partition, no, "done", written_ms);
             }
-            (What::Attempted { .. }, Kind::Intake | Kind::Attempt(None) | Kind::Append) => {
+            (What::Opened(round), _) => self.on_opened(partition, *round, began),
+            (What::Attempted(attempted), Kind::Attempt(Some(no)) | Kind::Load(no)) => {
+                let kind = self.kind(&attempted.loaded);
+                self.tally.took(kind, began.elapsed(), 1);
+                self.on_attempted(partition, no, *attempted, kind);
+            }
+            (What::Done { .. } | What::Attempted(_), Kind::Intake | Kind::Attempt(None) | Kind::Append) => {
                 tracing::error!(stage = %self.name, partition, "an attempt ended that belongs to no task");
             }
-            (What::Cursors(told), _) => self.on_cursors(partition, told),
-            (What::Reread(reread), _) => self.on_reread(partition, reread),
+            (What::Cursors(told), _) => self.on_cursors(partition, *told),
+            (What::Reread(reread), _) => self.on_reread(partition, *reread),
             (What::PutAside { what, offset, result }, _) => {
                 self.on_put_aside(partition, offset, what, result);
             }
@@ -81,8 +86,7 @@ impl<S: EffectStage> Engine<S> {
         &mut self,
         partition: i32,
         no: TaskNo,
-        loaded: Loaded<S::Input>,
-        ending: Ending,
+        Attempted { loaded, ending }: Attempted<S::Input>,
         kind: &str,
     ) {
         let written_ms = loaded.record.as_ref().and_then(|record| record.timestamp_ms);
