@@ -37,8 +37,8 @@ pub struct IdempotencyKey {
 }
 
 impl IdempotencyKey {
-    /// The id of the event that this request publishes: the same in every try, in every process.
-    pub fn event_id(&self) -> Uuid {
+    /// The id of what this request makes, an event or an endpoint: the same in every try, in every process.
+    pub fn id(&self) -> Uuid {
         event_id_for_key(&self.tenant, &self.key, self.first_seen_ms)
     }
 }

@@ -161,6 +161,15 @@ impl Api {
         self.ask(request.body(Body::from(body.to_owned())).unwrap()).await
     }
 
+    /// As if the process had ended after the request was carried out and before its answer was kept.
+    async fn lose_answer(&self, key: &str) {
+        let sql = "UPDATE idempotency SET status = NULL, content_type = NULL, body = NULL, locked_until = 0
+                   WHERE key = $1";
+        let mut tx = self.parts.db.begin().await.unwrap();
+        assert_eq!(tx.execute(sql, &[key.into()]).await.unwrap(), 1);
+        tx.commit().await.unwrap();
+    }
+
     /// Stores events as the history stage would.
     async fn remember(&self, tenant: &str, order_id: &str, events: Vec<Event>) {
         let mut state = OrderState::new(tenant, order_id);

@@ -328,6 +328,30 @@ pub async fn count(db: &Database, tenant: &str, order_id: &str, filter: &Filter)
     db.row(sql, &values).await?.map_or(Ok(0), |row| row.int("events"))
 }
 
+/// Where an event lies in Kafka.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The topic, as named on the broker.
+    pub topic: String,
+    /// The partition.
+    pub partition: i32,
+    /// The offset.
+    pub offset: i64,
+}
+
+/// Where the event called `event_id` was read, if it is kept.
+///
+/// # Errors
+/// As the database says.
+pub async fn place_of(db: &Database, tenant: &str, event_id: &str) -> Result<Option<Place>, StoreError> {
+    const PLACE: &str =
+        "SELECT topic, partition, record_offset FROM order_events WHERE tenant_id = $1 AND event_id = $2";
+    let Some(row) = db.row(PLACE, &[tenant.into(), event_id.into()]).await? else { return Ok(None) };
+    let partition = i32::try_from(row.int("partition")?)
+        .map_err(|error| StoreError::Corrupt { column: "partition".to_owned(), reason: error.to_string() })?;
+    Ok(Some(Place { topic: row.text("topic")?, partition, offset: row.int("record_offset")? }))
+}
+
 const ORDER: &str = "SELECT * FROM orders WHERE tenant_id = $1 AND order_id = $2";
 
 fn filter_values(tenant: &str, order_id: &str, filter: &Filter) -> Result<Vec<Value>, StoreError> {

@@ -98,6 +98,7 @@ async fn a_partner_is_told_once_when_the_relay_was_killed_after_the_acknowledgem
         retry_attempts: None,
         retry_delay: None,
         timeout: None,
+        request: None,
     };
     program.registrar().register("shop", None, &registration).await.expect("it is allowed");
     let topic = program.topic("orders.events");

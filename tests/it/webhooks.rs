@@ -33,6 +33,7 @@ async fn register(program: &TestProgram, tenant: &str, receiver: &Receiver, even
         retry_attempts: Some(6),
         retry_delay: Some(100),
         timeout: Some(2_000),
+        request: None,
     };
     program.registrar().register(tenant, None, &registration).await.expect("it is allowed")
 }

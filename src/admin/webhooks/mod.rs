@@ -73,7 +73,8 @@ impl Registrar {
     }
 
     /// Registers an endpoint of `tenant`, for the partner `owner` or for the tenant itself. Returns when every
-    /// process knows it: an event published afterwards reaches it.
+    /// process knows it: an event published afterwards reaches it. A request that was carried out before, and is
+    /// asked again because its answer was lost, gets the endpoint that it made.
     ///
     /// # Errors
     /// See [`RegisterError`]; nothing is stored then.
@@ -85,6 +86,12 @@ impl Registrar {
     ) -> Result<Registered, RegisterError> {
         let accepted = self.rules.check(registration).map_err(RegisterError::Fields)?;
         let now_ms = self.clock.now_ms();
+        let id = format!("wh_{}", registration.request.unwrap_or_else(|| random_event_id(now_ms)).simple());
+        if registration.request.is_some()
+            && let Some(endpoint) = webhooks::find(&self.db, tenant, &id, owner).await?
+        {
+            return self.registered_before(endpoint).await;
+        }
         let secret = match &registration.secret {
             Some(given) => given.clone(),
             None => generated()?,
@@ -92,7 +99,7 @@ impl Registrar {
         let signing = SigningSecret { secret: secret.clone(), created_at: now_ms, expires_at: None };
         let endpoint = Endpoint {
             tenant: tenant.to_owned(),
-            id: format!("wh_{}", random_event_id(now_ms).simple()),
+            id,
             url: accepted.url,
             events: accepted.events,
             retry_attempts: accepted.retry_attempts,
@@ -109,6 +116,14 @@ impl Registrar {
             return Err(RegisterError::TooMany(most));
         }
         tx.commit().await?;
+        self.clock.sleep(self.rules.refresh).await;
+        Ok(Registered { endpoint, secret })
+    }
+
+    /// The endpoint that the same request made before its answer was lost, and its secret.
+    async fn registered_before(&self, endpoint: Endpoint) -> Result<Registered, RegisterError> {
+        let newest = webhooks::open_secrets(&self.vault, &endpoint)?.into_iter().next();
+        let secret = newest.ok_or(CryptoError::DoesNotOpen)?.secret;
         self.clock.sleep(self.rules.refresh).await;
         Ok(Registered { endpoint, secret })
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use url::Url;
+use uuid::Uuid;
 
 use crate::crypto::Secret;
 use crate::event::EventType;
@@ -59,6 +60,8 @@ pub struct Registration {
     pub retry_delay: Option<i64>,
     /// The bound on one attempt, in milliseconds.
     pub timeout: Option<i64>,
+    /// Names the request: asked again under the same name, it is the same endpoint. None is always a new one.
+    pub request: Option<Uuid>,
 }
 
 /// One thing that is wrong with a registration.

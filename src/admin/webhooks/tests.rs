@@ -26,6 +26,7 @@ fn asking(url: &str) -> Registration {
         retry_attempts: None,
         retry_delay: None,
         timeout: None,
+        request: None,
     }
 }
 

@@ -12,13 +12,14 @@ use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
+use uuid::Uuid;
 
 use crate::event::{Actor, ActorRole, Defaults, Event, EventType, Factory, TraceParent, random_event_id};
 use crate::http::extract::NoParameters;
 use crate::http::publish::PublishRefused;
 use crate::http::{Body, Caller, Code, FieldError, IdempotencyKey, Parts, Problem, Query, Role};
 use crate::order::OrderState;
-use crate::store::history;
+use crate::store::history::{self, Place};
 
 /// What published events name as their source.
 const SOURCE: &str = "orderflow-api";
@@ -71,13 +72,18 @@ pub(in crate::http) async fn handle(
         let detail = format!("no role of this token may publish {event_type}");
         return Err(Problem::new(Code::RoleNotAllowed, detail));
     }
+    if let Some(Extension(key)) = &key
+        && let Some(known) = published_before(&parts, &caller, key.id()).await?
+    {
+        return Ok((StatusCode::ACCEPTED, Json(known)));
+    }
     let OrderId(order_id) = &request.order_id;
     let state = match history::order(&parts.db, &caller.tenant, order_id).await? {
         Some(row) => Some(row.open(&parts.vault)?),
         None => None,
     };
     let now_ms = key.as_ref().map_or_else(|| parts.clock.now_ms(), |key| key.first_seen_ms);
-    let event_id = key.map_or_else(|| random_event_id(now_ms), |key| key.event_id());
+    let event_id = key.map_or_else(|| random_event_id(now_ms), |Extension(key)| key.id());
     let asked = Asked { caller: &caller, order_id, event_type, event_id: event_id.to_string(), now_ms };
     let event = match request.event_data {
         Some(data) => asked.with_data(data, state)?,
@@ -86,6 +92,18 @@ pub(in crate::http) async fn handle(
     let trace = headers.get("traceparent").and_then(|value| TraceParent::parse_header(value.as_bytes()));
     let published = publish(&parts, event, trace).await?;
     Ok((StatusCode::ACCEPTED, Json(published)))
+}
+
+/// Where the event lies that the same request published before its answer was lost, if the history has it. The order
+/// may have gone on since, so an event made now could have the same id and say something else.
+async fn published_before(
+    parts: &Parts,
+    caller: &Caller,
+    event_id: Uuid,
+) -> Result<Option<Handled>, Problem> {
+    let event_id = event_id.to_string();
+    let known = history::place_of(&parts.db, &caller.tenant, &event_id).await?;
+    Ok(known.map(|Place { topic, partition, offset }| Handled { event_id, topic, partition, offset }))
 }
 
 struct Asked<'a> {

@@ -1,8 +1,8 @@
 //! Webhook endpoints: registering, seeing and deleting them, and what was tried. A partner sees its own alone.
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -11,7 +11,7 @@ use crate::clock::rfc3339;
 use crate::crypto::{Secret, Subject};
 use crate::http::extract::NoParameters;
 use crate::http::page::{self, Page};
-use crate::http::{Body, Caller, Code, FieldError, Parts, PathParams, Problem, Query, Role};
+use crate::http::{Body, Caller, Code, FieldError, IdempotencyKey, Parts, PathParams, Problem, Query, Role};
 use crate::store::attempts::{self, Attempt, Before};
 use crate::store::webhooks::{self, Endpoint, EndpointState, Subscription};
 
@@ -120,10 +120,11 @@ pub(in crate::http) struct PageQuery {
 pub(in crate::http) async fn create(
     parts: State<Parts>,
     caller: Caller,
+    key: Option<Extension<IdempotencyKey>>,
     none: Query<NoParameters>,
     request: Body<RegisterRequest>,
 ) -> Result<(StatusCode, Json<Webhook>), Problem> {
-    register(parts, caller, none, request).await
+    register(parts, caller, key, none, request).await
 }
 
 /// Registers an endpoint: the same as `POST /api/webhooks`.
@@ -135,6 +136,7 @@ pub(in crate::http) async fn create(
 pub(in crate::http) async fn register(
     State(parts): State<Parts>,
     caller: Caller,
+    key: Option<Extension<IdempotencyKey>>,
     _: Query<NoParameters>,
     Body(request): Body<RegisterRequest>,
 ) -> Result<(StatusCode, Json<Webhook>), Problem> {
@@ -145,6 +147,7 @@ pub(in crate::http) async fn register(
         retry_attempts: request.retry_attempts,
         retry_delay: request.retry_delay,
         timeout: request.timeout,
+        request: key.map(|Extension(key)| key.id()),
     };
     let registered =
         parts.webhooks.register(&caller.tenant, owner(&caller), &registration).await.map_err(refused)?;

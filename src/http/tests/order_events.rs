@@ -186,6 +186,25 @@ async fn a_key_tried_again_after_a_failure_publishes_the_very_same_event() {
 }
 
 #[tokio::test]
+async fn an_event_whose_answer_was_lost_is_not_made_anew_from_an_order_that_has_gone_on() {
+    each_engine(async |db| {
+        let api = Api::new(db);
+        let service = api.token("erp", &[Role::Service], "shop");
+        let first = api.post_as(&service, PATH, Some("k"), SHIPPED).await.json();
+        let mut events = vec![api.published.taken.lock().unwrap().remove(0)];
+        events.extend(life_of_an_order("shop", "o-1"));
+        api.remember("shop", "o-1", events).await;
+        api.lose_answer("k").await;
+        let again = api.post_as(&service, PATH, Some("k"), SHIPPED).await;
+        let place =
+            json!({"eventId": first["eventId"], "topic": "orders.events", "partition": 0, "offset": 1});
+        assert_eq!((again.status, again.json()), (StatusCode::ACCEPTED, place), "where the history read it");
+        assert!(api.published.taken.lock().unwrap().is_empty(), "one id with two contents is a conflict");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_key_used_again_after_it_was_forgotten_names_another_event() {
     each_engine(async |db| {
         let mut api = Api::new(db);

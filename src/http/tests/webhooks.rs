@@ -60,6 +60,23 @@ async fn a_registration_tells_its_secret_once_and_its_schedule() {
 }
 
 #[tokio::test]
+async fn a_registration_whose_answer_was_lost_is_the_same_endpoint_when_it_is_asked_again() {
+    each_engine(async |db| {
+        let api = Api::new(db);
+        let partner = api.token("p-1", &[Role::Partner], "shop");
+        let body = r#"{"url":"https://example.com/hook"}"#;
+        let first = api.post_as(&partner, PATH, Some("k"), body).await;
+        api.lose_answer("k").await;
+        let again = api.post_as(&partner, PATH, Some("k"), body).await;
+        assert_eq!((again.status, &again.text), (StatusCode::CREATED, &first.text), "its secret, too");
+        assert_eq!(ids(&api.get_as(&partner, PATH).await).len(), 1, "nobody is told of an event twice");
+        let other = api.post_as(&partner, PATH, Some("k-2"), body).await;
+        assert_ne!(other.json()["id"], first.json()["id"]);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn partners_and_tenants_see_their_own_alone() {
     each_engine(async |db| {
         let api = Api::new(db);

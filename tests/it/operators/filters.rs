@@ -107,6 +107,7 @@ stages:
         retry_attempts: Some(1),
         retry_delay: Some(100),
         timeout: Some(8_000),
+        request: None,
     };
     program.registrar().register("shop", None, &registration).await.expect("it is allowed");
     program.start(&["webhook", "webhook-stock"]);

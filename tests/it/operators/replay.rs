@@ -39,6 +39,7 @@ async fn register(program: &TestProgram, receiver: &Receiver, attempts: i64, del
         retry_attempts: Some(attempts),
         retry_delay: Some(delay_ms),
         timeout: Some(2_000),
+        request: None,
     };
     program.registrar().register("shop", None, &registration).await.expect("it is allowed");
 }
