@@ -1,6 +1,6 @@
 //! The relay: claims buckets, publishes their messages key by key, deletes what was acknowledged.
 //!
-//! A message that fails or takes long stops its key and nothing else: neither the rest of its bucket, however much
+//! A message that fails, can't be read or takes long stops its key and nothing else: neither the rest of its bucket, however much
 //! stands behind it, nor other buckets. A bucket's lock is given back after [`PATIENCE`] whatever is still on
 //! its way, so another process may publish that again: under the same id, as after a crash.
 
@@ -18,7 +18,7 @@ use super::held::{Held, Key, key_of};
 use crate::clock::Clock;
 use crate::event::EventType;
 use crate::runtime::{Headers, OutRecord, ProduceError, Producer};
-use crate::store::outbox::{self, Stored};
+use crate::store::outbox::{self, Stored, Unreadable};
 use crate::store::{Database, StoreError};
 use crate::task;
 use crate::telemetry::Metrics;
@@ -74,6 +74,10 @@ enum PassError {
     Store(#[from] StoreError),
     #[error("{0}")]
     Produce(#[from] ProduceError),
+    #[error(
+        "row {sequence} of the outbox, for {topic}, can't be read: {why}; mend or delete it, its key waits"
+    )]
+    Unreadable { sequence: i64, topic: String, why: StoreError },
 }
 
 /// What came of some of the messages.
@@ -181,17 +185,43 @@ impl Relay {
             return Ok(None);
         };
         let messages = std::mem::take(&mut claim.messages);
-        let Some(end) = messages.last().map(|stored| stored.sequence) else {
+        let unreadable = std::mem::take(&mut claim.unreadable);
+        let ends = [messages.last().map(|row| row.sequence), unreadable.last().map(|row| row.sequence)];
+        let Some(end) = ends.into_iter().flatten().max() else {
             return Ok(None);
         };
-        let chains = self.by_key(messages).into_iter();
+        let mut chains = self.by_key(messages);
+        let failure = self.cut_off(&mut chains, unreadable);
         let published = chains
+            .into_iter()
             .map(|(key, chain)| self.publish_in_order(key, chain))
             .collect::<FuturesUnordered<_>>()
-            .fold(Published::default(), async |all, chain| all.and(chain))
+            .fold(Published { failure, ..Published::default() }, async |all, chain| all.and(chain))
             .await;
         claim.finish(&self.db, &published.acknowledged).await?;
         Ok(Some((published, end)))
+    }
+
+    /// Takes off the chains what stands behind a row that can't be read, whose key waits from there on.
+    fn cut_off(
+        &self,
+        chains: &mut BTreeMap<Key, Vec<Stored>>,
+        unreadable: Vec<Unreadable>,
+    ) -> Option<PassError> {
+        let mut first = None;
+        for Unreadable { sequence, topic, key, why } in unreadable {
+            let error = PassError::Unreadable { sequence, topic: topic.clone(), why };
+            let key = (topic, key);
+            if let Some(chain) = chains.get_mut(&key) {
+                chain.retain(|stored| stored.sequence < sequence);
+            }
+            // A key whose last message is still on its way goes on waiting for that.
+            if !self.held.holds(&key) {
+                self.hold(key, &error);
+            }
+            first.get_or_insert(error);
+        }
+        first
     }
 
     /// Publishes messages of one key one after another, up to the first that fails or takes too long.
@@ -229,7 +259,7 @@ impl Relay {
         }
     }
 
-    fn hold(&self, key: Key, error: &ProduceError) {
+    fn hold(&self, key: Key, error: &impl std::fmt::Display) {
         tracing::debug!(topic = key.0, %error, "a message of the outbox waits, and its key with it");
         let retry_ms = i64::try_from(self.options.retry_interval.as_millis()).unwrap_or(i64::MAX);
         self.held.failed(key, self.clock.now_ms().saturating_add(retry_ms));

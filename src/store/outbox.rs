@@ -104,11 +104,26 @@ pub async fn append_all(tx: &mut Transaction, messages: &[Message], now_ms: i64)
     .await
 }
 
+/// A row that holds no message: others write into the table, too. Its key can't go on before it is mended or deleted.
+#[derive(Debug)]
+pub struct Unreadable {
+    /// Its place in the order of its key.
+    pub sequence: i64,
+    /// The topic.
+    pub topic: String,
+    /// The key.
+    pub key: Option<Vec<u8>>,
+    /// What is wrong with it.
+    pub why: StoreError,
+}
+
 /// A bucket's oldest messages, and the right to publish them.
 #[derive(Debug)]
 pub struct Claim {
     /// In the order of `sequence`.
     pub messages: Vec<Stored>,
+    /// Rows among them that hold none, in the same order.
+    pub unreadable: Vec<Unreadable>,
     /// PostgreSQL: holds the bucket's row lock. SQLite serves one process, which has one relay.
     lock: Option<Transaction>,
 }
@@ -146,8 +161,19 @@ pub async fn claim(db: &Database, bucket: i64, last: i64, limit: i64) -> Result<
             (tx.rows(OLDEST, &values).await?, Some(tx))
         }
     };
-    let messages = rows.iter().map(stored).collect::<Result<_, _>>()?;
-    Ok(Some(Claim { messages, lock }))
+    let (mut messages, mut unreadable) = (Vec::with_capacity(rows.len()), Vec::new());
+    for row in &rows {
+        match stored(row) {
+            Ok(stored) => messages.push(stored),
+            Err(why) => unreadable.push(Unreadable {
+                sequence: row.int("sequence")?,
+                topic: row.text("aggregatetype")?,
+                key: key_of(row.text("aggregateid")?, row.opt_bytes("exact_key")?),
+                why,
+            }),
+        }
+    }
+    Ok(Some(Claim { messages, unreadable, lock }))
 }
 
 impl Claim {
@@ -297,6 +323,25 @@ mod tests {
             let rest = claim(&db, bucket, 0, 10).await.unwrap().unwrap();
             assert_eq!(rest.messages.iter().map(|stored| &stored.message).collect::<Vec<_>>(), [&second]);
             assert_eq!(rest.messages[0].created_at, 6, "the repeat changed nothing");
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_row_that_holds_no_message_is_told_apart_from_those_that_do() {
+        each_engine(async |db| {
+            let mut tx = db.begin().await.unwrap();
+            append_all(&mut tx, &[message("o-1", "a"), message("o-1", "b")], 5).await.unwrap();
+            tx.execute("UPDATE outbox SET headers = 'content-type: application/avro' WHERE type = 'a'", &[])
+                .await
+                .unwrap();
+            tx.commit().await.unwrap();
+            let claimed = claim(&db, bucket("orders.events", "o-1"), 0, 10).await.unwrap().unwrap();
+            let [bad] = &claimed.unreadable[..] else { panic!("{claimed:?}") };
+            assert_eq!((bad.topic.as_str(), bad.key.as_deref()), ("orders.events", Some(&b"o-1"[..])));
+            assert!(bad.why.to_string().contains("headers"), "{}", bad.why);
+            assert_eq!(claimed.messages.len(), 1);
+            assert!(claimed.messages[0].sequence > bad.sequence);
         })
         .await;
     }
