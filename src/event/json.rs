@@ -11,7 +11,7 @@ use super::mask;
 use super::schema::{AvroRecord, RecordSchema};
 use super::shape::{FieldShape, Shape};
 use super::table::{RecordMaker, RecordVisitor};
-use super::time::{epoch_ms, rfc3339};
+use super::time::{epoch_ms, is_in_calendar, rfc3339};
 use super::{Event, EventType};
 
 mod read;

@@ -15,6 +15,11 @@ pub fn epoch_ms(text: &str) -> Option<i64> {
     text.parse::<Timestamp>().ok().map(Timestamp::as_millisecond)
 }
 
+/// Whether it is a time that can be written as text.
+pub(super) fn is_in_calendar(epoch_ms: i64) -> bool {
+    Timestamp::from_millisecond(epoch_ms).is_ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

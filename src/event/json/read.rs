@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
-use super::{EventType, FieldShape, FromValue, RecordSchema, Shape, epoch_ms, meta_fields};
+use super::{EventType, FieldShape, FromValue, RecordSchema, Shape, epoch_ms, is_in_calendar, meta_fields};
 use crate::event::{Event, factory};
 
 /// What an event in JSON form may leave out.
@@ -49,6 +49,9 @@ impl fmt::Display for FieldErrors {
         Ok(())
     }
 }
+
+/// The longest order or tenant id, in bytes.
+const LONGEST_ID: usize = 255;
 
 /// The envelope's fields that aren't in [`EventMeta`].
 const BESIDE_META: [&str; 3] = ["type", "schemaVersion", "data"];
@@ -161,8 +164,12 @@ fn meta(
         _ => Map::new(),
     };
     for name in ["orderId", "tenantId"] {
-        if given.get(name).is_some_and(|value| value == "") {
-            faults.add(name, "must not be empty");
+        match given.get(name).and_then(Value::as_str) {
+            Some("") => faults.add(name, "must not be empty"),
+            Some(id) if id.len() > LONGEST_ID || id.chars().any(char::is_control) => {
+                faults.add(name, &format!("must have at most {LONGEST_ID} bytes and no control characters"));
+            }
+            Some(_) | None => {}
         }
     }
     Value::Object(value)
@@ -186,6 +193,10 @@ fn record_fields<'a>(
     for field in fields {
         let path = join(path, &field.json_name);
         let value = match (given.get(&field.json_name), &field.shape) {
+            (Some(Value::String(code)), Shape::Text) if field.name == "currency" && !is_currency(code) => {
+                faults.add(&path, "must be a code of ISO 4217, such as EUR");
+                Value::Null
+            }
             (None | Some(Value::Null), Shape::Nullable(_)) => Value::Null,
             (None | Some(Value::Null), _) => {
                 faults.add(&path, "is required");
@@ -213,7 +224,8 @@ fn read(shape: &Shape, value: &Value, path: &str, faults: &mut Faults) -> Value 
         (Shape::Int, Value::Number(number)) if number.as_i64().is_some_and(|n| i32::try_from(n).is_ok()) => {
             return value.clone();
         }
-        (Shape::Long | Shape::Timestamp, Value::Number(number)) if number.as_i64().is_some() => {
+        (Shape::Long, Value::Number(number)) if number.as_i64().is_some() => return value.clone(),
+        (Shape::Timestamp, Value::Number(number)) if number.as_i64().is_some_and(is_in_calendar) => {
             return value.clone();
         }
         (Shape::Timestamp, Value::String(text)) => match epoch_ms(text) {
@@ -232,6 +244,11 @@ fn read(shape: &Shape, value: &Value, path: &str, faults: &mut Faults) -> Value 
     };
     faults.add(path, &expected);
     Value::Null
+}
+
+/// Whether it has the form of the codes of ISO 4217. Which of them are in use changes; their form doesn't.
+fn is_currency(code: &str) -> bool {
+    code.len() == 3 && code.bytes().all(|letter| letter.is_ascii_uppercase())
 }
 
 fn unknown_fields(given: &Map<String, Value>, known: &[&str], path: &str, faults: &mut Faults) {

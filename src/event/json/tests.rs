@@ -36,7 +36,11 @@ fn created() -> OrderCreated {
         country: "CH".into(),
         ..Address::default()
     });
-    created.order = Some(OrderSnapshot { order_number: 1001, ..OrderSnapshot::default() });
+    created.order = Some(OrderSnapshot {
+        order_number: 1001,
+        total: Money::new(1990, "EUR"),
+        ..OrderSnapshot::default()
+    });
     created.meta.ip = Some("192.0.2.1".into());
     created
 }
@@ -105,6 +109,27 @@ fn every_fault_is_named_with_its_place() {
     assert_eq!(said("id"), "must be a UUID");
     assert_eq!(said("orderId"), "must not be empty");
     assert_eq!(said("schemaVersion"), "must be between 1 and 2");
+}
+
+#[test]
+fn values_that_nobody_could_use_are_refused_before_they_are_published() {
+    let paid = |change: fn(&mut Value)| {
+        let amount = json!({"amountMinor": 5, "currency": "EUR"});
+        let data = json!({"paymentId": "p", "method": "card", "amount": amount});
+        let mut json = json!({"type": "order.paid", "orderId": "o-1", "tenantId": "t", "data": data});
+        change(&mut json);
+        let errors = Event::from_json(&json, &Defaults::default()).err();
+        errors.map(|errors| errors.to_string()).unwrap_or_default()
+    };
+    assert_eq!(paid(|_| {}), "");
+    let wrong = "data.amount.currency: must be a code of ISO 4217, such as EUR";
+    assert_eq!(paid(|json| json["data"]["amount"]["currency"] = "euro".into()), wrong);
+    assert_eq!(paid(|json| json["data"]["amount"]["currency"] = "eur".into()), wrong);
+    let never = paid(|json| json["occurredAt"] = i64::MAX.into());
+    assert_eq!(never, "occurredAt: must be a time of RFC 3339 or milliseconds since the epoch");
+    let ids = "must have at most 255 bytes and no control characters";
+    assert_eq!(paid(|json| json["orderId"] = "o\u{0}1".into()), format!("orderId: {ids}"));
+    assert_eq!(paid(|json| json["tenantId"] = "t".repeat(256).into()), format!("tenantId: {ids}"));
 }
 
 #[test]
