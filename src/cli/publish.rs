@@ -1,6 +1,7 @@
 //! `orderflow publish`: events as lines of JSON, put on their topics.
 
 use std::path::PathBuf;
+use std::pin::pin;
 
 use serde_json::{Value, json};
 
@@ -43,7 +44,21 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<Exit, Fault> {
     let mut publishing = InOrder::new(publisher, args.in_flight);
     let mut report = Report { json: args.json, ..Report::default() };
     let mut number = 0_u64;
-    while let Some(line) = lines.next().await? {
+    loop {
+        // Whoever writes the lines may take their time; what became of the earlier ones is told meanwhile.
+        let mut reading = pin!(lines.next());
+        let line = loop {
+            tokio::select! {
+                line = &mut reading => break line?,
+                Some((line, result)) = publishing.next() => {
+                    report.ended(line, result)?;
+                    if report.unavailable.is_some() {
+                        break None;
+                    }
+                }
+            }
+        };
+        let Some(line) = line else { break };
         number += 1;
         let event = match line {
             Line::Text(text) if text.trim().is_empty() => continue,

@@ -1,9 +1,14 @@
 //! Events from and to the terminal: published line by line, generated, followed.
 
+use std::time::Duration;
+
 use orderflow::embedded::traffic::Expectation;
-use serde_json::Value;
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 
 use crate::harness::cli::Cli;
+
+const SOON: Duration = Duration::from_secs(30);
 
 async fn on_ready_topics() -> Cli {
     let cli = Cli::on_services();
@@ -63,6 +68,23 @@ async fn publish_says_where_each_event_lies() {
     assert_eq!(printed["eventId"], "0192f0c1-2345-7000-8000-000000000001");
     assert_eq!(printed["topic"], format!("{}orders.events", cli.prefix));
     assert_eq!((&printed["line"], &printed["offset"]), (&1.into(), &0.into()));
+}
+
+#[tokio::test]
+async fn what_became_of_a_line_is_told_while_the_next_one_is_waited_for() {
+    let cli = on_ready_topics().await;
+    let mut child = cli.start(&["publish", "--json"]);
+    let (mut input, output) = (child.stdin.take().expect("piped"), child.stdout.take().expect("piped"));
+    let mut told = BufReader::new(output).lines();
+    for order in ["o-1", "o-2"] {
+        let line = json!({"type": "order.completed", "orderId": order, "tenantId": "t", "data": {}});
+        input.write_all(format!("{line}\n").as_bytes()).await.expect("it reads on");
+        let answer = tokio::time::timeout(SOON, told.next_line()).await.expect("it doesn't wait for more");
+        let answer: Value = serde_json::from_str(&answer.expect("text").expect("a line")).expect("JSON");
+        assert!(answer["offset"].is_number(), "{answer}");
+    }
+    drop(input);
+    assert!(child.wait().await.expect("it ends").success());
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 
+use futures_util::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 
 use super::{PublishError, Published, Publisher};
@@ -54,6 +55,11 @@ impl<T: Send + 'static> InOrder<T> {
             std::task::Poll::Pending => self.sending.push(sending),
         }
         freed
+    }
+
+    /// A result that is known already, without waiting for one.
+    pub fn known(&mut self) -> Option<(T, Result<Published, PublishError>)> {
+        self.sending.next().now_or_never().flatten()
     }
 
     /// The next result, in the order in which they become known; `None` when nothing is on its way.

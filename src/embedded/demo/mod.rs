@@ -211,9 +211,11 @@ impl Demo {
             published.add(&event);
             let begins = event.event_type() == crate::event::EventType::OrderCreated;
             self.orders.fetch_add(u64::from(begins), Ordering::Relaxed);
-            if let Some(((), ended)) = sending.push((), &event).await {
+            let mut known = sending.push((), &event).await;
+            while let Some(((), ended)) = known {
                 ended?;
                 self.published.fetch_add(1, Ordering::Relaxed);
+                known = sending.known();
             }
         }
         while let Some(((), ended)) = sending.next().await {
