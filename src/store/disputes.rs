@@ -183,10 +183,19 @@ pub async fn of_order(db: &Database, key: &OrderKey) -> Result<Vec<(String, Disp
     rows.iter().map(|row| Ok((row.text("dispute_id")?, dispute(row)?))).collect()
 }
 
-/// How many disputes are open, by stage, over all tenants, as the transaction sees it.
+const OPEN_BY_STAGE: &str = "SELECT stage, COUNT(*) AS n FROM disputes WHERE is_open = 1 GROUP BY stage";
+
+/// How many disputes are open, by stage, over all tenants.
+pub async fn open_by_stage(db: &Database) -> Result<Vec<(Stage, i64)>, StoreError> {
+    numbers(&db.rows(OPEN_BY_STAGE, &[]).await?)
+}
+
+/// The same, as the transaction sees it.
 pub async fn open_by_stage_in(tx: &mut Transaction) -> Result<Vec<(Stage, i64)>, StoreError> {
-    let rows =
-        tx.rows("SELECT stage, COUNT(*) AS n FROM disputes WHERE is_open = 1 GROUP BY stage", &[]).await?;
+    numbers(&tx.rows(OPEN_BY_STAGE, &[]).await?)
+}
+
+fn numbers(rows: &[Row]) -> Result<Vec<(Stage, i64)>, StoreError> {
     rows.iter().map(|row| Ok((Stage::read(row, "stage")?, row.int("n")?))).collect()
 }
 

@@ -1,5 +1,6 @@
 //! Conversations, decisions and disputes on real services: what an order's events leave behind.
 
+use std::future::ready;
 use std::time::Duration;
 
 use orderflow::crypto::Subject;
@@ -200,6 +201,10 @@ async fn an_opened_dispute_is_assigned_by_one_event_that_follows_it() {
     let topic = program.topic("orders.events");
     eventually("the assignment is published", SOON, || async { program.kafka.all(&topic).await.len() == 3 })
         .await;
+    let text = || program.parts.env.metrics.text();
+    let open =
+        |number| text().contains(&format!("orderflow_dispute_open{{dispute_stage=\"inquiry\"}} {number}"));
+    eventually("the open dispute is counted", SOON, || ready(open(1))).await;
     let closed: Event = Factory::new("shop", "it").dispute_closed("o-1", NOW + 9, "d-1").into();
     program.publish(&closed).await;
     let (db, key) = (program.parts.db.clone(), OrderKey::new("shop", "o-1"));
@@ -224,6 +229,6 @@ async fn an_opened_dispute_is_assigned_by_one_event_that_follows_it() {
     }
     assert_eq!(assigned.len(), 1, "the repeated opening assigned nobody again");
     assert_eq!(assigned[0].meta().causation_id.as_deref(), Some(initiated.meta().event_id.as_str()));
-    assert!(program.parts.env.metrics.text().contains("orderflow_dispute_open{dispute_stage=\"inquiry\"} 0"));
+    eventually("no dispute is open", SOON, || ready(open(0))).await;
     program.end().await;
 }

@@ -8,6 +8,7 @@
 pub mod transitions;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
@@ -25,12 +26,16 @@ use crate::event::{
 use crate::runtime::{StageHandle, StageSpec};
 use crate::store::conversations::OrderKey;
 use crate::store::disputes::{self, Dispute, Funds, Stage, Status};
-use crate::store::{Transaction, outbox};
+use crate::store::{Database, Transaction, outbox};
+use crate::task;
 use crate::telemetry::Metrics;
 use crate::topology;
 
 /// The stage's name.
 pub const NAME: &str = "dispute";
+
+/// How often open disputes are counted.
+const COUNTED_EVERY: Duration = Duration::from_secs(10);
 
 /// `[dispute]` in the configuration.
 #[derive(Debug, Clone, Deserialize)]
@@ -93,10 +98,30 @@ impl StoreHandler for Disputes {
     }
 
     fn committed(&self, open: Self::Tally) {
-        let Some(open) = open else { return };
-        for stage in Stage::ALL {
-            let count = open.iter().find(|(other, _)| other == stage).map_or(0, |(_, count)| *count);
-            self.metrics.dispute_open.with_label_values(&[stage.as_str()]).set(count);
+        if let Some(open) = open {
+            show(&self.metrics, &open);
+        }
+    }
+}
+
+/// Shows how many disputes are open.
+fn show(metrics: &Metrics, open: &[(Stage, i64)]) {
+    for stage in Stage::ALL {
+        let count = open.iter().find(|(other, _)| other == stage).map_or(0, |(_, count)| *count);
+        metrics.dispute_open.with_label_values(&[stage.as_str()]).set(count);
+    }
+}
+
+/// Keeps the number of open disputes true in a member that hasn't changed any: after its start, and when others do.
+async fn watch(db: Database, metrics: Arc<Metrics>, clock: Clock, stop: CancellationToken) {
+    loop {
+        match disputes::open_by_stage(&db).await {
+            Ok(open) => show(&metrics, &open),
+            Err(error) => tracing::debug!(%error, "open disputes can't be counted now"),
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = clock.sleep(COUNTED_EVERY) => {}
         }
     }
 }
@@ -243,5 +268,31 @@ pub fn start(parts: &Parts, _: &topology::Stage, spec: StageSpec, stop: Cancella
         Arc::clone(&parts.env.metrics),
         parts.options.dispute.clone(),
     );
+    let (db, metrics, clock) = (parts.db.clone(), Arc::clone(&parts.env.metrics), parts.env.clock.clone());
+    // Nobody waits for it: it ends with the stage.
+    drop(task::spawn("open disputes", watch(db, metrics, clock, stop.clone())));
     store_stage::start(parts, handler, spec, stop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::testing::each_engine;
+
+    #[tokio::test]
+    async fn a_member_that_starts_tells_of_disputes_that_were_opened_before() {
+        each_engine(async |db| {
+            let mut tx = db.begin().await.unwrap();
+            let dispute = transitions::apply(None, &Change::Evidence, 5).unwrap();
+            disputes::put(&mut tx, &OrderKey::new("shop", "o-1"), "d-1", &dispute).await.unwrap();
+            tx.commit().await.unwrap();
+            let (metrics, stop) = (Metrics::new(), CancellationToken::new());
+            // Stopped before it begins, it counts once.
+            stop.cancel();
+            watch(db, Arc::clone(&metrics), Clock::system(), stop).await;
+            let inquiry = metrics.dispute_open.with_label_values(&[Stage::Inquiry.as_str()]);
+            assert_eq!(inquiry.get(), 1);
+        })
+        .await;
+    }
 }
