@@ -72,9 +72,10 @@ async fn a_partner_without_its_secret_believes_nobody() {
 
 #[tokio::test]
 async fn a_partner_that_is_down_refuses_connections_and_comes_up() {
-    let partner = open(Behaviour::DownFor(Duration::from_millis(300)));
     let post = |attempt| Post { order: "o-1", event: "order.created", sequence: 5, attempt };
-    assert_eq!(send(&partner, post(1), false).await, None);
+    let down = open(Behaviour::DownFor(Duration::from_secs(3600)));
+    assert_eq!(send(&down, post(1), false).await, None);
+    let partner = open(Behaviour::DownFor(Duration::from_millis(300)));
     let deadline = Instant::now() + Duration::from_secs(20);
     while send(&partner, post(2), false).await != Some(200) {
         assert!(Instant::now() < deadline, "it never came up");
