@@ -6,6 +6,7 @@
 //! things.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 /// What stands in the place of a personal value.
 pub(super) const HIDDEN: &str = "***";
@@ -20,9 +21,9 @@ pub fn card_numbers(text: &str) -> Cow<'_, str> {
             at += 1;
             continue;
         };
-        if looks_like_card(&text[at..end]) {
+        for card in cards(text, at..end) {
             let copy = masked.get_or_insert_with(|| bytes.to_vec());
-            let digits: Vec<usize> = (at..end).filter(|&i| bytes[i].is_ascii_digit()).collect();
+            let digits: Vec<usize> = card.filter(|&i| bytes[i].is_ascii_digit()).collect();
             for &i in &digits[..digits.len() - 4] {
                 copy[i] = b'*';
             }
@@ -53,6 +54,35 @@ fn candidate_end(bytes: &[u8], start: usize) -> Option<usize> {
     (end == bytes.len() || !joined(bytes[end])).then_some(end)
 }
 
+/// The card numbers in a run of groups of digits. Other numbers may stand before and after them.
+fn cards(text: &str, run: Range<usize>) -> Vec<Range<usize>> {
+    /// No card is printed in more groups.
+    const MOST_GROUPS: usize = 5;
+    let mut groups: Vec<Range<usize>> = Vec::new();
+    let mut start = run.start;
+    for group in text[run].split([' ', '-']) {
+        groups.push(start..start + group.len());
+        start += group.len() + 1;
+    }
+    let (mut found, mut first) = (Vec::new(), 0);
+    while first < groups.len() {
+        let longest = MOST_GROUPS.min(groups.len() - first);
+        let whole = |count: usize| groups[first].start..groups[first + count - 1].end;
+        match (1..=longest)
+            .rev()
+            .map(|count| (count, whole(count)))
+            .find(|(_, card)| looks_like_card(&text[card.clone()]))
+        {
+            Some((count, card)) => {
+                found.push(card);
+                first += count;
+            }
+            None => first += 1,
+        }
+    }
+    found
+}
+
 fn looks_like_card(run: &str) -> bool {
     let groups: Vec<&str> = run.split([' ', '-']).collect();
     let lengths: Vec<usize> = groups.iter().map(|g| g.len()).collect();
@@ -80,6 +110,9 @@ mod tests {
             ("paid with 4111 1111 1111 1111, thanks", "paid with **** **** **** 1111, thanks"),
             ("5555-5555-5555-4444.", "****-****-****-4444."),
             ("3782 822463 10005", "**** ****** *0005"),
+            ("50 4111 1111 1111 1111", "50 **** **** **** 1111"),
+            ("12-2027 4111111111111111 123", "12-2027 ************1111 123"),
+            ("4111111111111111 5555 5555 5555 4444", "************1111 **** **** **** 4444"),
             ("two: 4111111111111111 and 5555555555554444", "two: ************1111 and ************4444"),
         ] {
             assert_eq!(card_numbers(text), expected);
