@@ -16,6 +16,7 @@ use super::attempt::{self, Hands, Job, Payload, Prepared};
 use super::intake;
 use super::partition::Partition;
 use super::prune::Pruner;
+use super::publish::Counted;
 use super::report::{Kind, What};
 use super::running::{Label, Running};
 use super::tally::Tally;
@@ -91,6 +92,7 @@ pub(super) struct Engine<S: EffectStage> {
     pub(super) balance: Balance,
     /// Dead letters written; those of held tasks are not in the balance, for their tasks are still parked.
     pub(super) buried: u64,
+    pub(super) counted: Counted,
     pub(super) progress: watch::Sender<Progress>,
     pub(super) supervision: Supervision,
 }

@@ -49,6 +49,7 @@ use self::attempt::Hands;
 use self::engine::{Engine, Stretch};
 use self::places::{Places, Typed};
 use self::prune::Pruner;
+use self::publish::Counted;
 use self::readback::Readback;
 use self::running::Running;
 use self::tally::Tally;
@@ -127,6 +128,7 @@ pub async fn run_effect_stage<S: EffectStage>(
         draining: Vec::new(),
         balance: Balance::default(),
         buried: 0,
+        counted: Counted::default(),
         progress,
     };
     let mut tick = tokio::time::interval(TICK);

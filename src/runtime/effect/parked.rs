@@ -73,27 +73,26 @@ impl<S: EffectStage> Engine<S> {
                 self.balance.opened += 1;
                 self.count("opened", 1);
                 self.note_placed(partition, no, record.offset);
-                self.keep(no, Arc::new(mark.original(&record).detached()));
+                self.keep(no, record.bytes(), || Arc::new(mark.original(&record).detached()));
             }
             Indexed::Replaced { task: no, older } => {
                 owned.place_complete(older);
                 self.note_placed(partition, no, record.offset);
                 self.forget(no);
-                self.keep(no, Arc::new(mark.original(&record).detached()));
+                self.keep(no, record.bytes(), || Arc::new(mark.original(&record).detached()));
             }
             Indexed::Older => owned.retry.complete(record.offset),
             Indexed::Known => {}
         }
     }
 
-    /// Keeps a parked task's record while the bound on their bytes allows.
-    pub(super) fn keep(&mut self, no: TaskNo, record: Arc<Record>) {
-        let bytes = record.bytes();
-        let fits = self.parked_bytes + bytes <= self.spec.options.max_parked_bytes;
-        if fits {
-            self.parked_bytes += bytes;
+    /// Keeps a parked task's record of about so many bytes while the bound on them allows.
+    pub(super) fn keep(&mut self, no: TaskNo, bytes: usize, record: impl FnOnce() -> Arc<Record>) {
+        if self.parked_bytes + bytes <= self.spec.options.max_parked_bytes {
+            let record = record();
+            self.parked_bytes += record.bytes();
+            self.payloads.insert(no, Payload { record: Some(record), input: None });
         }
-        self.payloads.insert(no, Payload { record: fits.then_some(record), input: None });
     }
 
     /// Drops what is in memory of a task. A parked one's record counts against the bound until then.

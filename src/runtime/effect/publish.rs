@@ -1,11 +1,35 @@
 //! What the outside sees of an effect stage: progress and metrics, a few times a second.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use super::engine::Engine;
+use crate::runtime::lanes::{Count, Lanes};
 use crate::runtime::progress::{Balance, PartitionProgress, PartitionState, Progress};
 use crate::runtime::series;
 use crate::runtime::stage::EffectStage;
+
+/// Counting all lanes may take one part in so many of the engine's time.
+const COUNTING_SHARE: u32 = 50;
+
+/// What was counted last, and when it is counted again: with a million lanes a count takes long.
+#[derive(Debug, Default)]
+pub(super) struct Counted {
+    lanes: Count,
+    took: Duration,
+    at: Option<Instant>,
+}
+
+impl Counted {
+    fn of(&mut self, lanes: &Lanes) -> Count {
+        let now = Instant::now();
+        if self.at.is_none_or(|at| now.duration_since(at) >= self.took * COUNTING_SHARE) {
+            self.lanes = lanes.count();
+            *self = Self { lanes: self.lanes, took: now.elapsed(), at: Some(Instant::now()) };
+        }
+        self.lanes
+    }
+}
 
 impl<S: EffectStage> Engine<S> {
     pub(super) fn publish(&mut self, joined: bool) {
@@ -38,7 +62,7 @@ impl<S: EffectStage> Engine<S> {
         for (&number, fault) in &self.faulted {
             partitions.insert(number, PartitionProgress::stopped(fault));
         }
-        let lanes = self.lanes.count();
+        let lanes = self.counted.of(&self.lanes);
         let (metrics, name) = (&self.env.metrics, [&*self.name]);
         let running: usize = self.partitions.values().map(|owned| owned.jobs).sum();
         metrics.tasks_in_flight.with_label_values(&name).set(running as i64);

@@ -224,7 +224,7 @@ impl<S: EffectStage> Engine<S> {
                 self.vacate(partition, no, offset, vacated);
                 self.note_placed(partition, no, place.offset);
                 if let Some(record) = record {
-                    self.keep(no, record);
+                    self.keep(no, record.bytes(), || record);
                 }
             }
             Aside::DeadTask { task: no, class } => {

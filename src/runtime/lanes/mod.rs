@@ -27,7 +27,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 use self::ready::Ready;
-use self::targets::Gates;
+use self::targets::{Gates, Names};
 use self::task::{Lane, Phase, Standing, Task};
 
 pub(crate) use self::targets::OfTarget;
@@ -47,6 +47,8 @@ pub(crate) struct Lanes {
     ready: Ready,
     timers: BTreeSet<(i64, TaskNo)>,
     gates: Gates,
+    /// One copy of each target's name, for the many parked tasks that say it.
+    targets: Names,
     /// Partitions whose lanes may start work, each with the offset below which every source record was admitted.
     flowing: HashMap<i32, i64>,
     /// Lanes whose first task is parked at an offset that was not admitted yet: (partition, offset, lane).
@@ -130,11 +132,12 @@ impl Lanes {
     /// Takes in a record of the retry partition. Of several copies the latest counts.
     pub(crate) fn index(
         &mut self,
-        identity: Identity,
+        mut identity: Identity,
         place: Place,
         history: History,
         now_ms: i64,
     ) -> Indexed {
+        identity.target = self.targets.shared(identity.target);
         let lane_no = self.lane_for(&identity);
         match self.find(lane_no, &identity) {
             Ok(no) => {

@@ -3,7 +3,7 @@
 //! A gate is an offset: tasks of its target at or above it don't start. It stands where the reader of a cursor got
 //! to, so that a later task never starts before an earlier one is in its lane (invariant 2, order).
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::task::{Identity, Phase};
@@ -48,6 +48,27 @@ impl Gates {
 
     pub(super) fn remove(&mut self, partition: i32) {
         self.0.retain(|(number, _), _| *number != partition);
+    }
+}
+
+/// Names of targets that are kept, at most.
+const MOST_NAMES: usize = 16_384;
+
+/// One copy of each target's name.
+#[derive(Debug, Default)]
+pub(super) struct Names(HashSet<Arc<str>>);
+
+impl Names {
+    /// The copy that all share.
+    pub(super) fn shared(&mut self, name: Arc<str>) -> Arc<str> {
+        if let Some(known) = self.0.get(&name) {
+            return Arc::clone(known);
+        }
+        if self.0.len() >= MOST_NAMES {
+            self.0.clear();
+        }
+        self.0.insert(Arc::clone(&name));
+        name
     }
 }
 
