@@ -36,6 +36,7 @@ mod shared;
 mod stage;
 mod start;
 mod store;
+mod watchdog;
 
 pub use cluster::cluster_id;
 pub use consumer::{BatchQueue, Fetched, Forwarding};
@@ -52,3 +53,4 @@ pub use shared::Shared;
 pub use stage::{EffectStage, StoreBatch, StoreFault, StoreStage, Stored, TargetState, Task, Tasks};
 pub use start::{Environment, start_effect_stage, start_store_stage};
 pub use store::run_store_stage;
+pub use watchdog::{Trouble, WatchdogOptions};

@@ -14,6 +14,7 @@ use serde::Deserialize;
 
 use super::control::{BreakerOptions, StageControl};
 use super::cursor::CursorStore;
+use super::watchdog::WatchdogOptions;
 
 /// How to reach Kafka (`[kafka]`).
 #[derive(Clone, Deserialize)]
@@ -235,6 +236,8 @@ pub struct RuntimeOptions {
     pub start_timeout: Option<Duration>,
     /// When a stage pauses itself because too much is dead-lettered.
     pub breaker: BreakerOptions,
+    /// How long things may stand before they are looked into.
+    pub watchdog: WatchdogOptions,
 }
 
 impl Default for RuntimeOptions {
@@ -260,6 +263,7 @@ impl Default for RuntimeOptions {
             duplicates_window: 10_000,
             start_timeout: None,
             breaker: BreakerOptions::default(),
+            watchdog: WatchdogOptions::default(),
         }
     }
 }

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::error::{Ended, PartitionFault, RunError};
+use super::watchdog::Trouble;
 
 /// A stage member that was started.
 #[derive(Debug)]
@@ -47,6 +48,8 @@ pub struct PartitionProgress {
     pub held: usize,
     /// What it is doing.
     pub state: PartitionState,
+    /// What the watchdog found wrong with it, until it has gone on.
+    pub trouble: Option<Trouble>,
 }
 
 impl PartitionProgress {
@@ -59,6 +62,7 @@ impl PartitionProgress {
             detached: 0,
             held: 0,
             state: PartitionState::Stopped(fault.clone()),
+            trouble: None,
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use super::options::StageSpec;
 use super::outcome::{ErrorClass, SkipReason};
+use super::progress::PartitionProgress;
+use super::watchdog;
 use crate::telemetry::Metrics;
 
 /// Endings of tasks, as the label `outcome` of `tasks_total`; `opened` counts the beginnings.
@@ -15,6 +17,10 @@ pub(crate) fn initialise(metrics: &Metrics, spec: &StageSpec) {
     metrics.records_in.with_label_values(&[stage]);
     metrics.tasks_in_flight.with_label_values(&[stage]);
     metrics.stage_paused.with_label_values(&[stage]);
+    for kind in watchdog::KINDS {
+        metrics.watchdog.with_label_values(&[stage, kind]);
+        metrics.watchdog_partitions.with_label_values(&[stage, kind]);
+    }
     for outcome in OUTCOMES {
         metrics.tasks.with_label_values(&[stage, outcome]);
     }
@@ -42,6 +48,20 @@ pub(crate) fn initialise(metrics: &Metrics, spec: &StageSpec) {
 pub(crate) fn lag(metrics: &Metrics, spec: &StageSpec, partition: i32, records: i64) {
     let labels = [spec.group.as_str(), spec.source.as_str(), &partition.to_string()];
     metrics.consumer_lag.with_label_values(&labels).set(records);
+}
+
+/// Says how many partitions are in which trouble.
+pub(crate) fn troubles<'p>(
+    metrics: &Metrics,
+    stage: &str,
+    partitions: impl Iterator<Item = &'p PartitionProgress> + Clone,
+) {
+    for kind in watchdog::KINDS {
+        let of_kind = partitions
+            .clone()
+            .filter(|partition| partition.trouble.is_some_and(|trouble| trouble.kind() == kind));
+        metrics.watchdog_partitions.with_label_values(&[stage, kind]).set(of_kind.count() as i64);
+    }
 }
 
 /// Says how large the maps of a partition are, of its source and of its retry topic.

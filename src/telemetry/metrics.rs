@@ -89,6 +89,10 @@ metrics! {
     producer_rebuilds: IntCounterVec, "producer_rebuilds_total", ["why"];
     /// Records on their way to a retry or dead-letter topic for which Kafka's acknowledgement is overdue.
     appends_waiting: IntGaugeVec, "appends_waiting", ["stage"];
+    /// What the watchdog found and acted on, by kind.
+    watchdog: IntCounterVec, "watchdog_total", ["stage", "kind"];
+    /// Partitions that have not gone on since the watchdog found something, by kind.
+    watchdog_partitions: IntGaugeVec, "watchdog_partitions", ["stage", "kind"];
     /// Records taken from the source.
     records_in: IntCounterVec, "records_in_total", ["stage"];
     /// Tasks by what became of them; `opened` counts the openings.

@@ -23,5 +23,6 @@ mod runtime_held;
 mod runtime_protocol;
 mod runtime_retry_topic;
 mod runtime_store;
+mod watchdog;
 mod webhook_attempts;
 mod webhooks;

@@ -261,11 +261,11 @@ impl ClientContext for Membership {
         let Some(topic) = statistics.topics.get(&*self.links.source) else { return };
         let book = self.book();
         for (number, owned) in &book.owned {
-            if let Some(partition) = topic.partitions.get(number)
-                && partition.hi_offset >= 0
-            {
+            let Some(partition) = topic.partitions.get(number) else { continue };
+            if partition.hi_offset >= 0 {
                 owned.gauge.note_end(partition.hi_offset);
             }
+            owned.gauge.note_next_fetch(partition.next_offset);
         }
     }
 }

@@ -62,6 +62,10 @@ struct Orders {
     committed: BTreeMap<(Side, i32), Mark>,
     starts: Vec<Start>,
     stopped: BTreeSet<i32>,
+    /// Partitions of which somebody wants to know where their source ends.
+    ends: BTreeSet<i32>,
+    #[cfg(test)]
+    hushed: BTreeSet<i32>,
     /// Commit before the interval is over.
     hurry: bool,
     close: bool,
@@ -112,6 +116,25 @@ impl Desk {
         self.lock().stopped.insert(partition);
     }
 
+    /// Has the client hold back a partition behind everybody's back: a fault for tests, of which nothing tells.
+    #[cfg(test)]
+    pub(crate) fn hush(&self, partition: i32) {
+        self.lock().hushed.insert(partition);
+    }
+
+    /// False once that is done.
+    #[cfg(test)]
+    pub(crate) fn is_to_be_hushed(&self) -> bool {
+        !self.lock().hushed.is_empty()
+    }
+
+    /// Asks the broker where the source of a partition ends; [`Gauge::asked_end`] has the answer once it came.
+    ///
+    /// [`Gauge::asked_end`]: super::Gauge::asked_end
+    pub(crate) fn ask_end(&self, partition: i32) {
+        self.lock().ends.insert(partition);
+    }
+
     /// Ends the member: commit what is pending, leave the group.
     pub(crate) fn close(&self) {
         self.lock().close = true;
@@ -144,6 +167,15 @@ impl Desk {
 
     pub(super) fn take_starts(&self) -> Vec<Start> {
         std::mem::take(&mut self.lock().starts)
+    }
+
+    pub(super) fn take_ends(&self) -> BTreeSet<i32> {
+        std::mem::take(&mut self.lock().ends)
+    }
+
+    #[cfg(test)]
+    pub(super) fn take_hushed(&self) -> BTreeSet<i32> {
+        std::mem::take(&mut self.lock().hushed)
     }
 
     pub(super) fn take_hurry(&self) -> bool {
@@ -201,6 +233,7 @@ impl Desk {
         orders.committed.retain(|(_, number), _| *number != partition);
         orders.starts.retain(|start| start.partition != partition);
         orders.stopped.remove(&partition);
+        orders.ends.remove(&partition);
     }
 
     fn lock(&self) -> MutexGuard<'_, Orders> {

@@ -6,12 +6,31 @@
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 
 /// Records and bytes of one partition that are in memory.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Gauge {
     records: AtomicUsize,
     bytes: AtomicUsize,
     /// The offset behind the last record of the source partition, as far as is known.
     end: AtomicI64,
+    /// The next offset of the source that the client fetches; 0 while it isn't known.
+    next_fetch: AtomicI64,
+    /// Where the source ended when the broker was asked last; [`NEVER_ASKED`] before.
+    asked_end: AtomicI64,
+}
+
+/// See [`Gauge`].
+const NEVER_ASKED: i64 = i64::MIN;
+
+impl Default for Gauge {
+    fn default() -> Self {
+        Self {
+            records: AtomicUsize::new(0),
+            bytes: AtomicUsize::new(0),
+            end: AtomicI64::new(0),
+            next_fetch: AtomicI64::new(0),
+            asked_end: AtomicI64::new(NEVER_ASKED),
+        }
+    }
 }
 
 impl Gauge {
@@ -23,6 +42,26 @@ impl Gauge {
     /// The offset behind the last record of the source partition, as far as is known.
     pub(crate) fn end(&self) -> i64 {
         self.end.load(Ordering::Relaxed)
+    }
+
+    /// Notes which offset the client fetches next.
+    pub(crate) fn note_next_fetch(&self, next: i64) {
+        self.next_fetch.store(next, Ordering::Relaxed);
+    }
+
+    /// The next offset that the client fetches, if it is known: behind what it passed over (transactions' markers) too.
+    pub(crate) fn next_fetch(&self) -> i64 {
+        self.next_fetch.load(Ordering::Relaxed)
+    }
+
+    /// Notes what the broker answered when it was asked for the end of what can be read.
+    pub(crate) fn note_asked_end(&self, end: i64) {
+        self.asked_end.store(end, Ordering::Relaxed);
+    }
+
+    /// The end of what can be read, as the broker named it last in this assignment.
+    pub(crate) fn asked_end(&self) -> Option<i64> {
+        Some(self.asked_end.load(Ordering::Relaxed)).filter(|&end| end != NEVER_ASKED)
     }
 
     /// Counts records in.

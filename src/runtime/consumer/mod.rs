@@ -8,6 +8,7 @@ mod batch;
 mod batch_queue;
 mod context;
 mod desk;
+mod ends;
 mod gauge;
 mod hold_back;
 mod message;

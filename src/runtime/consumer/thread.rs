@@ -214,6 +214,9 @@ impl Poller {
         }
         self.begin(consumer);
         self.rewind(consumer);
+        self.ask_ends(consumer);
+        #[cfg(test)]
+        self.hush(consumer);
         if now >= round.next_renewal {
             self.links.desk.renew_retry();
             round.next_renewal = now + self.spec.options.recommit_interval;

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use super::appends::Appends;
 use super::at_once::{Left, Pass};
 use super::attempt::{self, Hands, Job, Payload, Prepared};
+use super::guard::Guard;
 use super::intake;
 use super::partition::Partition;
 use super::prune::Pruner;
@@ -86,6 +87,7 @@ pub(super) struct Engine<S: EffectStage> {
     pub(super) parked_bytes: usize,
     /// Records on their way to the retry or dead-letter topic.
     pub(super) appends: Arc<Appends>,
+    pub(super) guard: Guard,
     pub(super) partitions: BTreeMap<i32, Partition>,
     pub(super) faulted: BTreeMap<i32, PartitionFault>,
     pub(super) draining: Vec<Draining>,

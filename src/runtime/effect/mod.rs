@@ -18,6 +18,7 @@ mod carry_forward;
 mod catch_up;
 mod cursors;
 mod engine;
+mod guard;
 mod heed;
 mod intake;
 mod log_reader;
@@ -47,6 +48,7 @@ use tokio_util::sync::CancellationToken;
 use self::appends::Appends;
 use self::attempt::Hands;
 use self::engine::{Engine, Stretch};
+use self::guard::Guard;
 use self::places::{Places, Typed};
 use self::prune::Pruner;
 use self::publish::Counted;
@@ -90,12 +92,25 @@ pub async fn run_effect_stage<S: EffectStage>(
         () = stop.cancelled() => return Ok(Ended { drained: true }),
         joined = consumer::join(&spec, &env.kafka, &env.metrics, &env.clock) => joined?,
     };
+    run_member(spec, retry.into(), stage, env, stop, progress, joined).await
+}
+
+/// The same once the member has joined.
+async fn run_member<S: EffectStage>(
+    spec: StageSpec,
+    retry_topic: Arc<str>,
+    stage: Arc<S>,
+    env: Environment,
+    stop: CancellationToken,
+    progress: watch::Sender<Progress>,
+    joined: consumer::Member,
+) -> Result<Ended, RunError> {
     let consumer::Member { mut events, desk, cluster_id, mut left } = joined;
-    let retry_topic: Arc<str> = retry.into();
     let attempts: Box<dyn Places<_, _>> = match spec.options.timeout {
         None => Box::new(Typed::new(attempt::attempt)),
         Some(limit) => Box::new(Typed::new(move |task| attempt::attempt_within(task, limit))),
     };
+    let guard = Guard::new(spec.options.watchdog.for_handlers(spec.options.timeout));
     let mut engine = Engine {
         tally: Tally::new(Arc::clone(&env.metrics), spec.stage.as_str().into()),
         name: spec.stage.as_str().into(),
@@ -122,6 +137,7 @@ pub async fn run_effect_stage<S: EffectStage>(
         lanes: Lanes::default(),
         payloads: HashMap::new(),
         appends: Arc::new(Appends::default()),
+        guard,
         parked_bytes: 0,
         partitions: BTreeMap::new(),
         faulted: BTreeMap::new(),
@@ -143,6 +159,7 @@ pub async fn run_effect_stage<S: EffectStage>(
             _ = tick.tick() => {
                 engine.heed();
                 engine.tend_cursors();
+                engine.watch();
                 engine.commit();
                 engine.publish(true);
             }
@@ -187,3 +204,6 @@ pub async fn run_effect_stage<S: EffectStage>(
     let committed = leave(&desk, events, left).await;
     Ok(Ended { drained: drained && committed })
 }
+
+#[cfg(test)]
+mod stalled;

@@ -57,7 +57,9 @@ impl<S: EffectStage> Engine<S> {
             let (detached, held) = own.map_or((0, 0), |own| own.table.count());
             cursor_lag += own.map_or(0, |own| own.table.lag(owned.next_admitted()));
             let parked = census.parked;
-            partitions.insert(number, PartitionProgress { position, end, parked, detached, held, state });
+            let trouble = self.guard.trouble(number);
+            let of_partition = PartitionProgress { position, end, parked, detached, held, state, trouble };
+            partitions.insert(number, of_partition);
         }
         for (&number, fault) in &self.faulted {
             partitions.insert(number, PartitionProgress::stopped(fault));
@@ -74,6 +76,7 @@ impl<S: EffectStage> Engine<S> {
         metrics.retry_depth.with_label_values(&name).set(balance.parked as i64);
         metrics.cursor_lag.with_label_values(&name).set(i64::try_from(cursor_lag).unwrap_or(i64::MAX));
         self.hands.stage.cursors_lag(cursor_lag);
+        series::troubles(metrics, &self.name, partitions.values());
         let paused = self.supervision.paused().cloned();
         let now = Progress { joined, paused, partitions, balance };
         self.progress.send_if_modified(|before| {

@@ -220,6 +220,32 @@ impl<K: Pooled, J, T: Send + 'static> Running<K, J, T> {
         self.turn = turn;
     }
 
+    /// What runs, and since when.
+    pub(super) fn all(&self) -> impl Iterator<Item = (Label<K>, Instant)> {
+        self.slots.iter().filter_map(|slot| slot.label)
+    }
+
+    /// Has what runs since `since` or longer, and wasn't woken, polled in the next turn. Gives its partition, its slot and
+    /// since when it runs.
+    pub(super) fn nudge(&self, since: Instant) -> Vec<(i32, usize, Instant)> {
+        let mut nudged = Vec::new();
+        for (at, slot) in self.slots.iter().enumerate() {
+            if let Some((label, began)) = slot.label
+                && began <= since
+                && !slot.told.told.load(Ordering::Acquire)
+            {
+                slot.waker.wake_by_ref();
+                nudged.push((label.partition, at, began));
+            }
+        }
+        nudged
+    }
+
+    /// Whether a slot holds still what began then.
+    pub(super) fn holds(&self, at: usize, began: Instant) -> bool {
+        self.slots[at].label.is_some_and(|(_, other)| other == began)
+    }
+
     /// Waits until something is woken.
     pub(super) fn woken(&self) -> impl Future<Output = ()> + use<K, J, T> {
         let signal = Arc::clone(&self.signal);

@@ -7,6 +7,7 @@
 //! The engine task owns the partitions' state and never waits for a worker. Kafka's committed position follows
 //! the stored one, which is the truth.
 
+mod guard;
 mod heed;
 mod inbox;
 mod worker;
@@ -34,6 +35,7 @@ use super::rebalance::Draining;
 use super::record::SourcePartition;
 use super::series;
 use super::stage::StoreStage;
+use super::watchdog::Watchdog;
 use crate::task;
 
 /// How often positions are handed to the poll thread and progress is published.
@@ -62,7 +64,9 @@ pub async fn run_store_stage<S: StoreStage>(
     let (reports_in, mut reports) = mpsc::channel(REPORTS);
     let supervision = Supervision::new(&spec.stage, spec.control.clone(), spec.options.breaker);
     let (paused_in, _) = watch::channel(supervision.paused().is_some());
+    let watchdog = Watchdog::new(spec.options.watchdog.for_handlers(spec.options.timeout));
     let mut engine = Engine {
+        watchdog,
         spec,
         stage,
         env,
@@ -136,6 +140,7 @@ struct Engine<S> {
     balance: Balance,
     progress: watch::Sender<Progress>,
     supervision: Supervision,
+    watchdog: Watchdog,
     /// Tells the workers whether they may start a batch.
     paused: watch::Sender<bool>,
 }
@@ -333,6 +338,7 @@ impl<S: StoreStage> Engine<S> {
 
     fn on_tick(&mut self) {
         self.heed();
+        self.watch();
         self.commit();
         self.publish(true);
     }
@@ -354,12 +360,21 @@ impl<S: StoreStage> Engine<S> {
             let state = owned.state.clone();
             now.partitions.insert(
                 number,
-                PartitionProgress { position: owned.position, end, parked: 0, detached: 0, held: 0, state },
+                PartitionProgress {
+                    position: owned.position,
+                    end,
+                    parked: 0,
+                    detached: 0,
+                    held: 0,
+                    state,
+                    trouble: self.watchdog.trouble(number),
+                },
             );
         }
         for (&number, fault) in &self.faulted {
             now.partitions.insert(number, PartitionProgress::stopped(fault));
         }
+        series::troubles(metrics, self.stage.name(), now.partitions.values());
         self.progress.send_if_modified(|progress| {
             let changed = *progress != now;
             *progress = now;
