@@ -4,7 +4,7 @@ use std::future::ready;
 use std::time::Duration;
 
 use orderflow::crypto::Subject;
-use orderflow::event::{Decoded, Event, Factory, Money, OutboundNotification, Party};
+use orderflow::event::{Decoded, Event, Factory, LineItem, Money, OutboundNotification, Party};
 use orderflow::runtime::Record;
 use orderflow::stages::StageOptions;
 use orderflow::store::conversations::{self, Kind, OrderKey, Role};
@@ -27,7 +27,7 @@ fn created(tenant: &str) -> Event {
         ..Party::default()
     };
     let (buyer, seller) = (party("ann", "de-AT"), party("bob", "en"));
-    let lines: Vec<orderflow::event::LineItem> = Vec::new();
+    let lines: Vec<LineItem> = Vec::new();
     Factory::new(tenant, "it")
         .order_created("o-1", NOW, 1042, buyer, seller, lines, Money::new(123_456, "EUR"))
         .into()
@@ -230,5 +230,26 @@ async fn an_opened_dispute_is_assigned_by_one_event_that_follows_it() {
     assert_eq!(assigned.len(), 1, "the repeated opening assigned nobody again");
     assert_eq!(assigned[0].meta().causation_id.as_deref(), Some(initiated.meta().event_id.as_str()));
     eventually("no dispute is open", SOON, || ready(open(0))).await;
+    program.end().await;
+}
+
+/// The mail about an order names its lines twice, as text and as HTML, so that it may be larger than the event.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mail_that_is_too_large_for_its_topic_is_recorded_as_failed_and_holds_nothing_up() {
+    let mut program = TestProgram::new("too-large", StageOptions::default()).await;
+    let Event::OrderCreated(mut large) = created("shop") else { panic!("an order is created") };
+    let line = LineItem { title: "<".repeat(500), quantity: 1, ..LineItem::default() };
+    large.lines = vec![line; 1_000];
+    program.publish(&(*large).into()).await;
+    let factory = Factory::new("shop", "it");
+    program.publish(&factory.order_shipped("o-1", NOW + 3, "DHL", "T1").into()).await;
+    program.start(&["notification"]);
+    eventually("the later event is told", SOON, || async {
+        outbound(&program).await.iter().filter(|one| one.event_type == "order.shipped").count() == 2
+    })
+    .await;
+    let told = decisions(&program, "shop").await;
+    assert!(told[0].starts_with("0 order.created ann email de failed: the message has "), "{told:?}");
+    assert_eq!(told[1], "0 order.created bob live en queued");
     program.end().await;
 }

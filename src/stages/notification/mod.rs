@@ -50,6 +50,9 @@ pub const NAME: &str = "notification";
 /// The topic that tells the delivery stage what to send, by its id in the topology.
 pub const OUTBOUND: &str = "notifications.outbound";
 
+/// What a message's key, headers and framing may come to, in bytes.
+const BESIDE_PAYLOAD: usize = 1024;
+
 /// `[notification]` in the configuration.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -75,17 +78,19 @@ pub struct Notification {
     codec: Codec,
     templates: Templates,
     outbound: Arc<str>,
+    /// The largest record that `outbound` takes, in bytes.
+    most_bytes: usize,
     clock: Clock,
     metrics: Arc<Metrics>,
 }
 
 impl Notification {
-    /// A notification stage that writes to the topic `outbound`.
+    /// A notification stage that writes to the topic `outbound`, whose records may have `most_bytes`.
     pub fn new(
         vault: Vault,
         codec: Codec,
         templates: Templates,
-        outbound: impl Into<Arc<str>>,
+        (outbound, most_bytes): (Arc<str>, usize),
         clock: Clock,
         metrics: Arc<Metrics>,
     ) -> Self {
@@ -94,7 +99,7 @@ impl Notification {
                 metrics.notifications.with_label_values(&[channel.as_str(), outcome.as_str()]);
             }
         }
-        Self { vault, codec, templates, outbound: outbound.into(), clock, metrics }
+        Self { vault, codec, templates, outbound, most_bytes, clock, metrics }
     }
 }
 
@@ -253,11 +258,30 @@ impl Notification {
             },
             (_, _) => None,
         };
-        writes.decisions.push(decision);
-        if let Some(outbound) = message {
-            writes.outgoing.push(self.wire(step, notification_id, &outbound).await?);
+        let mut outgoing = match &message {
+            Some(outbound) => Some(self.wire(step, notification_id, outbound).await?),
+            None => None,
+        };
+        // Kafka would never take it, and what comes after it in its order would wait for ever.
+        if let Some(why) = outgoing.as_ref().and_then(|message| self.too_large(message)) {
+            tracing::error!(why, "a notification is too large; it is recorded as failed");
+            (decision.outcome, decision.reason) = (Outcome::Failed, Some(why));
+            outgoing = None;
         }
+        writes.decisions.push(decision);
+        writes.outgoing.extend(outgoing);
         Ok(())
+    }
+
+    /// Why Kafka wouldn't take `message`, if it wouldn't.
+    fn too_large(&self, message: &outbox::Message) -> Option<String> {
+        let bytes = message.payload.as_ref().map_or(0, Vec::len) + BESIDE_PAYLOAD;
+        (bytes > self.most_bytes).then(|| {
+            format!(
+                "the message has {bytes} bytes, more than the {} that {} takes",
+                self.most_bytes, self.outbound
+            )
+        })
     }
 
     fn outbound(
@@ -341,7 +365,10 @@ pub fn start(parts: &Parts, _: &Stage, spec: StageSpec, stop: CancellationToken)
         parts.vault.clone(),
         parts.codec.clone(),
         parts.options.templates.clone(),
-        parts.topology.topic(OUTBOUND).map_or_else(|| OUTBOUND.into(), |topic| Arc::clone(&topic.name)),
+        parts.topology.topic(OUTBOUND).map_or_else(
+            || (OUTBOUND.into(), usize::MAX),
+            |topic| (Arc::clone(&topic.name), topic.max_message_bytes),
+        ),
         parts.env.clock.clone(),
         Arc::clone(&parts.env.metrics),
     );
