@@ -100,7 +100,10 @@ impl From<AdminError> for Fault {
 impl From<StoreError> for Fault {
     fn from(error: StoreError) -> Self {
         let exit = match error {
-            StoreError::Unavailable(_) => Exit::Unavailable,
+            StoreError::Unavailable(_) => {
+                return Self::unavailable(format!("{error}; start it or set store.url"));
+            }
+            StoreError::Settings(_) => Exit::Configuration,
             StoreError::Constraint(_)
             | StoreError::Data(_)
             | StoreError::Migration(_)
@@ -113,7 +116,9 @@ impl From<StoreError> for Fault {
 impl From<RegistryError> for Fault {
     fn from(error: RegistryError) -> Self {
         let exit = match error {
-            RegistryError::Unavailable { .. } => Exit::Unavailable,
+            RegistryError::Unavailable { .. } => {
+                return Self::unavailable(format!("{error}; start it or set registry.url"));
+            }
             RegistryError::Unknown(_) | RegistryError::Refused { .. } | RegistryError::Unusable { .. } => {
                 Exit::Failures
             }

@@ -242,9 +242,10 @@ impl From<StoreError> for Problem {
             StoreError::Data(reason) => {
                 Self::new(Code::InvalidFields, format!("a value can't be stored: {reason}"))
             }
-            error @ (StoreError::Constraint(_) | StoreError::Corrupt { .. } | StoreError::Migration(_)) => {
-                Self::internal(error)
-            }
+            error @ (StoreError::Settings(_)
+            | StoreError::Constraint(_)
+            | StoreError::Corrupt { .. }
+            | StoreError::Migration(_)) => Self::internal(error),
         }
     }
 }

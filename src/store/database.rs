@@ -69,7 +69,7 @@ impl Database {
     /// away.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] when the URL can't be understood.
+    /// [`StoreError::Settings`] when the URL can't be understood.
     pub fn open(options: &StoreOptions) -> Result<Self, StoreError> {
         let url = options.url.expose();
         if url.starts_with("postgres://") || url.starts_with("postgresql://") {
@@ -98,7 +98,7 @@ impl Database {
                 .connect_lazy_with(connect);
             return Ok(Self(Pool::Sqlite { pool, writer: Arc::default() }));
         }
-        Err(StoreError::Unavailable("store.url must begin with postgres:// or sqlite://".to_owned()))
+        Err(StoreError::Settings("must begin with postgres:// or sqlite://".to_owned()))
     }
 
     /// Which database this is.
@@ -250,7 +250,7 @@ impl Transaction {
 }
 
 fn bad_url(error: sqlx::Error) -> StoreError {
-    StoreError::Unavailable(format!("store.url can't be understood: {error}"))
+    StoreError::Settings(format!("can't be understood: {error}"))
 }
 
 fn postgres_arguments(values: &[Value]) -> Result<PgArguments, StoreError> {

@@ -8,6 +8,9 @@ pub enum StoreError {
     /// The database is away, overloaded or refuses us: wait and try again, the record isn't at fault.
     #[error("the database is unavailable: {0}")]
     Unavailable(String),
+    /// The settings can't be used.
+    #[error("{0}")]
+    Settings(String),
     /// A constraint (unique, foreign key, not null, check) refused the row: the record's own fault.
     #[error("a constraint refused the row: {0}")]
     Constraint(String),
@@ -32,7 +35,7 @@ impl StoreError {
     pub fn is_records_fault(&self) -> bool {
         match self {
             Self::Constraint(_) | Self::Data(_) => true,
-            Self::Unavailable(_) | Self::Corrupt { .. } | Self::Migration(_) => false,
+            Self::Unavailable(_) | Self::Settings(_) | Self::Corrupt { .. } | Self::Migration(_) => false,
         }
     }
 }
@@ -40,7 +43,11 @@ impl StoreError {
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         let Some(database) = error.as_database_error() else {
-            return Self::Unavailable(error.to_string());
+            // The pool tries a server that refuses connections again until its time is over, and doesn't say so.
+            return Self::Unavailable(match error {
+                sqlx::Error::PoolTimedOut => "no connection within store.acquire_timeout".to_owned(),
+                error => error.to_string(),
+            });
         };
         let message = database.message().to_owned();
         let is_constraint = matches!(

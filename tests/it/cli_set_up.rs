@@ -166,7 +166,16 @@ async fn services_that_are_away_are_named_with_exit_code_69() {
     cli.set("ORDERFLOW_STORE__URL", "postgres://127.0.0.1:1/none");
     cli.set("ORDERFLOW_STORE__ACQUIRE_TIMEOUT", "500ms");
     let ran = cli.run(&["db", "status"]).await;
-    assert!(ran.code == 69 && ran.stderr.contains("database"), "{ran:?}");
+    assert!(
+        ran.code == 69 && ran.stderr.contains("store.acquire_timeout; start it or set store.url"),
+        "{ran:?}"
+    );
+    cli.set("ORDERFLOW_STORE__URL", "mysql://127.0.0.1/none");
+    let ran = cli.run(&["db", "status"]).await;
+    assert_eq!(ran.stderr, "orderflow: store.url: must begin with postgres:// or sqlite://\n");
+    cli.set("ORDERFLOW_REGISTRY__URL", "http://127.0.0.1:1");
+    let ran = cli.run(&["schemas", "check"]).await;
+    assert!(ran.code == 69 && ran.stderr.contains("start it or set registry.url"), "{ran:?}");
 }
 
 #[tokio::test]
