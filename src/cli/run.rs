@@ -45,6 +45,8 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<Exit, Fault> {
     let mut service = Service::new(config, stop)?;
     if args.serve {
         service.start_api().await?;
+    } else {
+        service.start_observing().await?;
     }
     if service.wait_for_services(args.fail_fast).await? {
         service.start_stages(&names)?;

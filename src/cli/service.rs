@@ -23,7 +23,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::event::{Codec, RegistryError};
 use crate::http::live::Hub;
-use crate::http::{self, Auth, Bound, Check, EventsHealth, Probe};
+use crate::http::{self, Auth, Bound, Check, EventsHealth, Observed, Probe, Signs};
 use crate::outbox::Relay;
 use crate::runtime::{self, Environment, RunError, StageHandle};
 use crate::stages::live_feed::LiveFeed;
@@ -86,6 +86,22 @@ impl Service {
         let bound = Bound::new(api).await.map_err(|error| Fault::configuration(error.to_string()))?;
         self.group.spawn("http", bound.serve(self.stop.clone()));
         self.start_live_feed(hub);
+        Ok(())
+    }
+
+    /// Tells metrics and health where no API does, if an address is set for that.
+    pub(super) async fn start_observing(&self) -> Result<(), Fault> {
+        let Some(address) = self.config.http.observe_bind else { return Ok(()) };
+        let signs = Signs {
+            metrics: Arc::clone(&self.parts.env.metrics),
+            readiness: self.checks().into(),
+            metrics_token: self.config.http.metrics_token.clone(),
+        };
+        let (options, clock) = (self.config.http.clone(), self.parts.env.clock.clone());
+        let observed = Observed::new(address, signs, options, clock)
+            .await
+            .map_err(|error| Fault::configuration(error.to_string()))?;
+        self.group.spawn("metrics", observed.serve(self.stop.clone()));
         Ok(())
     }
 

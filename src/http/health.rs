@@ -1,9 +1,10 @@
 //! Is it alive, is it ready, do events flow; and the metrics.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::State;
+use axum::extract::{FromRef, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, http::HeaderValue};
@@ -14,10 +15,33 @@ use utoipa::ToSchema;
 
 use super::auth::{TokenFault, bearer};
 use super::extract::NoParameters;
-use super::{Parts, Problem, Query};
+use super::{Check, Parts, Problem, Query};
+use crate::crypto::Secret;
+use crate::telemetry::Metrics;
 
 /// A probe that doesn't answer within this counts as failed.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// What readiness and metrics are told from.
+#[derive(Debug, Clone)]
+pub struct Signs {
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+    /// What must answer.
+    pub readiness: Arc<[Check]>,
+    /// When set, metrics ask for it as a bearer token.
+    pub metrics_token: Option<Secret<String>>,
+}
+
+impl FromRef<Parts> for Signs {
+    fn from_ref(parts: &Parts) -> Self {
+        Self {
+            metrics: Arc::clone(&parts.metrics),
+            readiness: Arc::clone(&parts.readiness),
+            metrics_token: parts.options.metrics_token.clone(),
+        }
+    }
+}
 
 /// `ok`, or what is wrong.
 #[derive(Debug, Serialize, ToSchema)]
@@ -46,8 +70,8 @@ pub(super) struct Ready {
     get, path = "/health/ready", tag = "health",
     responses((status = 200, body = Ready), (status = 503, body = Ready, description = "What is wrong, by name"))
 )]
-pub(super) async fn ready(State(parts): State<Parts>, _: Query<NoParameters>) -> Response {
-    let asked = parts.readiness.iter().map(|check| async {
+pub(super) async fn ready(State(signs): State<Signs>, _: Query<NoParameters>) -> Response {
+    let asked = signs.readiness.iter().map(|check| async {
         let answer = tokio::time::timeout(PROBE_TIMEOUT, check.probe.ask()).await;
         (check.name, answer.unwrap_or_else(|_| Err("does not answer in time".to_owned())))
     });
@@ -131,16 +155,16 @@ pub(super) async fn events(State(parts): State<Parts>, _: Query<NoParameters>) -
     responses((status = 200, body = String, content_type = "text/plain", description = "Prometheus text format 0.0.4"))
 )]
 pub(super) async fn metrics(
-    State(parts): State<Parts>,
+    State(signs): State<Signs>,
     headers: HeaderMap,
     _: Query<NoParameters>,
 ) -> Result<Response, Problem> {
-    if let Some(wanted) = &parts.options.metrics_token {
+    if let Some(wanted) = &signs.metrics_token {
         let given = bearer(&headers).ok_or_else(|| TokenFault::Missing.into_problem())?;
         if !bool::from(given.as_bytes().ct_eq(wanted.expose().as_bytes())) {
             return Err(TokenFault::Invalid("it is not http.metrics_token".to_owned()).into_problem());
         }
     }
     let text = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    Ok(([(header::CONTENT_TYPE, text)], parts.metrics.text()).into_response())
+    Ok(([(header::CONTENT_TYPE, text)], signs.metrics.text()).into_response())
 }

@@ -15,6 +15,8 @@ use crate::crypto::Secret;
 pub struct HttpOptions {
     /// Where it listens; loopback unless told otherwise.
     pub bind: SocketAddr,
+    /// Where a process that serves no API tells its metrics and health; nowhere when not set.
+    pub observe_bind: Option<SocketAddr>,
     /// Checks tokens signed with HS256. At least 32 bytes (RFC 7518, section 3.2).
     pub jwt_secret: Option<Secret<String>>,
     /// A JSON Web Key Set whose public keys check RS256, ES256 and EdDSA tokens.
@@ -57,6 +59,7 @@ impl Default for HttpOptions {
     fn default() -> Self {
         Self {
             bind: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            observe_bind: None,
             jwt_secret: None,
             jwks_file: None,
             jwks_url: None,

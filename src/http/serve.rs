@@ -27,6 +27,14 @@ pub enum ServeError {
         /// What the operating system says.
         reason: std::io::Error,
     },
+    /// The address for metrics and health is taken or not ours.
+    #[error("http.observe_bind {address}: {reason}")]
+    ObserveBind {
+        /// What was to be listened on.
+        address: SocketAddr,
+        /// What the operating system says.
+        reason: std::io::Error,
+    },
     /// A setting can't be used.
     #[error(transparent)]
     Setup(#[from] AuthSetupError),

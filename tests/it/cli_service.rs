@@ -131,6 +131,34 @@ async fn the_api_answers_and_says_what_is_missing_until_services_are_there() {
 }
 
 #[tokio::test]
+async fn a_member_without_the_api_tells_its_metrics_and_health() {
+    let (mut cli, schema) = ready().await;
+    let address = format!("127.0.0.1:{}", free_port());
+    cli.set("ORDERFLOW_HTTP__OBSERVE_BIND", &address);
+    let member = cli.start(&["run", "--stages", "history"]);
+    let get = |path: &str| {
+        let url = format!("http://{address}{path}");
+        async move {
+            let answer = reqwest::get(url).await.ok()?;
+            let status = answer.status().as_u16();
+            Some((status, answer.text().await.ok()?))
+        }
+    };
+    eventually("it is ready", MINUTE, || async { get("/health/ready").await.is_some_and(|(s, _)| s == 200) })
+        .await;
+    eventually("its stage is among the metrics", MINUTE, || async {
+        let told = get("/metrics").await;
+        told.is_some_and(|(_, text)| text.contains("orderflow_records_in_total{stage=\"history\"}"))
+    })
+    .await;
+    let taken = cli.run(&["run", "--stages", "history"]).await;
+    assert!(taken.code == 64 && taken.stderr.contains("http.observe_bind"), "{taken:?}");
+    let (code, told) = stop(member).await;
+    assert_eq!(code, Some(0), "{told}");
+    schema.drop().await;
+}
+
+#[tokio::test]
 async fn what_is_missing_at_start_ends_with_a_sentence_and_its_exit_code() {
     let (mut cli, schema) = ready().await;
     let unknown = cli.run(&["run", "--stages", "histroy"]).await;
