@@ -20,6 +20,7 @@ mod python_producer;
 mod runtime_effect;
 mod runtime_handlers;
 mod runtime_held;
+mod runtime_priorities;
 mod runtime_protocol;
 mod runtime_retry_topic;
 mod runtime_store;

@@ -2,7 +2,7 @@
 //!
 //! Queues stand by class (fresh or retry), priority and target: a target without room is stepped over without
 //! looking at its lanes, and targets of one priority take turns. The best priority goes first, but every
-//! [`FAIR_EVERY`]th start is the turn of the priority that was passed over the longest. Within a queue lanes go as
+//! [`FAIR_EVERY`]th start is the turn of the priority that was passed over the longest, or of the lowest. Within a queue lanes go as
 //! they came, but those with a parked first task by its place in the retry topic: what has to be read back is read
 //! in the order of the log.
 
@@ -13,9 +13,9 @@ use hashbrown::HashMap;
 
 use super::task::{Identity, Standing, Task};
 
-/// Every so many starts the longest-waiting priority gets one, so the lowest gets at least 5 % of starts
-/// against up to two others.
-const FAIR_EVERY: u64 = 10;
+/// Every so many starts one goes by turns to the priority that was passed over the longest and to the lowest: however many
+/// priorities there are, the lowest gets one start of sixteen, which is more than 5 %.
+const FAIR_EVERY: u64 = 8;
 
 /// Which share of the slots a start counts against.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -185,7 +185,11 @@ impl Ready {
         let may_go = |class: Class| !(retries_full && class == Class::Retry);
         let open =
             self.levels.iter().filter(|((class, _), turns)| may_go(*class) && !turns.targets.is_empty());
-        if (self.starts + 1).is_multiple_of(FAIR_EVERY) {
+        let start = self.starts + 1;
+        if start.is_multiple_of(2 * FAIR_EVERY) {
+            return open.max_by_key(|((_, priority), _)| *priority).map(|(level, _)| *level);
+        }
+        if start.is_multiple_of(FAIR_EVERY) {
             return open.min_by_key(|(level, turns)| (turns.served, level.1)).map(|(level, _)| *level);
         }
         // Among equals the older work goes first.

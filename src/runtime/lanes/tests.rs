@@ -150,6 +150,24 @@ fn the_urgent_go_first_but_the_lowest_priority_is_not_starved() {
 }
 
 #[test]
+fn however_many_priorities_wait_the_lowest_gets_its_share() {
+    let mut lanes = open_lanes();
+    for offset in 0..16_000 {
+        let priority = 10 * u16::try_from(offset % 8).expect("small");
+        queued(lanes.fresh(identity(&format!("l{offset}"), "t", offset, priority), usize::MAX, 0));
+    }
+    let mut starts = BTreeMap::new();
+    for _ in 0..1_600 {
+        let no = lanes.next(1, &|_| MANY, 0).expect("work waits");
+        *starts.entry(lanes.identity(no).expect("open").priority).or_insert(0) += 1;
+        lanes.complete(no, 0);
+    }
+    assert!(starts[&70] >= 80, "5 % of 1,600 starts: {starts:?}");
+    assert!(starts[&0] >= 1_280, "80 % are the most urgent: {starts:?}");
+    assert!(starts.values().all(|starts| *starts > 0), "none is starved: {starts:?}");
+}
+
+#[test]
 fn parked_work_is_served_in_the_order_in_which_it_was_parked() {
     let mut lanes = Lanes::default();
     for (lane, offset, place) in [("c", 9, 5), ("a", 1, 7), ("b", 4, 6), ("a", 2, 8)] {

@@ -29,6 +29,10 @@ pub(crate) struct Outside {
     running: Mutex<BTreeSet<String>>,
     /// Targets that take one task at a time, each for so long.
     pace: Mutex<BTreeMap<String, Duration>>,
+    /// Lanes in the order in which their tasks took effect.
+    pub(crate) sequence: Mutex<Vec<String>>,
+    /// Lanes that end in `urgent` or `low` are that: more are opened ahead then.
+    pub(crate) has_priorities: AtomicBool,
     /// What the hooks were told: attempts begun and ended, and who was given up because of what.
     pub(crate) begun: AtomicU64,
     pub(crate) ended: AtomicU64,
@@ -65,6 +69,7 @@ impl Outside {
     }
 
     pub(crate) fn take_effect(&self, lane: &str, number: u64) {
+        self.sequence.lock().expect("no panic").push(lane.to_owned());
         let mut effects = self.effects.lock().expect("no panic");
         let seen = effects.entry(lane.to_owned()).or_default();
         // Repeats are allowed (at least once), overtaking is not: all earlier ones must be there.
@@ -149,7 +154,12 @@ impl EffectStage for Courier {
 
     async fn open(&self, _record: &Record, (lane, _): &Self::Input, tasks: &mut Tasks) -> Intake<()> {
         let target = lane.split('.').next().unwrap_or("all");
-        tasks.push(lane, &target.into(), 100);
+        let priority = match lane {
+            urgent if urgent.ends_with("urgent") => 10,
+            low if low.ends_with("low") => 200,
+            _ => 100,
+        };
+        tasks.push(lane, &target.into(), priority);
         Intake::Ready(())
     }
 
@@ -168,6 +178,10 @@ impl EffectStage for Courier {
             self.outside.take_effect(lane, *number);
         }
         outcome
+    }
+
+    fn has_priorities(&self) -> bool {
+        self.outside.has_priorities.load(Ordering::SeqCst)
     }
 
     fn before(&self, _task: &Task<Self::Input>) {
