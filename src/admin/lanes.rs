@@ -5,16 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
-use super::Operator;
 use super::orders::{Answered, Desk};
-use crate::clock::{Clock, rfc3339};
+use super::{OfStage, Operator};
+use crate::clock::rfc3339;
 use crate::runtime::inspect;
 use crate::runtime::retry::Mark;
-use crate::runtime::{KafkaOptions, ReadError, ReadFrom, TopicReader};
+use crate::runtime::{ReadError, ReadFrom, TopicReader};
+use crate::store::StoreError;
 use crate::store::orders::Kind;
-use crate::store::{Database, StoreError};
-use crate::topology::Stage;
 
 /// Why lanes can't be listed or changed.
 #[derive(Debug, thiserror::Error)]
@@ -34,7 +34,7 @@ pub enum LaneError {
 }
 
 /// A lane whose first task waits in the retry topic.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct WaitingLane {
     /// The stage.
@@ -70,14 +70,8 @@ type Waiting = BTreeMap<(i64, Arc<str>), Mark>;
 /// Lanes of one stage.
 #[derive(Debug)]
 pub struct Lanes<'a> {
-    /// How to reach Kafka.
-    pub kafka: &'a KafkaOptions,
-    /// Takes orders.
-    pub db: &'a Database,
-    /// Tells the time.
-    pub clock: &'a Clock,
-    /// The stage.
-    pub stage: &'a Stage,
+    /// The stage, and what it is reached by.
+    pub of: OfStage<'a>,
     /// How long to wait for the owner.
     pub patience: Duration,
 }
@@ -99,7 +93,7 @@ impl Lanes<'_> {
     /// When Kafka is away, or the stage has no lanes.
     pub async fn list(&self) -> Result<Vec<WaitingLane>, LaneError> {
         let retry = self.retry()?;
-        let positions = inspect::group_positions(self.kafka, &self.stage.group, retry).await?;
+        let positions = inspect::group_positions(self.of.kafka, &self.of.stage.group, retry).await?;
         let mut lanes: BTreeMap<(i32, Arc<str>), Waiting> = BTreeMap::new();
         for (partition, at) in positions {
             let from = at.offset.unwrap_or(at.low).max(at.low);
@@ -107,7 +101,7 @@ impl Lanes<'_> {
                 continue;
             }
             let from = ReadFrom::Offset(from);
-            let mut reader = TopicReader::open(self.kafka, retry, Some(partition), from).await?;
+            let mut reader = TopicReader::open(self.of.kafka, retry, Some(partition), from).await?;
             while let Some(record) = reader.next_to_end().await {
                 let done = at.completed.iter().any(|(first, end)| (*first..*end).contains(&record.offset));
                 let Ok(mark) = Mark::read(&record.headers) else { continue };
@@ -141,18 +135,18 @@ impl Lanes<'_> {
             Ask::Release => (Kind::Release, "lane.release"),
             Ask::Skip => (Kind::Skip, "lane.skip"),
         };
-        let desk = Desk { db: self.db, clock: self.clock, by, patience: self.patience };
-        Ok(desk.ask(&self.stage.name, kind, action, &wanted).await?)
+        let desk = Desk { db: self.of.db, clock: self.of.clock, by, patience: self.patience };
+        Ok(desk.ask(&self.of.stage.name, kind, action, &wanted).await?)
     }
 
     fn retry(&self) -> Result<&Arc<str>, LaneError> {
-        self.stage.retry_topic.as_ref().ok_or_else(|| LaneError::NoLanes(self.stage.name.clone()))
+        self.of.stage.retry_topic.as_ref().ok_or_else(|| LaneError::NoLanes(self.of.stage.name.clone()))
     }
 
     fn told(&self, partition: i32, lane: &str, tasks: &Waiting) -> Option<WaitingLane> {
         let ((source_offset, target), first) = tasks.first_key_value()?;
         Some(WaitingLane {
-            stage: self.stage.name.clone(),
+            stage: self.of.stage.name.clone(),
             lane: lane.to_owned(),
             partition,
             target: target.to_string(),

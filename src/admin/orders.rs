@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::json;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::Operator;
@@ -15,7 +16,7 @@ use crate::store::{Database, StoreError};
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// What came of an order.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Answered {
     /// The partition whose owner was asked.

@@ -5,22 +5,19 @@
 //! in one statement, so that whoever works on the partition loses its next compare-and-set and reads again.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::json;
 
-use super::Operator;
 use super::orders::{Answered, Desk};
-use crate::clock::Clock;
+use super::{OfStage, Operator};
 use crate::event::{Codec, DecodeError, Peeked};
 use crate::runtime::inspect::{self, GroupPosition};
-use crate::runtime::{KafkaOptions, ReadError, ReadFrom, TopicReader};
+use crate::runtime::{ReadError, ReadFrom, TopicReader};
 use crate::store::orders::Kind;
-use crate::store::positions::{self, Place};
-use crate::store::{Database, StoreError};
-use crate::topology::{Stage, StageKind};
+use crate::store::{StoreError, positions};
+use crate::topology::StageKind;
 
 /// Why a stage can't be moved back.
 #[derive(Debug, thiserror::Error)]
@@ -58,16 +55,8 @@ pub enum Target {
 /// What is to be moved back.
 #[derive(Debug)]
 pub struct Replay<'a> {
-    /// How to reach Kafka.
-    pub kafka: &'a KafkaOptions,
-    /// Holds the positions of store stages.
-    pub db: &'a Database,
-    /// Tells the time.
-    pub clock: &'a Clock,
-    /// The Kafka cluster's id.
-    pub cluster_id: Arc<str>,
-    /// The stage.
-    pub stage: &'a Stage,
+    /// The stage, and what it is reached by.
+    pub of: OfStage<'a>,
     /// Only this partition.
     pub partition: Option<i32>,
     /// How long to wait for the owners.
@@ -107,8 +96,8 @@ impl Replay<'_> {
         let (mut ways, _) = self.ways(target).await?;
         for way in &mut ways {
             let from = ReadFrom::Offset(way.to);
-            let source = &self.stage.source;
-            let mut reader = TopicReader::open(self.kafka, source, Some(way.partition), from).await?;
+            let source = &self.of.stage.source;
+            let mut reader = TopicReader::open(self.of.kafka, source, Some(way.partition), from).await?;
             let last = way.completed.iter().map(|(_, end)| *end).max().unwrap_or(0).max(way.position);
             way.records = 0;
             while let Some(record) = reader.next_to_end().await {
@@ -138,11 +127,12 @@ impl Replay<'_> {
         if wanted.is_empty() {
             return Ok(ways);
         }
-        let desk = Desk { db: self.db, clock: self.clock, by, patience: self.patience };
-        let answers: Vec<Answered> = match self.stage.kind {
+        let desk = Desk { db: self.of.db, clock: self.of.clock, by, patience: self.patience };
+        let answers: Vec<Answered> = match self.of.stage.kind {
             StageKind::Store => {
                 self.move_stored_back(&ways).await?;
-                let mut answers = desk.ask(&self.stage.name, Kind::Replay, "stage.replay", &wanted).await?;
+                let mut answers =
+                    desk.ask(&self.of.stage.name, Kind::Replay, "stage.replay", &wanted).await?;
                 for answer in answers.iter_mut().filter(|answer| answer.unanswered) {
                     answer.done = true;
                     answer.answer =
@@ -155,8 +145,8 @@ impl Replay<'_> {
                     .iter()
                     .filter_map(|way| Some((way.partition, (known.get(&way.partition)?.clone(), way.to))));
                 let positions: BTreeMap<_, _> = positions.collect();
-                let (group, source) = (&self.stage.group, &self.stage.source);
-                if inspect::commit_back(self.kafka, group, source, &positions).await? {
+                let (group, source) = (&self.of.stage.group, &self.of.stage.source);
+                if inspect::commit_back(self.of.kafka, group, source, &positions).await? {
                     self.note(by, &wanted).await?;
                     let moved = "no member runs: its committed position is moved back".to_owned();
                     let done = |(partition, _): (i32, String)| Answered {
@@ -167,7 +157,7 @@ impl Replay<'_> {
                     };
                     wanted.into_iter().map(done).collect()
                 } else {
-                    desk.ask(&self.stage.name, Kind::Replay, "stage.replay", &wanted).await?
+                    desk.ask(&self.of.stage.name, Kind::Replay, "stage.replay", &wanted).await?
                 }
             }
         };
@@ -180,26 +170,28 @@ impl Replay<'_> {
 
     /// Every partition that goes back, and how far its group is.
     async fn ways(&self, target: Target) -> Result<(Vec<Way>, BTreeMap<i32, GroupPosition>), ReplayError> {
-        let (group, source) = (&self.stage.group, &self.stage.source);
-        let known = inspect::group_positions(self.kafka, group, source).await?;
+        let (group, source) = (&self.of.stage.group, &self.of.stage.source);
+        let known = inspect::group_positions(self.of.kafka, group, source).await?;
         let first = match target {
-            Target::Time(at_ms) => inspect::first_since(self.kafka, source, at_ms).await?,
+            Target::Time(at_ms) => inspect::first_since(self.of.kafka, source, at_ms).await?,
             Target::Offset(offset) => known.keys().map(|partition| (*partition, offset)).collect(),
         };
         let mut ways = Vec::new();
         for (&partition, at) in &known {
             let asked = self.partition.is_none_or(|only| only == partition);
             let Some(&to) = first.get(&partition).filter(|_| asked) else { continue };
-            let position = match self.stage.kind {
+            let position = match self.of.stage.kind {
                 StageKind::Effect => at.offset,
-                StageKind::Store => positions::position(self.db, &self.place(partition)).await?.or(at.offset),
+                StageKind::Store => {
+                    positions::position(self.of.db, &self.of.place(partition)).await?.or(at.offset)
+                }
             };
             let Some(position) = position.filter(|position| to < *position) else { continue };
             if to < at.low {
                 let topic = source.to_string();
                 return Err(ReplayError::Deleted { topic, partition, low: at.low });
             }
-            let completed = match self.stage.kind {
+            let completed = match self.of.stage.kind {
                 StageKind::Effect => at.completed.clone(),
                 StageKind::Store => Vec::new(),
             };
@@ -219,26 +211,17 @@ impl Replay<'_> {
     }
 
     async fn move_stored_back(&self, ways: &[Way]) -> Result<(), StoreError> {
-        let mut tx = self.db.begin().await?;
+        let mut tx = self.of.db.begin().await?;
         for way in ways {
-            positions::move_back(&mut tx, &self.place(way.partition), way.to).await?;
+            positions::move_back(&mut tx, &self.of.place(way.partition), way.to).await?;
         }
         tx.commit().await
     }
 
     async fn note(&self, by: &Operator, wanted: &[(i32, String)]) -> Result<(), StoreError> {
-        let audited = by.entry(self.clock, "stage.replay", &self.stage.name, &json!({ "positions": wanted }));
-        crate::store::orders::ask(self.db, &[], &audited).await
-    }
-
-    fn place(&self, partition: i32) -> Place<'_> {
-        // Topics are known by their names to the stages as well.
-        Place {
-            stage: &self.stage.name,
-            cluster_id: &self.cluster_id,
-            topic_id: &self.stage.source,
-            partition,
-        }
+        let audited =
+            by.entry(self.of.clock, "stage.replay", &self.of.stage.name, &json!({ "positions": wanted }));
+        crate::store::orders::ask(self.of.db, &[], &audited).await
     }
 
     /// The event type of a record that the stage takes; `other` when its source carries internal records or it can't be read.
@@ -247,10 +230,10 @@ impl Replay<'_> {
         let other = || Some("other".to_owned());
         match codec.identify(payload).await {
             Ok(Peeked::Event(event_type)) => {
-                let taken = self.stage.takes.contains(&event_type);
+                let taken = self.of.stage.takes.contains(&event_type);
                 Ok(taken.then(|| event_type.as_str().to_owned()))
             }
-            Ok(Peeked::Unknown(_)) => Ok(if self.stage.takes.is_empty() { other() } else { None }),
+            Ok(Peeked::Unknown(_)) => Ok(if self.of.stage.takes.is_empty() { other() } else { None }),
             Err(DecodeError::RegistryUnavailable(why)) => Err(ReplayError::Registry(why)),
             Err(_unreadable) => Ok(other()),
         }

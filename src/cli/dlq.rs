@@ -1,31 +1,18 @@
 //! `orderflow dlq`: looks at dead letters and takes them back to their stage.
 
-use std::sync::Arc;
-use std::time::Duration;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::Subcommand;
 use serde_json::json;
-use tokio_util::sync::CancellationToken;
 
 use super::context::Context;
 use super::exit::{Exit, Fault};
 use super::operator::By;
 use super::when;
 use super::{output, parts};
-use crate::admin::dead_letters::{
-    DeadLetterError, DeadLetters, Filter, Listed, Redriven, Shown, Tools, Wanted,
-};
-use crate::admin::stages::known;
-use crate::clock::Clock;
+use crate::admin::Operations;
+use crate::admin::dead_letters::{DeadLetterError, DeadLetters, Filter, Listed, Redriven, Shown, Wanted};
 use crate::config::Config;
-use crate::runtime;
-use crate::store::Database;
-use crate::topology::Topology;
-
-/// How long Kafka may take to say which cluster it is.
-const CLUSTER_WITHIN: Duration = Duration::from_secs(20);
 
 #[derive(Debug, clap::Args)]
 #[command(
@@ -47,7 +34,7 @@ enum Action {
         /// The stage
         stage: String,
         /// Its place, as `dlq list` prints it: partition@offset
-        #[arg(value_parser = place)]
+        #[arg(value_parser = Filter::place)]
         place: (i32, i64),
         /// Print JSON
         #[arg(long)]
@@ -86,7 +73,7 @@ struct Which {
     #[arg(long, value_name = "TIME", value_parser = when::parse)]
     until: Option<i64>,
     /// Only the ones at these places (partition@offset); may be given several times
-    #[arg(long = "at", value_name = "PLACE", value_parser = place)]
+    #[arg(long = "at", value_name = "PLACE", value_parser = Filter::place)]
     places: Vec<(i32, i64)>,
 }
 
@@ -136,7 +123,7 @@ struct Redrive {
 
 pub(super) async fn run(args: Args, context: &Context) -> Result<Exit, Fault> {
     let config = context.start()?.config;
-    let desk = Desk::open(&config).await?;
+    let desk = Desk { config: &config, operations: parts::operations(&config)? };
     match args.action {
         Action::List(list) => desk.list(list).await,
         Action::Export(list) => desk.export(list).await,
@@ -148,34 +135,16 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<Exit, Fault> {
 /// What all of these need.
 struct Desk<'a> {
     config: &'a Config,
-    topology: Topology,
-    db: Database,
-    clock: Clock,
-    cluster_id: Arc<str>,
+    operations: Operations,
 }
 
-impl<'a> Desk<'a> {
-    async fn open(config: &'a Config) -> Result<Self, Fault> {
-        let (clock, never) = (Clock::system(), CancellationToken::new());
-        let asked = runtime::cluster_id(&config.kafka, Some(CLUSTER_WITHIN), &clock, &never);
-        let cluster_id = asked.await.map_err(|error| Fault::unavailable(error.to_string()))?;
-        let cluster_id = cluster_id.ok_or_else(|| Fault::unavailable("kafka does not answer"))?;
-        let (topology, db) = (config.topology.load()?, parts::database(config)?);
-        Ok(Self { config, topology, db, clock, cluster_id })
-    }
-
-    fn letters(&self, stage: &str) -> Result<DeadLetters<'_>, Fault> {
-        Ok(DeadLetters {
-            kafka: &self.config.kafka,
-            db: &self.db,
-            clock: &self.clock,
-            cluster_id: Arc::clone(&self.cluster_id),
-            stage: known(&self.topology, stage)?,
-        })
+impl Desk<'_> {
+    async fn letters(&self, stage: &str) -> Result<DeadLetters<'_>, Fault> {
+        Ok(DeadLetters { of: self.operations.of(stage).await? })
     }
 
     async fn list(&self, list: List) -> Result<Exit, Fault> {
-        let letters = self.letters(&list.which.stage)?;
+        let letters = self.letters(&list.which.stage).await?;
         let found = letters.find(&list.which.filter(list.all), list.limit).await?;
         for letter in &found.letters {
             let taken = found.taken.contains(&(letter.record.partition, letter.record.offset));
@@ -199,7 +168,7 @@ impl<'a> Desk<'a> {
     }
 
     async fn export(&self, list: List) -> Result<Exit, Fault> {
-        let letters = self.letters(&list.which.stage)?;
+        let letters = self.letters(&list.which.stage).await?;
         let found = letters.find(&list.which.filter(list.all), list.limit).await?;
         for letter in &found.letters {
             let record = &letter.record;
@@ -220,7 +189,7 @@ impl<'a> Desk<'a> {
     }
 
     async fn show(&self, stage: &str, place: (i32, i64), json: bool) -> Result<Exit, Fault> {
-        let letters = self.letters(stage)?;
+        let letters = self.letters(stage).await?;
         let letter = letters.at(place.0, place.1).await?;
         let open = Filter { places: vec![place], ..Filter::default() };
         let redriven = letters.find(&open, 1).await?.letters.is_empty();
@@ -236,23 +205,15 @@ impl<'a> Desk<'a> {
     }
 
     async fn redrive(&self, redrive: Redrive) -> Result<Exit, Fault> {
-        let letters = self.letters(&redrive.which.stage)?;
         let wanted = Wanted {
             filter: redrive.which.filter(false),
             limit: redrive.limit,
             rate: redrive.rate,
             most_redrives: if redrive.force { u32::MAX } else { redrive.most_redrives },
         };
-        let told = if redrive.dry_run {
-            letters.redrive_dry(&wanted).await?
-        } else {
-            let (producer, by) = (parts::producer(self.config)?, redrive.by.operator());
-            let tools = Tools { producer: &producer, by: &by };
-            match &redrive.continued {
-                Some(id) => letters.resume(id, &tools).await?,
-                None => letters.redrive(&wanted, &tools).await?,
-            }
-        };
+        let how = (redrive.dry_run, redrive.continued.as_deref());
+        let by = redrive.by.operator();
+        let told = self.operations.redrive(&redrive.which.stage, &wanted, how, &by).await?;
         if redrive.json {
             output::json(&told)?;
         } else {
@@ -309,13 +270,6 @@ fn more(more: bool, limit: usize) {
     if more {
         output::complain(&format!("there are more than {limit}; raise --limit, or narrow the search"));
     }
-}
-
-fn place(text: &str) -> Result<(i32, i64), String> {
-    let parsed = text
-        .split_once('@')
-        .and_then(|(partition, offset)| Some((partition.parse().ok()?, offset.parse().ok()?)));
-    parsed.ok_or_else(|| "expected partition@offset, as `dlq list` prints it".to_owned())
 }
 
 fn rate(text: &str) -> Result<f64, String> {

@@ -8,9 +8,7 @@ use super::context::Context;
 use super::exit::{Exit, Fault};
 use super::operator::By;
 use super::{output, parts};
-use crate::admin::lanes::{Ask, LaneError, Lanes};
-use crate::admin::stages::known;
-use crate::clock::Clock;
+use crate::admin::lanes::{Ask, LaneError};
 
 #[derive(Debug, clap::Args)]
 #[command(
@@ -57,17 +55,12 @@ struct Change {
 
 pub(super) async fn run(args: Args, context: &Context) -> Result<Exit, Fault> {
     let config = context.start()?.config;
-    let topology = config.topology.load()?;
-    let (db, clock) = (parts::database(&config)?, Clock::system());
-    let lanes = |stage: &str, patience| {
-        let stage = known(&topology, stage)?;
-        Ok::<_, Fault>(Lanes { kafka: &config.kafka, db: &db, clock: &clock, stage, patience })
-    };
+    let operations = parts::operations(&config)?;
     let (change, what) = match args.action {
         Action::Release(change) => (change, Ask::Release),
         Action::Skip(change) => (change, Ask::Skip),
         Action::List { stage, json } => {
-            for lane in lanes(&stage, Duration::ZERO)?.list().await? {
+            for lane in operations.lanes(Some(&stage)).await? {
                 if json {
                     output::json(&lane)?;
                     continue;
@@ -86,7 +79,8 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<Exit, Fault> {
     };
     let by = change.by.operator();
     let mut exit = Exit::Fine;
-    for answered in lanes(&change.stage, change.wait)?.ask(&change.lane, what, &by).await? {
+    let ask = (what, change.wait);
+    for answered in operations.ask_lane(&change.stage, &change.lane, ask, &by).await? {
         output::line(&format!("{} (partition {}): {}", change.lane, answered.partition, answered.answer))?;
         if !answered.done {
             exit = Exit::Failures;

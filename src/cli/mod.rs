@@ -17,6 +17,7 @@ mod demo;
 mod dlq;
 mod exit;
 mod generate;
+mod lag;
 mod lane;
 mod lines;
 mod operator;
@@ -80,6 +81,8 @@ enum Command {
     Tail(tail::Args),
     /// Look at dead letters, and take them back to their stage
     Dlq(dlq::Args),
+    /// Say how far every consumer group is behind
+    Lag(lag::Args),
     /// Look at lanes that wait, and let them go on
     Lane(lane::Args),
     /// Move a stage back, so that it does again what it did
@@ -110,6 +113,7 @@ pub async fn run(cli: Cli) -> Exit {
         Command::Generate(args) => generate::run(args, &context).await,
         Command::Tail(args) => tail::run(args, &context).await,
         Command::Dlq(args) => dlq::run(args, &context).await,
+        Command::Lag(args) => lag::run(args, &context).await,
         Command::Lane(args) => lane::run(args, &context).await,
         Command::Replay(args) => replay::run(args, &context).await,
         Command::Stage(args) => stage::run(args, &context).await,

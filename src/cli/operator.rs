@@ -1,6 +1,7 @@
 //! What every command that changes a running system asks for: who does it, and why. Both end up in the audit.
 
-use crate::admin::Operator;
+use super::exit::Fault;
+use crate::admin::{OperationError, Operator};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct By {
@@ -17,5 +18,18 @@ impl By {
         let user = || std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).ok();
         let name = self.by.or_else(user).unwrap_or_else(|| "somebody at the command line".to_owned());
         Operator { name, reason: self.reason }
+    }
+}
+
+impl From<OperationError> for Fault {
+    fn from(error: OperationError) -> Self {
+        match error {
+            OperationError::Stage(error) => error.into(),
+            OperationError::Cluster(_) | OperationError::NoAnswer => Self::unavailable(error.to_string()),
+            OperationError::Read(error) => super::tail::unreadable(error),
+            OperationError::Store(error) => error.into(),
+            OperationError::DeadLetters(error) => error.into(),
+            OperationError::Lanes(error) => error.into(),
+        }
     }
 }

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use rdkafka::consumer::BaseConsumer;
 
 use super::exit::Fault;
+use crate::admin::Operations;
 use crate::admin::publish::Publisher;
 use crate::admin::topology::Broker;
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::event::Codec;
 use crate::runtime::{Producer, Role};
@@ -22,6 +24,12 @@ pub(super) fn codec(config: &Config) -> Result<Codec, Fault> {
 /// The producer over the configured broker; it connects in the background.
 pub(super) fn producer(config: &Config) -> Result<Producer, Fault> {
     Producer::new(&config.kafka).map_err(|error| Fault::configuration(format!("[kafka]: {error}")))
+}
+
+/// The running system as an operator reaches it.
+pub(super) fn operations(config: &Config) -> Result<Operations, Fault> {
+    let (db, topology) = (database(config)?, Arc::new(config.topology.load()?));
+    Ok(Operations::new(config.kafka.clone(), db, Clock::system(), topology, producer(config)?))
 }
 
 /// The configured database; it connects when it is first used.

@@ -1,21 +1,12 @@
 //! `orderflow replay`: moves a stage back, through its owners.
 
-use std::sync::Arc;
 use std::time::Duration;
-
-use tokio_util::sync::CancellationToken;
 
 use super::context::Context;
 use super::exit::{Exit, Fault};
 use super::operator::By;
 use super::{output, parts, when};
 use crate::admin::replay::{Replay, ReplayError, Target};
-use crate::admin::stages::known;
-use crate::clock::Clock;
-use crate::runtime;
-
-/// How long Kafka may take to say which cluster it is.
-const CLUSTER_WITHIN: Duration = Duration::from_secs(20);
 
 #[derive(Debug, clap::Args)]
 #[command(
@@ -48,19 +39,9 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: Args, context: &Context) -> Result<Exit, Fault> {
     let config = context.start()?.config;
-    let (topology, db) = (config.topology.load()?, parts::database(&config)?);
-    let (clock, never) = (Clock::system(), CancellationToken::new());
-    let asked = runtime::cluster_id(&config.kafka, Some(CLUSTER_WITHIN), &clock, &never);
-    let cluster_id: Option<Arc<str>> = asked.await.map_err(|error| Fault::unavailable(error.to_string()))?;
-    let replay = Replay {
-        kafka: &config.kafka,
-        db: &db,
-        clock: &clock,
-        cluster_id: cluster_id.ok_or_else(|| Fault::unavailable("kafka does not answer"))?,
-        stage: known(&topology, &args.stage)?,
-        partition: args.partition,
-        patience: args.wait,
-    };
+    let operations = parts::operations(&config)?;
+    let of = operations.of(&args.stage).await?;
+    let replay = Replay { of, partition: args.partition, patience: args.wait };
     let ways = if args.dry_run {
         replay.dry(args.to, &parts::codec(&config)?).await?
     } else {

@@ -14,11 +14,11 @@ use tokio_util::sync::CancellationToken;
 use super::exit::{Exit, Fault};
 use super::parts;
 use super::waiting::Patience;
-use crate::admin::dead_letters;
 use crate::admin::publish::Publisher;
 use crate::admin::stages::Stages;
 use crate::admin::topology::Broker;
 use crate::admin::webhooks::{Registrar, Rules};
+use crate::admin::{Operations, dead_letters, lag};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::event::{Codec, RegistryError};
@@ -133,6 +133,7 @@ impl Service {
                 env.clock.clone(),
                 self.parts.topology.stages().map(|stage| stage.name.clone()),
             ),
+            operations: Arc::new(self.operations()),
             readiness: self.checks().into(),
             events_health: self.events_health(),
         })
@@ -218,22 +219,27 @@ impl Service {
         });
     }
 
-    /// Starts counting the dead letters that wait for somebody.
+    /// Starts counting the dead letters that wait for somebody, and measuring how far groups are behind.
     pub(super) fn start_watch(&self) {
-        let (parts, env) = (&self.parts, &self.parts.env);
-        let watch = dead_letters::Watch {
-            kafka: env.kafka.clone(),
-            db: parts.db.clone(),
-            clock: env.clock.clone(),
-            cluster_id: Arc::clone(&parts.cluster_id),
-            topology: Arc::clone(&parts.topology),
-            metrics: Arc::clone(&env.metrics),
-        };
+        let (operations, metrics) = (self.operations(), Arc::clone(&self.parts.env.metrics));
+        let letters = dead_letters::Watch { operations: operations.clone(), metrics: Arc::clone(&metrics) };
         let stop = self.stop.clone();
         self.group.spawn("dead letters", async move {
-            watch.run(stop).await;
+            letters.run(stop).await;
             Ok::<_, Infallible>(())
         });
+        let (lag, stop) = (lag::Watch { operations, metrics }, self.stop.clone());
+        self.group.spawn("lag", async move {
+            lag.run(stop).await;
+            Ok::<_, Infallible>(())
+        });
+    }
+
+    /// The running system as an operator reaches it.
+    fn operations(&self) -> Operations {
+        let (parts, env) = (&self.parts, &self.parts.env);
+        let (db, topology) = (parts.db.clone(), Arc::clone(&parts.topology));
+        Operations::new(env.kafka.clone(), db, env.clock.clone(), topology, env.producer.clone())
     }
 
     /// Runs until a signal, or until a part fails; then lets everything end, and says how it went.

@@ -69,6 +69,8 @@ codes! {
     DeliveryNotFound = "delivery_not_found", NOT_FOUND, "The delivery is not known";
     /// The program has no stage of this name; `GET /api/v1/stages` lists those it has.
     StageNotFound = "stage_not_found", NOT_FOUND, "There is no such stage";
+    /// No lane of this name waits in the stage's retry topic: it went on, or never waited. `GET /api/v1/lanes` lists those that do.
+    LaneNotFound = "lane_not_found", NOT_FOUND, "No such lane waits";
     /// The path exists but not with this method; the `Allow` header lists those it has.
     MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, "The path does not have this method";
     /// The same `Idempotency-Key` is being worked on. Wait and send the request again, unchanged.
@@ -89,7 +91,7 @@ codes! {
     TooManyConnections = "too_many_connections", TOO_MANY_REQUESTS, "Too many connections are open";
     /// A fault of ours. The log has the details under the request's `x-request-id`; tell the operators.
     Internal = "internal", INTERNAL_SERVER_ERROR, "Something went wrong here";
-    /// Kafka doesn't take events now, or didn't acknowledge in time, in which case the event may still arrive. Send the request again with the same `Idempotency-Key`: the event then keeps its id and takes effect once.
+    /// Kafka doesn't answer or doesn't take events now, or didn't acknowledge in time, in which case the event may still arrive. Send the request again with the same `Idempotency-Key`: the event then keeps its id and takes effect once.
     KafkaUnavailable = "kafka_unavailable", SERVICE_UNAVAILABLE, "Kafka does not take events now";
     /// The schema registry doesn't answer, so nothing can be encoded. Try again later.
     RegistryUnavailable = "registry_unavailable", SERVICE_UNAVAILABLE, "The schema registry does not answer";

@@ -11,7 +11,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::live::Hub;
-use super::{Auth, HttpOptions, Publish};
+use super::{Auth, HttpOptions, Operate, Publish};
 use crate::admin::stages::Stages;
 use crate::admin::webhooks::Registrar;
 use crate::clock::Clock;
@@ -42,6 +42,8 @@ pub struct Parts {
     pub webhooks: Registrar,
     /// Pauses and resumes stages.
     pub stages: Stages,
+    /// What operators may do beyond the database.
+    pub operations: Arc<dyn Operate>,
     /// What must answer for `/health/ready`: database, Kafka, registry.
     pub readiness: Arc<[Check]>,
     /// What `/health/events` tells.

@@ -6,7 +6,7 @@ use axum::Router;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::routes;
 
-use super::api::{order_events, orders, stages, webhooks};
+use super::api::{operations, order_events, orders, stages, webhooks};
 use super::live::socket;
 use super::routes::Routes;
 #[cfg(test)]
@@ -28,6 +28,11 @@ fn table(parts: Parts) -> Routes {
         .allow(WEBHOOKS, routes!(webhooks::register))
         .allow(WEBHOOKS, routes!(webhooks::one, webhooks::delete))
         .allow(WEBHOOKS, routes!(webhooks::deliveries))
+        .allow(OPERATORS, routes!(operations::dead_letters))
+        .allow(OPERATORS, routes!(operations::redrive))
+        .allow(OPERATORS, routes!(operations::lanes))
+        .allow(OPERATORS, routes!(operations::release))
+        .allow(OPERATORS, routes!(operations::groups))
         .allow(OPERATORS, routes!(stages::list))
         .allow(OPERATORS, routes!(stages::pause))
         .allow(OPERATORS, routes!(stages::resume))

@@ -1,6 +1,7 @@
 //! The API as a whole, called without a network, over both stores: a harness here, the scenarios beside it.
 
 mod floor;
+mod operations;
 mod order_events;
 mod orders;
 mod stages;
@@ -16,6 +17,7 @@ use futures_util::future::BoxFuture;
 use serde_json::Value;
 use tower::ServiceExt as _;
 
+use self::operations::FakeOperations;
 use self::stages::stages;
 use super::token::{Grant, issue};
 use super::*;
@@ -63,6 +65,7 @@ impl Publish for FakePublisher {
 struct Api {
     parts: Parts,
     published: Arc<FakePublisher>,
+    operations: Arc<FakeOperations>,
 }
 
 struct Answer {
@@ -107,12 +110,14 @@ impl Api {
     fn with(db: Database, options: HttpOptions) -> Self {
         let (clock, vault) = (Clock::system(), Vault::ephemeral());
         let published = Arc::new(FakePublisher::default());
+        let operations = Arc::new(FakeOperations::default());
         let health = EventsHealth { active: true, subscribers: 5, ..Default::default() };
         let metrics = Metrics::new();
         let webhooks = webhooks::registrar(&db, &vault, &clock);
         let parts = Parts {
             webhooks,
             stages: stages(&db, &clock),
+            operations: Arc::clone(&operations) as Arc<dyn Operate>,
             hub: live::Hub::new(live::LiveOptions::default(), Arc::clone(&metrics), clock.clone()),
             auth: Arc::new(Auth::new(&options, clock.clone()).unwrap()),
             options: Arc::new(options),
@@ -124,7 +129,7 @@ impl Api {
             readiness: Arc::new([Check { name: "database", probe: Probe::new(async || Ok(())) }]),
             events_health: Probe::new(move || async move { Ok(health) }),
         };
-        Self { parts, published }
+        Self { parts, published, operations }
     }
 
     fn token(&self, subject: &str, roles: &[Role], tenant: &str) -> String {

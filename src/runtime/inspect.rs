@@ -2,12 +2,13 @@
 //!
 //! The client's calls block, so that each question runs off the async threads.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::Message as _;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList, TopicPartitionListElem};
 
 use super::offsets::{self, Tracker};
@@ -18,6 +19,8 @@ use crate::task;
 
 /// How long one question to the broker may take.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// How long one poll waits.
+const POLL: Duration = Duration::from_millis(100);
 
 /// The first offset in the log and the one behind the last, of every partition of `topic`.
 ///
@@ -85,6 +88,56 @@ pub async fn group_positions(
             Ok((element.partition(), GroupPosition { offset, completed, generation, low, high }))
         };
         committed.elements().iter().map(position).collect()
+    })
+    .await
+}
+
+/// When the first record at or behind each of these offsets was written, in epoch milliseconds, by partition; those that
+/// can't be had in time are left out.
+///
+/// # Errors
+/// When the client refuses its settings.
+pub async fn written_at(
+    kafka: &KafkaOptions,
+    topic: &str,
+    offsets: BTreeMap<i32, i64>,
+) -> Result<BTreeMap<i32, i64>, ReadError> {
+    let (kafka, topic) = (kafka.clone(), topic.to_owned());
+    ask(move || {
+        let consumer = reader(&kafka)?;
+        let mut list = TopicPartitionList::new();
+        for (&partition, &offset) in &offsets {
+            list.add_partition_offset(&topic, partition, Offset::Offset(offset)).map_err(unavailable)?;
+        }
+        consumer.assign(&list).map_err(unavailable)?;
+        let (mut seen, mut written) = (BTreeSet::new(), BTreeMap::new());
+        let deadline = Instant::now() + ANSWER_WITHIN;
+        while seen.len() < offsets.len() && Instant::now() < deadline {
+            let Some(Ok(message)) = consumer.poll(POLL) else { continue };
+            let partition = message.partition();
+            if seen.insert(partition) {
+                written.extend(message.timestamp().to_millis().map(|at| (partition, at)));
+                // One of each is enough.
+                let mut enough = TopicPartitionList::new();
+                enough.add_partition(&topic, partition);
+                consumer.pause(&enough).map_err(unavailable)?;
+            }
+        }
+        Ok(written)
+    })
+    .await
+}
+
+/// How many members a group has.
+///
+/// # Errors
+/// When Kafka doesn't answer, or tells nothing of groups.
+pub async fn members(kafka: &KafkaOptions, group: &str) -> Result<usize, ReadError> {
+    let (kafka, group) = (kafka.clone(), group.to_owned());
+    ask(move || {
+        let groups = reader(&kafka)?.fetch_group_list(Some(&group), ANSWER_WITHIN).map_err(unavailable)?;
+        let found = groups.groups().iter().find(|found| found.name() == group);
+        Ok(found.map_or(0, |found| found.members().len()))
     })
     .await
 }

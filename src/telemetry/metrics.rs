@@ -125,6 +125,10 @@ metrics! {
     dlq_oldest: GaugeVec, "dlq_oldest_seconds", ["stage"];
     /// Records between a consumer group's position and the end of the partition.
     consumer_lag: IntGaugeVec, "consumer_lag", ["group", "topic", "partition"];
+    /// Age in seconds of the oldest record that a consumer group has not handled.
+    consumer_lag_seconds: GaugeVec, "consumer_lag_seconds", ["group", "topic"];
+    /// What a consumer group's lag means: 0 ok, 1 warning, 2 stalled, 3 stopped, 4 rewound.
+    consumer_verdict: IntGaugeVec, "consumer_verdict", ["group"];
     /// Bytes of the completed-runs map in the last commit of a partition; brokers take 4,096.
     offset_map_bytes: IntGaugeVec, "offset_map_bytes", ["group", "topic", "partition"];
     /// Rebalances, by kind (assign, revoke, lost).

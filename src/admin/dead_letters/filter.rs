@@ -44,6 +44,17 @@ impl Filter {
         })
     }
 
+    /// The partition and offset of a place as lists tell it: `partition@offset`.
+    ///
+    /// # Errors
+    /// Says which form it has.
+    pub fn place(text: &str) -> Result<(i32, i64), String> {
+        let parsed = text
+            .split_once('@')
+            .and_then(|(partition, offset)| Some((partition.parse().ok()?, offset.parse().ok()?)));
+        parsed.ok_or_else(|| "expected partition@offset, as lists of dead letters tell it".to_owned())
+    }
+
     /// Whether `letter` is meant; `taken` when a redrive took it up before.
     pub fn wants(&self, letter: &DeadLetter, taken: bool) -> bool {
         let record = &letter.record;

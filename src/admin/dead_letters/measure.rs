@@ -7,12 +7,10 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::{DeadLetterError, DeadLetters};
-use crate::clock::Clock;
-use crate::runtime::{KafkaOptions, inspect};
-use crate::store::Database;
+use crate::admin::{OfStage, Operations};
+use crate::runtime::inspect;
 use crate::store::redrives;
 use crate::telemetry::Metrics;
-use crate::topology::Topology;
 
 /// How often it is measured.
 const EVERY: Duration = Duration::from_secs(30);
@@ -20,16 +18,8 @@ const EVERY: Duration = Duration::from_secs(30);
 /// Measures the dead letters of every stage, until it is told to stop.
 #[derive(Debug)]
 pub struct Watch {
-    /// How to reach Kafka.
-    pub kafka: KafkaOptions,
-    /// Remembers what was redriven.
-    pub db: Database,
-    /// Tells the time.
-    pub clock: Clock,
-    /// The Kafka cluster's id.
-    pub cluster_id: Arc<str>,
-    /// The stages.
-    pub topology: Arc<Topology>,
+    /// Reaches the stages.
+    pub operations: Operations,
     /// Where it is told.
     pub metrics: Arc<Metrics>,
 }
@@ -38,31 +28,34 @@ impl Watch {
     /// Runs until `stop`.
     pub async fn run(self, stop: CancellationToken) {
         loop {
-            for stage in self.topology.stages() {
-                let letters = DeadLetters {
-                    kafka: &self.kafka,
-                    db: &self.db,
-                    clock: &self.clock,
-                    cluster_id: Arc::clone(&self.cluster_id),
-                    stage,
-                };
-                match letters.waiting().await {
-                    Ok((depth, oldest_ms)) => self.tell(&stage.name, depth, oldest_ms),
-                    // Kafka or the store is away: others say so, and the figures stand.
-                    Err(error) => {
-                        tracing::debug!(stage = stage.name, %error, "dead letters can't be counted")
+            match self.operations.all().await {
+                Ok(stages) => {
+                    for of in stages {
+                        self.measure(of).await;
                     }
                 }
+                Err(error) => tracing::debug!(%error, "dead letters can't be counted"),
             }
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = self.clock.sleep(EVERY) => {}
+                () = self.operations.clock().sleep(EVERY) => {}
+            }
+        }
+    }
+
+    async fn measure(&self, of: OfStage<'_>) {
+        let letters = DeadLetters { of };
+        match letters.waiting().await {
+            Ok((depth, oldest_ms)) => self.tell(&letters.of.stage.name, depth, oldest_ms),
+            // Kafka or the store is away: others say so, and the figures stand.
+            Err(error) => {
+                tracing::debug!(stage = letters.of.stage.name, %error, "dead letters can't be counted");
             }
         }
     }
 
     fn tell(&self, stage: &str, depth: u64, oldest_ms: Option<i64>) {
-        let age_ms = oldest_ms.map_or(0, |oldest| (self.clock.now_ms() - oldest).max(0));
+        let age_ms = oldest_ms.map_or(0, |oldest| (self.operations.clock().now_ms() - oldest).max(0));
         self.metrics.dlq_depth.with_label_values(&[stage]).set(i64::try_from(depth).unwrap_or(i64::MAX));
         self.metrics.dlq_oldest.with_label_values(&[stage]).set(age_ms as f64 / 1_000.0);
     }
@@ -74,8 +67,9 @@ impl DeadLetters<'_> {
     /// # Errors
     /// When Kafka or the store is away, or the topic doesn't exist.
     pub async fn waiting(&self) -> Result<(u64, Option<i64>), DeadLetterError> {
-        let ends = inspect::ends(self.kafka, &self.stage.dead_letters).await?;
-        let taken: BTreeSet<(i32, i64)> = redrives::taken(self.db, self.shelf()).await?.into_iter().collect();
+        let ends = inspect::ends(self.of.kafka, &self.of.stage.dead_letters).await?;
+        let taken: BTreeSet<(i32, i64)> =
+            redrives::taken(self.of.db, self.shelf()).await?.into_iter().collect();
         let (mut depth, mut oldest) = (0, None);
         for (partition, (low, high)) in ends {
             let gone = taken.range((partition, low)..(partition, high)).count() as u64;

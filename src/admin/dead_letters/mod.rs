@@ -15,12 +15,12 @@ pub use measure::Watch;
 pub use redrive::{Redriven, Wanted};
 pub use shown::{Listed, Shown};
 
-use crate::clock::Clock;
+use super::OfStage;
 use crate::runtime::redrive::DeadLetter;
-use crate::runtime::{KafkaOptions, ProduceError, Producer, ReadError, ReadFrom, TopicReader};
+use crate::runtime::{ProduceError, Producer, ReadError, ReadFrom, Record, TopicReader};
+use crate::store::StoreError;
 use crate::store::redrives::{self, Shelf};
-use crate::store::{Database, StoreError};
-use crate::topology::{Stage, StageKind};
+use crate::topology::StageKind;
 
 /// Bytes of dead letters held at once; what goes beyond is left for a second go.
 const MOST_BYTES: usize = 256 * 1024 * 1024;
@@ -71,16 +71,8 @@ pub enum DeadLetterError {
 /// The dead letters of one stage.
 #[derive(Debug)]
 pub struct DeadLetters<'a> {
-    /// How to reach Kafka.
-    pub kafka: &'a KafkaOptions,
-    /// Remembers what was redriven.
-    pub db: &'a Database,
-    /// Tells the time.
-    pub clock: &'a Clock,
-    /// The Kafka cluster's id.
-    pub cluster_id: Arc<str>,
-    /// The stage.
-    pub stage: &'a Stage,
+    /// The stage, and what it is reached by.
+    pub of: OfStage<'a>,
 }
 
 /// What was found.
@@ -90,10 +82,27 @@ pub struct Found {
     pub letters: Vec<DeadLetter>,
     /// Those of them that a redrive took up before: partition and offset.
     pub taken: BTreeSet<(i32, i64)>,
-    /// Records of the topic that aren't ours.
-    pub foreign: u64,
     /// There are more than was asked for.
     pub more: bool,
+    bytes: usize,
+}
+
+impl Found {
+    /// Takes a record of the topic in, if it is a letter of ours that `filter` wants; false when there is no room for it.
+    fn take(&mut self, record: Record, filter: &Filter, limit: usize) -> bool {
+        let size = record.bytes();
+        let known = self.taken.contains(&(record.partition, record.offset));
+        let Some(letter) = DeadLetter::read(record).ok().filter(|letter| filter.wants(letter, known)) else {
+            return true;
+        };
+        if self.letters.len() >= limit || self.bytes + size > MOST_BYTES {
+            self.more = true;
+            return false;
+        }
+        self.bytes += size;
+        self.letters.push(letter);
+        true
+    }
 }
 
 impl DeadLetters<'_> {
@@ -102,27 +111,48 @@ impl DeadLetters<'_> {
     /// # Errors
     /// When Kafka or the store is away, or the topic doesn't exist.
     pub async fn find(&self, filter: &Filter, limit: usize) -> Result<Found, DeadLetterError> {
-        let taken: BTreeSet<(i32, i64)> = redrives::taken(self.db, self.shelf()).await?.into_iter().collect();
+        let taken: BTreeSet<(i32, i64)> =
+            redrives::taken(self.of.db, self.shelf()).await?.into_iter().collect();
         let mut reader =
-            TopicReader::open(self.kafka, &self.stage.dead_letters, None, ReadFrom::Earliest).await?;
-        let mut found = Found { letters: Vec::new(), taken, foreign: 0, more: false };
-        let mut bytes = 0;
+            TopicReader::open(self.of.kafka, &self.of.stage.dead_letters, None, ReadFrom::Earliest).await?;
+        let mut found = Found { letters: Vec::new(), taken, bytes: 0, more: false };
         while let Some(record) = reader.next_to_end().await {
-            let size = record.bytes();
-            let known = found.taken.contains(&(record.partition, record.offset));
-            let Ok(letter) = DeadLetter::read(record) else {
-                found.foreign += 1;
-                continue;
-            };
-            if !filter.wants(&letter, known) {
-                continue;
-            }
-            if found.letters.len() >= limit || bytes + size > MOST_BYTES {
-                found.more = true;
+            if !found.take(record, filter, limit) {
                 break;
             }
-            bytes += size;
-            found.letters.push(letter);
+        }
+        Ok(found)
+    }
+
+    /// The same by partition and offset, behind the place `after`: for lists that are told in pages.
+    ///
+    /// # Errors
+    /// When Kafka or the store is away, or the topic doesn't exist.
+    pub async fn page(
+        &self,
+        filter: &Filter,
+        after: Option<(i32, i64)>,
+        limit: usize,
+    ) -> Result<Found, DeadLetterError> {
+        let taken = redrives::taken(self.of.db, self.shelf()).await?.into_iter().collect();
+        let mut found = Found { letters: Vec::new(), taken, bytes: 0, more: false };
+        let topic = &self.of.stage.dead_letters;
+        for (partition, (low, high)) in crate::runtime::inspect::ends(self.of.kafka, topic).await? {
+            let from = match after {
+                Some((before, _)) if partition < before => continue,
+                Some((before, offset)) if partition == before => low.max(offset.saturating_add(1)),
+                Some(_) | None => low,
+            };
+            if from >= high {
+                continue;
+            }
+            let from = ReadFrom::Offset(from);
+            let mut reader = TopicReader::open(self.of.kafka, topic, Some(partition), from).await?;
+            while let Some(record) = reader.next_to_end().await {
+                if !found.take(record, filter, limit) {
+                    return Ok(found);
+                }
+            }
         }
         Ok(found)
     }
@@ -132,33 +162,33 @@ impl DeadLetters<'_> {
     /// # Errors
     /// [`DeadLetterError::NotFound`], or when Kafka is away.
     pub async fn at(&self, partition: i32, offset: i64) -> Result<DeadLetter, DeadLetterError> {
-        let topic = &self.stage.dead_letters;
-        let ends = crate::runtime::inspect::ends(self.kafka, topic).await?;
+        let topic = &self.of.stage.dead_letters;
+        let ends = crate::runtime::inspect::ends(self.of.kafka, topic).await?;
         let missing = || DeadLetterError::NotFound { topic: topic.to_string(), partition, offset };
         let (low, high) = ends.get(&partition).copied().ok_or_else(missing)?;
         if offset < low || offset >= high {
             return Err(missing());
         }
         let from = ReadFrom::Offset(offset);
-        let mut reader = TopicReader::open(self.kafka, topic, Some(partition), from).await?;
+        let mut reader = TopicReader::open(self.of.kafka, topic, Some(partition), from).await?;
         let record = reader.next_to_end().await.filter(|record| record.offset == offset);
         record.and_then(|record| DeadLetter::read(record).ok()).ok_or_else(missing)
     }
 
     /// Where a redriven letter of this stage goes: its retry topic, or back to its source.
     fn target(&self) -> &Arc<str> {
-        match (self.stage.kind, &self.stage.retry_topic) {
+        match (self.of.stage.kind, &self.of.stage.retry_topic) {
             (StageKind::Effect, Some(retry)) => retry,
-            (StageKind::Effect | StageKind::Store, _) => &self.stage.source,
+            (StageKind::Effect | StageKind::Store, _) => &self.of.stage.source,
         }
     }
 
     fn shelf(&self) -> Shelf<'_> {
-        Shelf { cluster_id: &self.cluster_id, topic: &self.stage.dead_letters }
+        Shelf { cluster_id: &self.of.cluster_id, topic: &self.of.stage.dead_letters }
     }
 
     fn out(&self, letter: &DeadLetter, redrive: &str) -> crate::runtime::OutRecord {
-        match &self.stage.retry_topic {
+        match &self.of.stage.retry_topic {
             Some(retry) => letter.to_retry(retry, redrive),
             None => letter.to_source(redrive),
         }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::pace::Pace;
@@ -31,7 +32,7 @@ pub struct Wanted {
 }
 
 /// What a redrive did, or (`dryRun`) would do.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Redriven {
     /// The redrive's id; absent when nothing was done.
@@ -110,17 +111,17 @@ impl DeadLetters<'_> {
     ) -> Result<(), DeadLetterError> {
         let redrive = Redrive {
             id: id.to_owned(),
-            stage: self.stage.name.clone(),
+            stage: self.of.stage.name.clone(),
             wanted: json!(wanted).to_string(),
             ended_at_ms: None,
         };
         let detail = json!({ "redrive": id, "wanted": wanted });
-        let audited = tools.by.entry(self.clock, action, &self.stage.name, &detail);
-        Ok(redrives::begin(self.db, &redrive, &audited).await?)
+        let audited = tools.by.entry(self.of.clock, action, &self.of.stage.name, &detail);
+        Ok(redrives::begin(self.of.db, &redrive, &audited).await?)
     }
 
     pub(super) async fn run<'a>(&self, id: &'a str, wanted: &Wanted) -> Result<Run<'a>, DeadLetterError> {
-        let ends = inspect::ends(self.kafka, self.target()).await?;
+        let ends = inspect::ends(self.of.kafka, self.target()).await?;
         Ok(Run { id, runner: Uuid::now_v7().to_string(), ends, pace: Pace::new(wanted.rate) })
     }
 
@@ -137,16 +138,16 @@ impl DeadLetters<'_> {
         told.sent = ended.iter().map(|(sent, _)| sent).sum();
         told.elsewhere = ended.iter().map(|(_, elsewhere)| elsewhere).sum();
         told.id = Some(run.id.to_owned());
-        told.unfinished = redrives::unsent(self.db, run.id).await?;
-        let audited = tools.by.entry(self.clock, "dlq.redriven", &self.stage.name, &json!(told));
-        redrives::end(self.db, run.id, &audited).await?;
+        told.unfinished = redrives::unsent(self.of.db, run.id).await?;
+        let audited = tools.by.entry(self.of.clock, "dlq.redriven", &self.of.stage.name, &json!(told));
+        redrives::end(self.of.db, run.id, &audited).await?;
         Ok(told)
     }
 
     /// Puts what was found into lanes, and counts.
     fn sort(&self, found: Found, wanted: &Wanted) -> (Redriven, Vec<Lane>) {
         let mut told = Redriven {
-            stage: self.stage.name.clone(),
+            stage: self.of.stage.name.clone(),
             matched: found.letters.len() as u64,
             more: found.more,
             ..Redriven::default()
@@ -187,9 +188,9 @@ impl DeadLetters<'_> {
             lane: &lane.name,
             letters: &places,
             target_end: run.ends.get(&partition).map_or(0, |(_, high)| *high),
-            now_ms: self.clock.now_ms(),
+            now_ms: self.of.clock.now_ms(),
         };
-        let ours: BTreeSet<(i32, i64)> = match redrives::claim(self.db, self.shelf(), &claim).await? {
+        let ours: BTreeSet<(i32, i64)> = match redrives::claim(self.of.db, self.shelf(), &claim).await? {
             Claimed::Ours(ours) => ours.into_iter().collect(),
             Claimed::Busy => return Ok((0, tasks(&lane.letters) as u64)),
         };
@@ -223,7 +224,7 @@ impl DeadLetters<'_> {
             sent += 1;
         }
         let places: Vec<(i32, i64)> = letters.iter().map(place).collect();
-        redrives::sent(self.db, self.shelf(), &places, self.clock.now_ms()).await?;
+        redrives::sent(self.of.db, self.shelf(), &places, self.of.clock.now_ms()).await?;
         Ok(sent)
     }
 }

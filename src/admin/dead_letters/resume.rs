@@ -22,8 +22,9 @@ impl DeadLetters<'_> {
     /// [`DeadLetterError::NotContinued`] when it is unknown or has ended; otherwise as for a redrive.
     pub async fn resume(&self, id: &str, tools: &Tools<'_>) -> Result<Redriven, DeadLetterError> {
         let refuse = |why: &str| DeadLetterError::NotContinued { id: id.to_owned(), why: why.to_owned() };
-        let known = redrives::find(self.db, id).await?.ok_or_else(|| refuse("there is none of this id"))?;
-        if known.stage != self.stage.name {
+        let known =
+            redrives::find(self.of.db, id).await?.ok_or_else(|| refuse("there is none of this id"))?;
+        if known.stage != self.of.stage.name {
             return Err(refuse(&format!("it is one of stage {}", known.stage)));
         }
         if known.ended_at_ms.is_some() {
@@ -33,9 +34,9 @@ impl DeadLetters<'_> {
             serde_json::from_str(&known.wanted).map_err(|_| refuse("what it was asked for can't be read"))?;
         self.begin(id, &wanted, tools, "dlq.redrive.continue").await?;
         let run = self.run(id, &wanted).await?;
-        let now = self.clock.now_ms();
+        let now = self.of.clock.now_ms();
         let before = now - i64::try_from(LEASE.as_millis()).unwrap_or(i64::MAX);
-        let unsent = redrives::take_over(self.db, self.shelf(), id, &run.runner, before, now).await?;
+        let unsent = redrives::take_over(self.of.db, self.shelf(), id, &run.runner, before, now).await?;
         let finished = self.finish(unsent, tools, &run).await?;
         let told = self.carry_out(&wanted, tools, &run).await?;
         Ok(Redriven { sent: told.sent + finished, ..told })
@@ -61,7 +62,7 @@ impl DeadLetters<'_> {
         for (partition, from) in look_from {
             let (low, _) = run.ends.get(&partition).copied().unwrap_or_default();
             let from = ReadFrom::Offset(from.max(low));
-            let mut reader = TopicReader::open(self.kafka, self.target(), Some(partition), from).await?;
+            let mut reader = TopicReader::open(self.of.kafka, self.target(), Some(partition), from).await?;
             while let Some(record) = reader.next_to_end().await {
                 if let Some((redrive, partition, offset)) = origin(&record)
                     && redrive == run.id
@@ -80,7 +81,7 @@ impl DeadLetters<'_> {
                 if is_there { &mut done } else { &mut open }.extend_from_slice(task);
             }
             let done: Vec<(i32, i64)> = done.iter().map(place).collect();
-            redrives::sent(self.db, self.shelf(), &done, self.clock.now_ms()).await?;
+            redrives::sent(self.of.db, self.shelf(), &done, self.of.clock.now_ms()).await?;
             finished += self.append(&open, tools, run).await?;
         }
         Ok(finished)

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::DemoOptions;
 use super::calm::{Calm, CalmError};
+use crate::admin::Operations;
 use crate::admin::publish::Publisher;
 use crate::admin::stages::Stages;
 use crate::admin::webhooks::Registrar;
@@ -271,6 +272,13 @@ impl Core {
                 self.clock.clone(),
                 self.topology.stages().map(|stage| stage.name.clone()),
             ),
+            operations: Arc::new(Operations::new(
+                self.kafka.clone(),
+                self.db.clone(),
+                self.clock.clone(),
+                Arc::clone(&self.topology),
+                self.producer.clone(),
+            )),
             auth: Arc::new(Auth::new(&options, self.clock.clone())?),
             options,
             db: self.db.clone(),

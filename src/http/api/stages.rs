@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
+use super::operations::operator;
 use crate::admin::stages::{StageError, StageState};
-use crate::admin::{Audited, Operator, audit};
+use crate::admin::{Audited, audit};
 use crate::http::extract::NoParameters;
 use crate::http::page::{self, Page};
 use crate::http::{Body, Caller, Code, Parts, PathParams, Problem, Query};
@@ -143,7 +144,7 @@ async fn change(
     paused: bool,
     why: Why,
 ) -> Result<Json<StageShown>, Problem> {
-    let by = Operator { name: format!("{} of {}", caller.subject, caller.tenant), reason: why.reason };
+    let by = operator(&caller, why.reason);
     parts.stages.set_paused(stage, paused, &by).await?;
     let known = parts.stages.list().await?.into_iter().find(|state| state.stage == stage);
     known.map(|state| Json(shown(state))).ok_or_else(|| unknown(format!("there is no stage {stage}")))

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use orderflow::admin::Operations;
 use orderflow::admin::topology::{Broker, plan};
 use orderflow::admin::webhooks::{Registrar, Rules};
 use orderflow::clock::Clock;
@@ -121,6 +122,13 @@ impl TestProgram {
             policy: webhook::policy(&self.parts.topology),
         };
         Registrar::new(self.parts.db.clone(), self.parts.vault.clone(), Clock::system(), rules)
+    }
+
+    /// The program as an operator reaches it.
+    pub(crate) fn operations(&self) -> Operations {
+        let Parts { env, db, topology, .. } = &self.parts;
+        let (kafka, clock, producer) = (env.kafka.clone(), env.clock.clone(), env.producer.clone());
+        Operations::new(kafka, db.clone(), clock, Arc::clone(topology), producer)
     }
 
     /// Drains everything, and starts the same stages again, as a new process would.

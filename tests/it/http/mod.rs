@@ -3,6 +3,7 @@
 mod connections;
 mod events;
 mod live;
+mod operations;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -58,6 +59,7 @@ impl TestApi {
                 env.clock.clone(),
                 program.parts.topology.stages().map(|stage| stage.name.clone()),
             ),
+            operations: Arc::new(program.operations()),
             auth: Arc::new(Auth::new(&options, env.clock.clone()).expect("a secret is set")),
             options: Arc::new(options),
             db,

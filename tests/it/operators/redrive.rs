@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use orderflow::admin::dead_letters::{DeadLetters, Filter, Tools, Wanted};
-use orderflow::admin::{Audited, Operator, audit};
+use orderflow::admin::{Audited, OfStage, Operator, audit};
 use orderflow::clock::Clock;
 use orderflow::crypto::Secret;
 use orderflow::runtime::control::Wishes;
@@ -59,7 +59,7 @@ fn letters<'a>(
     clock: &'a Clock,
     stage: &'a Stage,
 ) -> DeadLetters<'a> {
-    DeadLetters { kafka: &kafka.options, db, clock, cluster_id: "a-cluster".into(), stage }
+    DeadLetters { of: OfStage { kafka: &kafka.options, db, clock, cluster_id: "a-cluster".into(), stage } }
 }
 
 /// Of every lane 1 to 5 die until the plan is mended; the cause goes by the lane.

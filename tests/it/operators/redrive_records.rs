@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use orderflow::admin::OfStage;
 use orderflow::admin::dead_letters::{DeadLetters, Filter, Tools, Wanted};
 use orderflow::clock::Clock;
 use orderflow::runtime::{
@@ -81,11 +82,13 @@ async fn a_record_that_could_not_be_read_is_opened_anew_under_its_own_offset() {
     db.migrate().await.expect("it migrates");
     let (clock, declared, by) = (Clock::system(), declared(&spec), operator("ann"));
     let desk = DeadLetters {
-        kafka: &kafka.options,
-        db: &db,
-        clock: &clock,
-        cluster_id: "a-cluster".into(),
-        stage: &declared,
+        of: OfStage {
+            kafka: &kafka.options,
+            db: &db,
+            clock: &clock,
+            cluster_id: "a-cluster".into(),
+            stage: &declared,
+        },
     };
     let tools = Tools { producer: &kafka.producer, by: &by };
     // Still broken: they die again, and remember that they were redriven.
@@ -125,11 +128,13 @@ async fn a_store_stages_dead_letter_goes_back_through_the_source_for_that_stage_
     .await;
     let (clock, by) = (Clock::system(), operator("ann"));
     let desk = DeadLetters {
-        kafka: &program.kafka.options,
-        db: &program.parts.db,
-        clock: &clock,
-        cluster_id: Arc::clone(&program.parts.cluster_id),
-        stage: program.parts.topology.stage("history").expect("declared"),
+        of: OfStage {
+            kafka: &program.kafka.options,
+            db: &program.parts.db,
+            clock: &clock,
+            cluster_id: Arc::clone(&program.parts.cluster_id),
+            stage: program.parts.topology.stage("history").expect("declared"),
+        },
     };
     let tools = Tools { producer: &program.kafka.producer, by: &by };
     assert_eq!(desk.redrive(&everything(), &tools).await.expect("it is done").sent, 1);

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use orderflow::admin::audit;
 use orderflow::admin::lanes::{Ask, Lanes};
 use orderflow::admin::replay::{Replay, Target, Way};
 use orderflow::admin::webhooks::Registration;
+use orderflow::admin::{OfStage, audit};
 use orderflow::clock::Clock;
 use orderflow::event::{Event, Factory};
 use orderflow::stages::StageOptions;
@@ -57,11 +57,13 @@ async fn publish(program: &TestProgram, from: usize, count: usize) {
 
 fn replay<'a>(program: &'a TestProgram, clock: &'a Clock, stage: &str) -> Replay<'a> {
     Replay {
-        kafka: &program.kafka.options,
-        db: &program.parts.db,
-        clock,
-        cluster_id: Arc::clone(&program.parts.cluster_id),
-        stage: program.parts.topology.stage(stage).expect("declared"),
+        of: OfStage {
+            kafka: &program.kafka.options,
+            db: &program.parts.db,
+            clock,
+            cluster_id: Arc::clone(&program.parts.cluster_id),
+            stage: program.parts.topology.stage(stage).expect("declared"),
+        },
         partition: None,
         patience: Duration::from_secs(20),
     }
@@ -191,13 +193,8 @@ async fn waiting_lanes_are_listed_let_go_on_and_skipped() {
         }
     }
     let clock = Clock::system();
-    let desk = Lanes {
-        kafka: &program.kafka.options,
-        db: &program.parts.db,
-        clock: &clock,
-        stage: program.parts.topology.stage("webhook").expect("declared"),
-        patience: Duration::from_secs(20),
-    };
+    let of = replay(&program, &clock, "webhook").of;
+    let desk = Lanes { of, patience: Duration::from_secs(20) };
     eventually("both lanes wait", SOON, async || {
         let lanes = desk.list().await.expect("it is read");
         lanes.len() == 2 && lanes.iter().all(|lane| lane.tasks == 2)
