@@ -49,6 +49,7 @@ async fn an_operator_sees_redrives_and_releases_over_http() {
     let answers = Arc::clone(&status);
     let receiver = Receiver::start(move |_| Answer::status(answers.load(Ordering::SeqCst))).await;
     let registration = Registration {
+        request: None,
         url: receiver.url(),
         secret: None,
         events: Vec::new(),
