@@ -11,12 +11,22 @@ use crate::store::outbox::Stored;
 /// Keys that wait at the same time, at most; beyond that nothing more is sent until some ended.
 const MOST_KEYS: usize = 16_384;
 
-/// What is kept in order: a topic's key.
-pub(super) type Key = (String, Option<Vec<u8>>);
+/// What is kept in order: a topic's key, of one tenant. Orders of two tenants may have equal ids, and one mustn't
+/// wait for the other.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Key {
+    /// The topic.
+    pub(super) topic: String,
+    /// The tenant.
+    pub(super) tenant: String,
+    /// The record's key.
+    pub(super) key: Option<Vec<u8>>,
+}
 
 /// The key of a message.
 pub(super) fn key_of(stored: &Stored) -> Key {
-    (stored.message.topic.clone(), stored.message.key.clone())
+    let message = &stored.message;
+    Key { topic: message.topic.clone(), tenant: message.tenant.clone(), key: message.key.clone() }
 }
 
 /// Why a key waits.
@@ -95,7 +105,11 @@ mod tests {
     #[test]
     fn a_key_waits_until_its_message_ended_and_its_row_is_gone() {
         let held = Held::default();
-        let key = |name: &str| ("t".to_owned(), Some(name.as_bytes().to_vec()));
+        let key = |name: &str| Key {
+            topic: "t".to_owned(),
+            tenant: "shop".to_owned(),
+            key: Some(name.as_bytes().to_vec()),
+        };
         held.on_its_way(key("slow"));
         held.failed(key("refused"), 10);
         held.forget(&[], 9);

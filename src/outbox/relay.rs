@@ -209,9 +209,9 @@ impl Relay {
         unreadable: Vec<Unreadable>,
     ) -> Option<PassError> {
         let mut first = None;
-        for Unreadable { sequence, topic, key, why } in unreadable {
+        for Unreadable { sequence, topic, tenant, key, why } in unreadable {
             let error = PassError::Unreadable { sequence, topic: topic.clone(), why };
-            let key = (topic, key);
+            let key = Key { topic, tenant, key };
             if let Some(chain) = chains.get_mut(&key) {
                 chain.retain(|stored| stored.sequence < sequence);
             }
@@ -260,7 +260,7 @@ impl Relay {
     }
 
     fn hold(&self, key: Key, error: &impl std::fmt::Display) {
-        tracing::debug!(topic = key.0, %error, "a message of the outbox waits, and its key with it");
+        tracing::debug!(topic = key.topic, %error, "a message of the outbox waits, and its key with it");
         let retry_ms = i64::try_from(self.options.retry_interval.as_millis()).unwrap_or(i64::MAX);
         self.held.failed(key, self.clock.now_ms().saturating_add(retry_ms));
     }
@@ -272,7 +272,7 @@ impl Relay {
         Ok(())
     }
 
-    /// Messages by topic and key, each in its order, without those that have to wait.
+    /// Messages by topic, tenant and key, each in its order, without those that have to wait.
     fn by_key(&self, messages: Vec<Stored>) -> BTreeMap<Key, Vec<Stored>> {
         let mut chains: BTreeMap<_, Vec<Stored>> = BTreeMap::new();
         for stored in messages {

@@ -111,6 +111,8 @@ pub struct Unreadable {
     pub sequence: i64,
     /// The topic.
     pub topic: String,
+    /// The tenant.
+    pub tenant: String,
     /// The key.
     pub key: Option<Vec<u8>>,
     /// What is wrong with it.
@@ -168,6 +170,7 @@ pub async fn claim(db: &Database, bucket: i64, last: i64, limit: i64) -> Result<
             Err(why) => unreadable.push(Unreadable {
                 sequence: row.int("sequence")?,
                 topic: row.text("aggregatetype")?,
+                tenant: row.text("tenant_id")?,
                 key: key_of(row.text("aggregateid")?, row.opt_bytes("exact_key")?),
                 why,
             }),
