@@ -211,7 +211,7 @@ impl Demo {
             published.add(&event);
             let begins = event.event_type() == crate::event::EventType::OrderCreated;
             self.orders.fetch_add(u64::from(begins), Ordering::Relaxed);
-            let mut known = sending.push((), &event).await;
+            let mut known = sending.push((), &event).await.or_else(|| sending.known());
             while let Some(((), ended)) = known {
                 ended?;
                 self.published.fetch_add(1, Ordering::Relaxed);

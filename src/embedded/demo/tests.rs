@@ -72,3 +72,21 @@ async fn a_run_balances_until_something_is_lost_doubled_or_out_of_order() {
 
     assert_eq!(demo.stop().await, Vec::<String>::new());
 }
+
+/// So slow that as many events as may be on their way take longer than anybody waits here.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_counts_as_published_when_it_is_acknowledged() {
+    let quit = CancellationToken::new();
+    let demo = Demo::start(DemoOptions { rate: Some(2.0), ..options(3) }, quit.clone()).await.unwrap();
+    let seen = async {
+        while demo.progress().await.events == 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::select! {
+        ended = demo.publish(&quit) => panic!("nothing was counted before the end: {:?}", ended.is_ok()),
+        seen = tokio::time::timeout(Duration::from_secs(20), seen) => seen.unwrap(),
+    }
+    quit.cancel();
+    assert_eq!(demo.stop().await, Vec::<String>::new());
+}
