@@ -5,10 +5,11 @@
 //! ```
 
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::exit::{Exit, Fault};
@@ -25,7 +26,7 @@ use crate::event::{Codec, RegistryError};
 use crate::http::live::Hub;
 use crate::http::{self, Auth, Bound, Check, EventsHealth, Observed, Probe, Signs};
 use crate::outbox::Relay;
-use crate::runtime::{self, Environment, RunError, StageHandle};
+use crate::runtime::{self, Environment, Progress, RunError, StageHandle};
 use crate::stages::live_feed::LiveFeed;
 use crate::stages::webhook;
 use crate::stages::{self, StageOptions};
@@ -47,7 +48,11 @@ pub(super) struct Service {
     stop: CancellationToken,
     group: Group,
     stages: Vec<StageHandle>,
+    watched: Watched,
 }
+
+/// How far the stages of this process are, by name; known to the API, which starts before them.
+type Watched = Arc<Mutex<Vec<(String, watch::Receiver<Progress>)>>>;
 
 impl Service {
     /// Makes the parts; what is wrong with the settings is told here.
@@ -76,7 +81,15 @@ impl Service {
             options: Arc::new(options),
         };
         let broker = Broker::new(&config.kafka)?;
-        Ok(Self { config, parts, broker, group: Group::new(stop.clone()), stop, stages: Vec::new() })
+        Ok(Self {
+            config,
+            parts,
+            broker,
+            group: Group::new(stop.clone()),
+            stop,
+            stages: Vec::new(),
+            watched: Watched::default(),
+        })
     }
 
     /// Starts the API. It answers from here on, and says in `/health/ready` what isn't there yet.
@@ -198,7 +211,10 @@ impl Service {
     /// Starts one member of each stage called `names`.
     pub(super) fn start_stages(&mut self, names: &[String]) -> Result<(), Fault> {
         let started = stages::start(&self.parts, names, &self.stop);
-        self.stages.extend(started.map_err(|error| Fault::configuration(error.to_string()))?);
+        let started = started.map_err(|error| Fault::configuration(error.to_string()))?;
+        let watched = started.iter().map(|handle| (handle.stage.clone(), handle.progress.clone()));
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner).extend(watched);
+        self.stages.extend(started);
         tracing::info!(stages = names.join(","), topology = self.parts.topology.name, "stages are started");
         Ok(())
     }
@@ -315,10 +331,10 @@ impl Service {
     }
 
     fn events_health(&self) -> Probe<EventsHealth> {
-        let (db, broker) = (self.parts.db.clone(), self.broker.clone());
+        let (db, broker, watched) = (self.parts.db.clone(), self.broker.clone(), Arc::clone(&self.watched));
         let subscribers = self.parts.topology.stages().filter(|stage| !stage.takes.is_empty()).count() as u64;
         Probe::new(move || {
-            let (db, broker) = (db.clone(), broker.clone());
+            let (db, broker, troubles) = (db.clone(), broker.clone(), troubles(&watched));
             async move {
                 broker.ping().await.map_err(|error| error.to_string())?;
                 let endpoints = webhooks::count(&db).await.map_err(|error| error.to_string())?;
@@ -326,6 +342,7 @@ impl Service {
                 Ok(EventsHealth {
                     paused: stages.iter().filter(|stage| stage.paused).count() as u64,
                     active: true,
+                    troubles,
                     subscribers,
                     webhooks_registered: endpoints.registered,
                     webhooks_healthy: endpoints.enabled,
@@ -333,6 +350,16 @@ impl Service {
             }
         })
     }
+}
+
+/// What is wrong with the stages of this process, each with its name.
+fn troubles(watched: &Watched) -> Vec<String> {
+    let watched = watched.lock().unwrap_or_else(PoisonError::into_inner);
+    let of = |(stage, progress): &(String, watch::Receiver<Progress>)| {
+        let troubles = progress.borrow().troubles();
+        troubles.into_iter().map(|trouble| format!("{stage}: {trouble}")).collect::<Vec<_>>()
+    };
+    watched.iter().flat_map(of).collect()
 }
 
 /// Whether the database answers and has the tables that we need.

@@ -90,10 +90,13 @@ pub(super) async fn ready(State(signs): State<Signs>, _: Query<NoParameters>) ->
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Events {
-    /// `ok`, `degraded` (some webhook endpoints aren't delivered to, or a stage is paused) or `unavailable`.
+    /// `ok`, `degraded` (some webhook endpoints aren't delivered to, a stage is paused or in trouble) or `unavailable`.
     status: &'static str,
     event_bus: EventBus,
     webhooks: Webhooks,
+    /// What is wrong with the stages that run in the process that was asked.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    troubles: Vec<String>,
     /// What is wrong, if anything.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
@@ -131,7 +134,10 @@ pub(super) async fn events(State(parts): State<Parts>, _: Query<NoParameters>) -
     };
     let (status, word) = match &reason {
         Some(_) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
-        None if health.webhooks_healthy < health.webhooks_registered || health.paused > 0 => {
+        None if health.webhooks_healthy < health.webhooks_registered
+            || health.paused > 0
+            || !health.troubles.is_empty() =>
+        {
             (StatusCode::OK, "degraded")
         }
         None => (StatusCode::OK, "ok"),
@@ -144,6 +150,7 @@ pub(super) async fn events(State(parts): State<Parts>, _: Query<NoParameters>) -
             paused: health.paused,
         },
         webhooks: Webhooks { registered: health.webhooks_registered, healthy: health.webhooks_healthy },
+        troubles: health.troubles,
         reason,
     };
     (status, Json(body)).into_response()

@@ -118,7 +118,7 @@ pub struct Check {
 }
 
 /// How the flow of events is, as far as this process can see.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct EventsHealth {
     /// Kafka takes and gives events.
     pub active: bool,
@@ -126,6 +126,8 @@ pub struct EventsHealth {
     pub subscribers: u64,
     /// Stages that are paused, by an operator or by themselves.
     pub paused: u64,
+    /// What is wrong with the stages that run in this process, each with the stage's name.
+    pub troubles: Vec<String>,
     /// Webhook endpoints there are.
     pub webhooks_registered: u64,
     /// Those of them that are delivered to.

@@ -127,7 +127,7 @@ impl Api {
             clock,
             publisher: Arc::clone(&published) as Arc<dyn Publish>,
             readiness: Arc::new([Check { name: "database", probe: Probe::new(async || Ok(())) }]),
-            events_health: Probe::new(move || async move { Ok(health) }),
+            events_health: Probe::new(move || std::future::ready(Ok(health.clone()))),
         };
         Self { parts, published, operations }
     }

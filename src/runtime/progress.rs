@@ -27,6 +27,8 @@ pub struct Progress {
     pub joined: bool,
     /// Why nothing is started, while the stage is paused.
     pub paused: Option<Arc<str>>,
+    /// Why the member is outside of its group, while its client, which broke, is made anew.
+    pub outside: Option<Arc<str>>,
     /// The partitions that it owns, and those that it may not read.
     pub partitions: BTreeMap<i32, PartitionProgress>,
     /// Where all tasks of this member are.
@@ -96,6 +98,22 @@ impl Progress {
             && self.balance.in_flight == 0
             && self.balance.parked == 0
             && self.partitions.values().all(|partition| partition.detached == 0)
+    }
+
+    /// What is wrong with the member and with its partitions, in words.
+    pub fn troubles(&self) -> Vec<String> {
+        let outside = self.outside.iter().map(|why| format!("outside of its group: {why}"));
+        let partitions = self.partitions.iter().flat_map(|(number, partition)| {
+            let stopped = match &partition.state {
+                PartitionState::Stopped(fault) => Some(format!("stopped: {fault}")),
+                PartitionState::Waiting(why) => Some(format!("partition {number} waits: {why}")),
+                PartitionState::Starting | PartitionState::Flowing => None,
+            };
+            stopped
+                .into_iter()
+                .chain(partition.trouble.map(|trouble| format!("partition {number} is {trouble}")))
+        });
+        outside.chain(partitions).collect()
     }
 
     /// The partitions that stopped by name.

@@ -17,6 +17,7 @@ pub(crate) fn initialise(metrics: &Metrics, spec: &StageSpec) {
     metrics.records_in.with_label_values(&[stage]);
     metrics.tasks_in_flight.with_label_values(&[stage]);
     metrics.stage_paused.with_label_values(&[stage]);
+    metrics.member_rebuilds.with_label_values(&[stage]);
     for kind in watchdog::KINDS {
         metrics.watchdog.with_label_values(&[stage, kind]);
         metrics.watchdog_partitions.with_label_values(&[stage, kind]);

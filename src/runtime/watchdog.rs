@@ -104,13 +104,10 @@ impl fmt::Display for Trouble {
         match self {
             Self::StalledPartition { fetched } => write!(f, "stalled: nothing is fetched from {fetched} on"),
             Self::PoisonedHead { offset } => {
-                write!(
-                    f,
-                    "poisoned head: nobody works on the record at {offset}, which keeps the commit back"
-                )
+                write!(f, "held back by a poisoned head: nobody works on the record at {offset}")
             }
             Self::StuckLane { offset } => {
-                write!(f, "stuck lane: an attempt at a task of the record at {offset} does not end")
+                write!(f, "stuck in a lane: an attempt at a task of the record at {offset} does not end")
             }
         }
     }

@@ -89,6 +89,8 @@ metrics! {
     producer_rebuilds: IntCounterVec, "producer_rebuilds_total", ["why"];
     /// Records on their way to a retry or dead-letter topic for which Kafka's acknowledgement is overdue.
     appends_waiting: IntGaugeVec, "appends_waiting", ["stage"];
+    /// Clients of group members that broke for good and were made anew.
+    member_rebuilds: IntCounterVec, "member_rebuilds_total", ["stage"];
     /// What the watchdog found and acted on, by kind.
     watchdog: IntCounterVec, "watchdog_total", ["stage", "kind"];
     /// Partitions that have not gone on since the watchdog found something, by kind.

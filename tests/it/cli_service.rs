@@ -183,3 +183,20 @@ async fn what_is_missing_at_start_ends_with_a_sentence_and_its_exit_code() {
     assert!(missing.code == 1 && missing.stderr.contains("orderflow topology apply"), "{missing:?}");
     schema.drop().await;
 }
+
+/// Both signals are there when the process looks: it is stopped while they are sent.
+#[tokio::test]
+async fn a_second_signal_stops_at_once() {
+    let (cli, schema) = ready().await;
+    let member = cli.start(&["run", "--stages", "history"]);
+    cli.fine(&["generate", "--orders", "20", "--seed", "3"]).await;
+    eventually("it works", MINUTE, || async { schema.count("SELECT count(*) FROM order_events").await > 0 })
+        .await;
+    for name in ["STOP", "TERM", "INT", "CONT"] {
+        signal(&member, name);
+    }
+    let ended =
+        tokio::time::timeout(MINUTE, member.wait_with_output()).await.expect("it ends").expect("it ran");
+    assert_eq!(ended.status.code(), Some(143), "{}", String::from_utf8_lossy(&ended.stderr));
+    schema.drop().await;
+}

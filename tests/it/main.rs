@@ -11,6 +11,7 @@ mod duplicates;
 mod history;
 mod http;
 mod main_job;
+mod membership;
 mod operators;
 mod outages;
 mod outbox;

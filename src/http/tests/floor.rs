@@ -152,6 +152,17 @@ async fn health_names_what_is_wrong() {
         let events = api.get("/health/events").await.json();
         assert_eq!((&events["status"], &events["eventBus"]["subscribers"]), (&"ok".into(), &5.into()));
 
+        let troubled = EventsHealth {
+            active: true,
+            troubles: vec!["webhook: partition 3 is stalled".to_owned()],
+            ..EventsHealth::default()
+        };
+        api.parts.events_health = Probe::new(move || std::future::ready(Ok(troubled.clone())));
+        let events = api.get("/health/events").await;
+        assert_eq!(events.status, StatusCode::OK);
+        assert_eq!(events.json()["status"], "degraded");
+        assert_eq!(events.json()["troubles"][0], "webhook: partition 3 is stalled");
+
         let broken = Probe::new(async || Err("connection refused".to_owned()));
         let healthy = Check { name: "database", probe: Probe::new(async || Ok(())) };
         api.parts.readiness = Arc::new([Check { name: "kafka", probe: broken }, healthy]);

@@ -69,6 +69,8 @@ struct Orders {
     /// Commit before the interval is over.
     hurry: bool,
     close: bool,
+    /// Why the member is outside of its group, while its client is made anew.
+    outside: Option<Arc<str>>,
     /// Whether everything was committed when the member left.
     farewell: Option<bool>,
 }
@@ -126,6 +128,15 @@ impl Desk {
     #[cfg(test)]
     pub(crate) fn is_to_be_hushed(&self) -> bool {
         !self.lock().hushed.is_empty()
+    }
+
+    /// Why the member is outside of its group, while its client is made anew.
+    pub(crate) fn outside(&self) -> Option<Arc<str>> {
+        self.lock().outside.clone()
+    }
+
+    pub(super) fn note_outside(&self, why: Option<Arc<str>>) {
+        self.lock().outside = why;
     }
 
     /// Asks the broker where the source of a partition ends; [`Gauge::asked_end`] has the answer once it came.

@@ -11,6 +11,7 @@ mod desk;
 mod ends;
 mod gauge;
 mod hold_back;
+mod lost;
 mod message;
 mod positions;
 mod rewind;

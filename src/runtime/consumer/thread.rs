@@ -15,7 +15,7 @@ use super::context::Membership;
 use super::desk::Side;
 use super::hold_back::hold_back;
 use super::{Assigned, Event, Links, positions};
-use crate::runtime::error::{PartitionFault, RunError};
+use crate::runtime::error::RunError;
 use crate::runtime::options::{KafkaOptions, Role, StageSpec};
 
 /// How long a round waits for the first record; also the longest that an order waits.
@@ -24,7 +24,12 @@ const POLL: Duration = Duration::from_millis(20);
 const SHORTEST_IDLE: Duration = Duration::from_micros(500);
 const LONGEST_IDLE: Duration = Duration::from_millis(8);
 /// Pause between tries while Kafka is away.
-const AWAY: Duration = Duration::from_millis(500);
+const AWAY: Duration = Duration::from_millis(200);
+/// Pause before a broken client is made anew: the first, doubling up to the longest while new ones break soon.
+const REBUILD_AFTER: Duration = Duration::from_millis(500);
+const LONGEST_REBUILD: Duration = Duration::from_secs(60);
+/// A client that was well for this long hasn't broken soon.
+const WELL_FOR: Duration = Duration::from_secs(120);
 
 /// Owns the consumer client of one member.
 pub(super) struct Poller {
@@ -37,7 +42,7 @@ pub(super) struct Poller {
 type Connected = (BaseConsumer<Membership>, Arc<str>);
 
 /// Why a client is given up.
-enum End {
+pub(super) enum End {
     /// The engine asked for it, or is gone.
     Closed,
     /// The client is fatally broken and is made anew.
@@ -53,8 +58,8 @@ struct Round<'c> {
     next_commit: Instant,
     next_renewal: Instant,
     complained: Option<RDKafkaErrorCode>,
-    /// A read position left the log: find out which.
-    recheck: bool,
+    /// Read positions that seem to have left the log: topic, partition, and where it was to be read.
+    lost: Vec<(Arc<str>, i32, i64)>,
 }
 
 impl Poller {
@@ -65,6 +70,7 @@ impl Poller {
     /// Runs until closed. `started` hears once whether the first start worked, with the cluster's id.
     pub(super) fn run(self, started: oneshot::Sender<Result<Arc<str>, RunError>>) -> Result<(), RunError> {
         let mut started = Some(started);
+        let mut pause = REBUILD_AFTER;
         loop {
             let (consumer, cluster) = match self.connect(started.is_some()) {
                 Ok(Some(connected)) => connected,
@@ -84,20 +90,42 @@ impl Poller {
             {
                 return Ok(());
             }
+            self.links.desk.note_outside(None);
+            let began = Instant::now();
             match self.poll(&consumer) {
                 End::Closed => {
                     self.leave(consumer);
                     return Ok(());
                 }
                 End::Rebuild(why) => {
-                    tracing::error!(stage = %self.spec.stage, why, "the kafka client is broken for good; making a new one");
+                    pause = if began.elapsed() >= WELL_FOR { REBUILD_AFTER } else { pause };
+                    tracing::error!(stage = %self.spec.stage, why, ?pause,
+                        "the member's kafka client is broken for good; making a new one");
+                    self.links.metrics.member_rebuilds.with_label_values(&[&*self.links.stage]).inc();
+                    self.links.desk.note_outside(Some(why.into()));
                     let owned: Vec<i32> = consumer.context().book().owned.keys().copied().collect();
                     consumer.context().drain(&owned, true);
                     self.leave(consumer);
-                    std::thread::sleep(AWAY);
+                    if self.rest(pause).is_break() {
+                        return Ok(());
+                    }
+                    pause = (pause * 2).min(LONGEST_REBUILD);
                 }
             }
         }
+    }
+
+    /// Waits before the next client. Breaks when the engine asks for the end meanwhile, or is gone.
+    fn rest(&self, pause: Duration) -> ControlFlow<()> {
+        let until = Instant::now() + pause;
+        while Instant::now() < until {
+            if self.links.desk.is_closing() || self.links.events.is_closed() {
+                return ControlFlow::Break(());
+            }
+            self.links.tick();
+            std::thread::sleep(AWAY.min(pause));
+        }
+        ControlFlow::Continue(())
     }
 
     /// A subscribed client, or `None` when the engine went away while Kafka did not answer.
@@ -128,7 +156,7 @@ impl Poller {
                             "kafka does not answer; waiting for it");
                         told = true;
                     }
-                    std::thread::sleep(AWAY.min(Duration::from_millis(200)));
+                    std::thread::sleep(AWAY);
                 }
             }
         }
@@ -185,7 +213,7 @@ impl Poller {
             next_commit: now + self.spec.options.commit_interval,
             next_renewal: now + self.spec.options.recommit_interval,
             complained: None,
-            recheck: false,
+            lost: Vec::new(),
         };
         loop {
             if self.links.desk.is_closing() || self.links.events.is_closed() {
@@ -209,9 +237,7 @@ impl Poller {
         }
         self.serve(consumer, round)?;
         self.introduce(consumer)?;
-        if std::mem::take(&mut round.recheck) {
-            self.name_lost_positions(consumer)?;
-        }
+        self.name_lost_positions(consumer, &mut round.lost)?;
         self.begin(consumer);
         self.rewind(consumer);
         self.ask_ends(consumer);
@@ -230,10 +256,15 @@ impl Poller {
 
     /// Reads what is there and hands it on. No rebalance comes between the two: those are served elsewhere.
     fn read(&self, consumer: &BaseConsumer<Membership>, round: &mut Round<'_>) -> ControlFlow<End> {
-        let (filling, mut failed) = (&mut round.filling, Vec::new());
+        let (filling, lost, mut failed) = (&mut round.filling, &mut round.lost, Vec::new());
         let count = round.queue.read(POLL, |fetched| match fetched.error() {
             None => filling.push(&fetched),
-            Some(error) => failed.push(error),
+            Some(error) => {
+                if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AutoOffsetReset) {
+                    lost.push((fetched.topic().into(), fetched.partition(), fetched.offset()));
+                }
+                failed.push(error);
+            }
         });
         if count > failed.len() {
             round.complained = None;
@@ -260,7 +291,6 @@ impl Poller {
         if matches!(error, KafkaError::MessageConsumptionFatal(_)) {
             return ControlFlow::Break(End::Rebuild(error.to_string()));
         }
-        round.recheck |= error.rdkafka_error_code() == Some(RDKafkaErrorCode::AutoOffsetReset);
         self.complain(&error, round);
         ControlFlow::Continue(())
     }
@@ -306,26 +336,6 @@ impl Poller {
                 }
             };
             self.tell(event)?;
-        }
-        ControlFlow::Continue(())
-    }
-
-    /// Invariant 8: a read position that left the log (its records were deleted before they were handled) is a
-    /// fault with a name; that partition stands still.
-    fn name_lost_positions(&self, consumer: &BaseConsumer<Membership>) -> ControlFlow<End> {
-        let Ok(positions) = consumer.position() else { return ControlFlow::Continue(()) };
-        for element in positions.elements() {
-            let Offset::Offset(committed) = element.offset() else { continue };
-            let (topic, partition) = (element.topic().to_owned(), element.partition());
-            let ends = consumer.fetch_watermarks(&topic, partition, positions::ANSWER_WITHIN);
-            if let Ok((low, high)) = ends
-                && (committed < low || committed > high)
-            {
-                let fault = PartitionFault::PositionOutsideLog { topic, partition, committed, low, high };
-                tracing::error!(stage = %self.spec.stage, partition, %fault, "a partition is not read any more");
-                self.links.desk.stop(partition);
-                self.tell(Event::Faulted { partition, fault })?;
-            }
         }
         ControlFlow::Continue(())
     }
@@ -382,7 +392,7 @@ impl Poller {
         }
     }
 
-    fn tell(&self, event: Event) -> ControlFlow<End> {
+    pub(super) fn tell(&self, event: Event) -> ControlFlow<End> {
         match self.links.events.blocking_send(event) {
             Ok(()) => ControlFlow::Continue(()),
             Err(_gone) => ControlFlow::Break(End::Closed),

@@ -78,7 +78,8 @@ impl<S: EffectStage> Engine<S> {
         self.hands.stage.cursors_lag(cursor_lag);
         series::troubles(metrics, &self.name, partitions.values());
         let paused = self.supervision.paused().cloned();
-        let now = Progress { joined, paused, partitions, balance };
+        let outside = self.desk.outside();
+        let now = Progress { joined, paused, outside, partitions, balance };
         self.progress.send_if_modified(|before| {
             let changed = *before != now;
             *before = now;

@@ -353,7 +353,9 @@ impl<S: StoreStage> Engine<S> {
         let metrics = &self.env.metrics;
         metrics.tasks_in_flight.with_label_values(&[self.stage.name()]).set(self.balance.in_flight as i64);
         let paused = self.supervision.paused().cloned();
-        let mut now = Progress { joined, paused, partitions: BTreeMap::new(), balance: self.balance };
+        let outside = self.desk.outside();
+        let mut now =
+            Progress { joined, paused, outside, partitions: BTreeMap::new(), balance: self.balance };
         for (&number, owned) in &self.partitions {
             let end = owned.gauge.end().max(owned.position);
             series::lag(metrics, &self.spec, number, end - owned.position);

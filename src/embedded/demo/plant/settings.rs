@@ -97,6 +97,7 @@ pub(super) fn events_health(db: &Database, subscribers: u64) -> Probe<EventsHeal
             Ok(EventsHealth {
                 paused: stages.iter().filter(|stage| stage.paused).count() as u64,
                 active: true,
+                troubles: Vec::new(),
                 subscribers,
                 webhooks_registered: endpoints.registered,
                 webhooks_healthy: endpoints.enabled,
