@@ -19,6 +19,7 @@ pub mod migrations;
 pub mod notifications;
 pub mod orders;
 pub mod outbox;
+pub mod overview;
 pub mod personal;
 pub mod positions;
 pub mod redrives;

@@ -31,6 +31,24 @@ pub async fn position(db: &Database, place: &Place<'_>) -> Result<Option<i64>, S
     row.map(|row| row.int("next_offset")).transpose()
 }
 
+/// The next offset of every partition that the stage called `stage` has handled anything of.
+///
+/// # Errors
+/// When the store is away.
+pub async fn of_stage(db: &Database, stage: &str) -> Result<Vec<(i32, i64)>, StoreError> {
+    let rows =
+        db.rows("SELECT partition, next_offset FROM stage_offsets WHERE stage = $1", &[stage.into()]).await?;
+    rows.iter()
+        .map(|row| {
+            let partition = i32::try_from(row.int("partition")?).map_err(|error| StoreError::Corrupt {
+                column: "partition".to_owned(),
+                reason: error.to_string(),
+            })?;
+            Ok((partition, row.int("next_offset")?))
+        })
+        .collect()
+}
+
 /// Moves the position from `expected` to `next`; false when somebody else moved it meanwhile, and then
 /// the caller rolls its transaction back.
 ///

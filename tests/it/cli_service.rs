@@ -81,6 +81,7 @@ async fn every_event_is_kept_once_and_in_order_though_a_member_is_killed() {
     })
     .await;
     assert_eq!(schema.count("SELECT count(*) FROM order_events").await, all);
+    tells_its_lag(&cli, all).await;
     for (tenant, orders) in &expectation.tenants {
         for (order, expected) in orders {
             let kept = schema.event_ids(tenant, order).await;
@@ -94,6 +95,18 @@ async fn every_event_is_kept_once_and_in_order_though_a_member_is_killed() {
         assert!(told.contains("everything is drained"), "{told}");
     }
     schema.drop().await;
+}
+
+/// The history is level; nobody runs the webhooks, to which all of it is still to come.
+async fn tells_its_lag(cli: &Cli, all: i64) {
+    let told = cli.run(&["lag", "--every", "200ms", "--json"]).await;
+    assert_eq!(told.code, 1, "somebody should look: {told:?}");
+    let groups: Vec<serde_json::Value> =
+        told.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let of = |stage: &str| groups.iter().find(|group| group["stage"] == stage).expect("it is declared");
+    assert_eq!((&of("history")["messages"], &of("history")["verdict"]), (&0.into(), &"ok".into()));
+    assert_eq!((&of("webhook")["messages"], &of("webhook")["verdict"]), (&all.into(), &"stopped".into()));
+    assert!(of("webhook")["seconds"].as_f64().is_some_and(|seconds| seconds > 0.0));
 }
 
 #[tokio::test]

@@ -137,3 +137,34 @@ async fn bad_records_get_what_the_contract_says_and_the_rest_goes_on() {
     assert!(text.contains("orderflow_tasks_total{outcome=\"skipped\",stage=\"history\"} 2"), "{text}");
     program.end().await;
 }
+
+/// A key that was lost, or a row that was damaged: that order's events are dead letters, and nobody waits for them.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_that_can_not_be_opened_holds_nobody_up() {
+    let mut program = TestProgram::new("history-damaged", StageOptions::default()).await;
+    program.start(&["history"]);
+    program.publish(&paid("shop", "o-1")).await;
+    eventually("it is kept", SOON, || async { kept(&program, "shop", "o-1").await == 1 }).await;
+    let mut tx = program.parts.db.begin().await.expect("the store answers");
+    let damaged = b"no sealed bytes".to_vec();
+    tx.execute("UPDATE orders SET state = $1 WHERE order_id = 'o-1'", &[damaged.into()])
+        .await
+        .expect("it is written");
+    tx.commit().await.expect("it is committed");
+    // The same partition, before and behind it.
+    for _ in 0..3 {
+        program.publish(&paid("shop", "o-1")).await;
+        program.publish(&paid("market", "o-1")).await;
+    }
+    eventually("others are kept", SOON, || async { kept(&program, "market", "o-1").await == 3 }).await;
+    let letters_topic = program.topic("orders.events.history.dlq");
+    eventually("its events are dead letters", SOON, || async {
+        program.kafka.all(&letters_topic).await.len() == 3
+    })
+    .await;
+    let letters = program.kafka.all(&letters_topic).await;
+    assert!(letters.iter().all(|letter| letter.headers.text("of-error-class") == Some("data")));
+    let why = letters[0].headers.text("of-error").unwrap_or_default();
+    assert!(why.contains("what is stored of order o-1 can't be opened"), "{why}");
+    program.end().await;
+}

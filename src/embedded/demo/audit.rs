@@ -11,6 +11,7 @@ use crate::embedded::partners::Partner;
 use crate::embedded::traffic::Expectation;
 use crate::event::{Event, EventType};
 use crate::runtime::{KafkaOptions, ReadError, ReadFrom, Record, TopicReader};
+use crate::store::overview::{self, KeptEvent};
 use crate::store::{Database, StoreError, conversations, disputes, notifications};
 use crate::topology::{Purpose, Topology};
 
@@ -75,15 +76,6 @@ pub struct Audit {
     pub findings: Vec<String>,
 }
 
-/// One event in the history.
-struct Kept {
-    tenant: String,
-    order: String,
-    id: String,
-    kind: String,
-    offset: i64,
-}
-
 /// What was found wrong, counted by kind.
 #[derive(Debug, Default)]
 struct Findings {
@@ -122,7 +114,7 @@ impl Findings {
 /// When store or broker don't answer.
 pub async fn audit(of: &Witnesses<'_>, published: &Published, elapsed_ms: u64) -> Result<Audit, AuditError> {
     let mut findings = Findings::default();
-    let history = history(of.db).await?;
+    let history = overview::history(of.db).await?;
     compare_history(&history, published, &mut findings);
     people::compare(of, published, &mut findings).await?;
     let exhausted = read(of, "webhooks.exhausted").await?;
@@ -160,31 +152,10 @@ pub async fn audit(of: &Witnesses<'_>, published: &Published, elapsed_ms: u64) -
     Ok(Audit { ledger, findings: findings.words })
 }
 
-async fn history(db: &Database) -> Result<Vec<Kept>, StoreError> {
-    let rows = db
-        .rows(
-            "SELECT tenant_id, order_id, event_id, event_type, record_offset FROM order_events
-             ORDER BY tenant_id, order_id, version",
-            &[],
-        )
-        .await?;
-    rows.iter()
-        .map(|row| {
-            Ok(Kept {
-                tenant: row.text("tenant_id")?,
-                order: row.text("order_id")?,
-                id: row.text("event_id")?,
-                kind: row.text("event_type")?,
-                offset: row.int("record_offset")?,
-            })
-        })
-        .collect()
-}
-
 /// Every published event is in the history once, each order's in the order of publishing and of the log; and
 /// every dispute and order led to the events that the program itself adds.
-fn compare_history(history: &[Kept], published: &Published, findings: &mut Findings) {
-    let mut kept: HashMap<(&str, &str), Vec<&Kept>> = HashMap::new();
+fn compare_history(history: &[KeptEvent], published: &Published, findings: &mut Findings) {
+    let mut kept: HashMap<(&str, &str), Vec<&KeptEvent>> = HashMap::new();
     for event in history {
         kept.entry((&event.tenant, &event.order)).or_default().push(event);
     }
@@ -225,7 +196,7 @@ fn compare_history(history: &[Kept], published: &Published, findings: &mut Findi
 }
 
 /// Every event in the history that a partner asked for was accepted by it, unless it was given up.
-fn compare_partners(partners: &[Partner], history: &[Kept], exhausted: usize, findings: &mut Findings) {
+fn compare_partners(partners: &[Partner], history: &[KeptEvent], exhausted: usize, findings: &mut Findings) {
     let mut missing = Vec::new();
     for partner in partners {
         let book = partner.book();
@@ -248,19 +219,7 @@ fn compare_partners(partners: &[Partner], history: &[Kept], exhausted: usize, fi
 }
 
 async fn webhooks(of: &Witnesses<'_>, exhausted: usize) -> Result<Webhooks, StoreError> {
-    let row = of
-        .db
-        .row(
-            "SELECT COUNT(*) AS deliveries, COALESCE(SUM(CASE WHEN first = 1 THEN 1 ELSE 0 END), 0) AS first_try
-             FROM (SELECT MIN(attempt) AS first FROM webhook_attempts WHERE status >= 200 AND status < 300
-                   GROUP BY tenant_id, endpoint_id, event_id) AS delivered",
-            &[],
-        )
-        .await?;
-    let (deliveries, first_try) = match row {
-        Some(row) => (row.int("deliveries")?.unsigned_abs(), row.int("first_try")?.unsigned_abs()),
-        None => (0, 0),
-    };
+    let (deliveries, first_try) = overview::deliveries(of.db).await?;
     Ok(Webhooks {
         deliveries,
         first_try,

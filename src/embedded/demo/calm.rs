@@ -14,7 +14,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::runtime::{KafkaOptions, Role};
-use crate::store::{Database, StoreError, notifications, outbox};
+use crate::store::{Database, StoreError, notifications, outbox, positions};
 use crate::task;
 use crate::topology::{StageKind, Topology};
 
@@ -173,19 +173,11 @@ impl Calm {
 
     /// How far a store stage is by the database, which is the truth for it.
     async fn stored(&self, stage: &Watched) -> Result<Positions, CalmError> {
-        let rows = self
-            .db
-            .rows(
-                "SELECT partition, next_offset FROM stage_offsets WHERE stage = $1",
-                &[stage.name.as_str().into()],
-            )
-            .await?;
-        let mut positions = Positions::new();
-        for row in rows {
-            let partition = i32::try_from(row.int("partition")?).unwrap_or(-1);
-            positions.insert((Arc::clone(&stage.source), partition), row.int("next_offset")?);
-        }
-        Ok(positions)
+        let known = positions::of_stage(&self.db, &stage.name).await?;
+        Ok(known
+            .into_iter()
+            .map(|(partition, next)| ((Arc::clone(&stage.source), partition), next))
+            .collect())
     }
 }
 

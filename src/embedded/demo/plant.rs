@@ -27,6 +27,7 @@ use crate::runtime::{Environment, KafkaOptions, Producer};
 use crate::stages::delivery::email::SmtpError;
 use crate::stages::live_feed::LiveFeed;
 use crate::stages::{self, StageOptions, StartError};
+use crate::store::overview::{self, Counts};
 use crate::store::{Database, StoreError};
 use crate::task::Group;
 use crate::telemetry::Metrics;
@@ -120,14 +121,6 @@ impl std::fmt::Debug for Plant {
     }
 }
 
-/// Sums in the store.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct StoredCounts {
-    pub(super) history: u64,
-    pub(super) messages: u64,
-    pub(super) disputes: u64,
-}
-
 /// What the program's own parts share.
 struct Core {
     kafka: KafkaOptions,
@@ -215,22 +208,8 @@ impl Plant {
         Calm::new(self.db.clone(), &self.topology, &stages, &self.kafka)
     }
 
-    pub(super) async fn stored_counts(&self) -> Result<StoredCounts, StoreError> {
-        let row = self
-            .db
-            .row(
-                "SELECT (SELECT COUNT(*) FROM order_events) AS history,
-                     (SELECT COUNT(*) FROM conversation_messages) AS messages,
-                     (SELECT COUNT(*) FROM disputes) AS disputes",
-                &[],
-            )
-            .await?;
-        let Some(row) = row else { return Ok(StoredCounts::default()) };
-        Ok(StoredCounts {
-            history: row.int("history")?.unsigned_abs(),
-            messages: row.int("messages")?.unsigned_abs(),
-            disputes: row.int("disputes")?.unsigned_abs(),
-        })
+    pub(super) async fn stored_counts(&self) -> Result<Counts, StoreError> {
+        overview::counts(&self.db).await
     }
 
     /// Drains and ends everything; gives what failed on the way.

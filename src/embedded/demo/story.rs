@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::embedded::feed::{Feed, Happening};
 use crate::event::{Event, EventType};
+use crate::store::overview::{self, OrderStory};
 use crate::store::{Database, StoreError};
 
 /// How often the store is asked.
@@ -118,55 +119,23 @@ struct Told {
 impl Told {
     /// What is new in the store.
     async fn look(&mut self, sample: &Sample, db: &Database) -> Result<Vec<Line>, StoreError> {
-        let order = [sample.tenant.as_str().into(), sample.order_id.as_str().into()];
+        let OrderStory { events, people, messages, disputes } =
+            overview::story(db, &sample.tenant, &sample.order_id).await?;
         let mut lines = Vec::new();
-        let events = db
-            .rows(
-                "SELECT version, event_type, source FROM order_events
-                 WHERE tenant_id = $1 AND order_id = $2 ORDER BY version",
-                &order,
-            )
-            .await?;
-        for row in events {
-            let (version, kind) = (row.int("version")?, row.text("event_type")?);
+        for (version, kind) in events {
             self.once(&mut lines, format!("v{version}"), "history", || {
                 format!("{kind} kept as version {version}")
             });
         }
-        let people = db
-            .rows(
-                "SELECT role, user_id FROM conversation_participants
-                 WHERE tenant_id = $1 AND order_id = $2 ORDER BY joined_at, role",
-                &order,
-            )
-            .await?;
-        for row in people {
-            let (role, user) = (row.text("role")?, row.text("user_id")?);
+        for (role, user) in people {
             self.once(&mut lines, format!("{role} {user}"), "conversation", || {
                 format!("{user} joins as {role}")
             });
         }
-        let messages = db
-            .rows(
-                "SELECT message_id, event_type FROM conversation_messages
-                 WHERE tenant_id = $1 AND order_id = $2 ORDER BY occurred_at, created_at",
-                &order,
-            )
-            .await?;
-        for row in messages {
-            let (id, kind) = (row.text("message_id")?, row.text("event_type")?);
+        for (id, kind) in messages {
             self.once(&mut lines, id, "conversation", || format!("message about {kind}"));
         }
-        let disputes = db
-            .rows(
-                "SELECT dispute_id, stage, status, moderator_id FROM disputes
-                 WHERE tenant_id = $1 AND order_id = $2",
-                &order,
-            )
-            .await?;
-        for row in disputes {
-            let (id, stage, status) = (row.text("dispute_id")?, row.text("stage")?, row.text("status")?);
-            let moderator = row.opt_text("moderator_id")?;
+        for (id, stage, status, moderator) in disputes {
             let moderator = moderator.map(|name| format!(", moderator {name}")).unwrap_or_default();
             let what = format!("{id}: {stage}, {status}{moderator}");
             self.once(&mut lines, what.clone(), "dispute", || what);

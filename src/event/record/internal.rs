@@ -6,6 +6,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Actor;
+
 /// What to send to whom by which channel.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct OutboundNotification {
@@ -41,6 +43,8 @@ pub struct OutboundNotification {
     pub occurred_at: i64,
     /// The event's correlation id.
     pub correlation_id: Option<String>,
+    /// Who did what the event tells of.
+    pub actor: Option<Actor>,
 }
 
 /// What the live socket shows to a user.

@@ -118,6 +118,15 @@ impl EffectStage for Delivery {
         }
     }
 
+    fn before(&self, task: &Task<Outgoing>) {
+        let (message, acting) = (&task.input.message, task.input.message.actor.as_ref());
+        tracing::debug!(
+            stage = self.declared.name, notification = message.notification_id, channel = message.channel,
+            attempt = task.attempt, actor = acting.map(|actor| actor.id.as_str()), role = ?acting.map(|actor| actor.role),
+            "a message is being delivered"
+        );
+    }
+
     /// Records that the message is given up; its record goes to the dead letters.
     async fn given_up(&self, task: &Task<Outgoing>, why: &Failure) -> Result<(), Failure> {
         let (outgoing, now_ms) = (&*task.input, self.clock.now_ms());

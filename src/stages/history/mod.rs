@@ -119,7 +119,13 @@ impl History {
         let rows = history::lock_orders(tx, &keys).await?;
         rows.into_iter()
             .map(|row| {
-                let state = row.open(&self.vault)?;
+                // What can't be opened now can't be in a minute: its events wait as dead letters, not as the partition.
+                let state = row.open(&self.vault).map_err(|error| {
+                    HandlerError::Data(format!(
+                        "what is stored of order {} can't be opened: {error}",
+                        row.order_id
+                    ))
+                })?;
                 Ok(((row.tenant, row.order_id), state))
             })
             .collect()

@@ -315,6 +315,7 @@ impl Notification {
             html: rendered.html,
             occurred_at: meta.occurred_at,
             correlation_id: meta.correlation_id.clone(),
+            actor: meta.actor.clone(),
         })
     }
 

@@ -18,7 +18,7 @@ use super::told::{exhausted, receipt};
 use super::verdict::{Blame, Verdict, judge};
 use crate::clock::Clock;
 use crate::crypto::Vault;
-use crate::event::{Codec, EventType, TraceParent};
+use crate::event::{Actor, Codec, EventType, TraceParent};
 use crate::runtime::retry::Schedule;
 use crate::runtime::{
     EffectStage, ErrorClass, Failure, Intake, Outcome, Producer, Record, SkipReason, TargetState, Task, Tasks,
@@ -83,6 +83,8 @@ pub struct Delivery {
     pub(super) webhook_id: String,
     pub(super) body: Bytes,
     pub(super) traceparent: Option<String>,
+    /// Who did what the event tells of.
+    pub(super) actor: Option<Actor>,
 }
 
 /// One attempt, as it ended.
@@ -216,6 +218,7 @@ impl EffectStage for WebhookStage {
             event_type: reading.event.event_type(),
             webhook_id: webhook_id(reading.event_id),
             body: body(&reading.event, reading.event_id),
+            actor: meta.actor.clone(),
             traceparent: traceparent.filter(|text| text.parse::<TraceParent>().is_ok()).map(str::to_owned),
         })
     }
@@ -249,6 +252,15 @@ impl EffectStage for WebhookStage {
         let outcome = self.outcome(target, task, &attempted).await;
         let written = self.receipts.attempted(&receipt(target, task, &attempted, &outcome)).await;
         written.map_or_else(Outcome::Fatal, |()| outcome)
+    }
+
+    fn before(&self, task: &Task<Delivery>) {
+        let (delivery, acting) = (&task.input, task.input.actor.as_ref());
+        tracing::debug!(
+            stage = self.declared.name, webhook_id = delivery.webhook_id, endpoint = &*task.target,
+            attempt = task.attempt, actor = acting.map(|actor| actor.id.as_str()), role = ?acting.map(|actor| actor.role),
+            "a delivery is being attempted"
+        );
     }
 
     /// Tells the partner that the delivery was given up. A receipt of it that was written before a crash is written again.

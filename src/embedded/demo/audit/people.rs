@@ -5,7 +5,8 @@ use std::collections::{HashMap, HashSet};
 use super::{Findings, Published, Witnesses};
 use crate::embedded::mailbox::Mailbox;
 use crate::embedded::traffic::Expected;
-use crate::store::{Database, Row, StoreError};
+use crate::store::overview::{self, OrderKey};
+use crate::store::{Database, StoreError};
 
 /// Compares all of it with what was published.
 pub(super) async fn compare(
@@ -25,12 +26,9 @@ async fn compare_disputes(
     published: &Published,
     findings: &mut Findings,
 ) -> Result<(), StoreError> {
-    let rows = db.rows("SELECT tenant_id, dispute_id, is_open, moderator_id FROM disputes", &[]).await?;
-    let mut found = HashMap::new();
-    for row in &rows {
-        let key = (row.text("tenant_id")?, row.text("dispute_id")?);
-        found.insert(key, (row.flag("is_open")?, row.opt_text("moderator_id")?));
-    }
+    let known = overview::disputes(db).await?;
+    let known = known.into_iter().map(|known| ((known.tenant, known.id), (known.is_open, known.moderator)));
+    let found: HashMap<_, _> = known.collect();
     for (tenant, orders) in &published.expectation.tenants {
         for dispute in orders.values().flat_map(|expected| &expected.disputes) {
             match found.get(&(tenant.clone(), dispute.id.clone())) {
@@ -52,23 +50,7 @@ async fn compare_conversations(
     published: &Published,
     findings: &mut Findings,
 ) -> Result<(), StoreError> {
-    let rows = db
-        .rows(
-            "SELECT c.tenant_id, c.order_id,
-                 (SELECT COUNT(*) FROM conversation_messages m
-                     WHERE m.tenant_id = c.tenant_id AND m.order_id = c.order_id) AS messages,
-                 (SELECT COUNT(*) FROM conversation_participants p WHERE p.tenant_id = c.tenant_id
-                     AND p.order_id = c.order_id AND p.role IN ('buyer', 'seller')) AS parties
-             FROM conversations c",
-            &[],
-        )
-        .await?;
-    let mut complete = HashSet::new();
-    for row in &rows {
-        if row.int("messages")? > 0 && row.int("parties")? == 2 {
-            complete.insert((row.text("tenant_id")?, row.text("order_id")?));
-        }
-    }
+    let complete: HashSet<OrderKey> = overview::conversations(db).await?.into_iter().collect();
     for (tenant, orders) in &published.expectation.tenants {
         for order in orders.keys() {
             if !complete.contains(&(tenant.clone(), order.clone())) {
@@ -86,9 +68,7 @@ async fn compare_messages(
     published: &Published,
     findings: &mut Findings,
 ) -> Result<(), StoreError> {
-    let rows = db.rows("SELECT tenant_id, order_id, event_id FROM conversation_messages", &[]).await?;
-    let key = |row: &Row| row.text("event_id");
-    let found = by_order(&rows, key)?;
+    let found = by_order(overview::messages(db).await?);
     for (order, expected, found) in orders(published, &found) {
         let wanted: HashSet<&String> = expected.messages.iter().collect();
         once_each(order, "message about", &wanted, expected, found, |id| id, findings);
@@ -103,15 +83,7 @@ async fn compare_notices(
     findings: &mut Findings,
 ) -> Result<(), StoreError> {
     type Notice = (String, String, String);
-    let rows = db
-        .rows(
-            "SELECT tenant_id, order_id, event_id, recipient, channel FROM notifications
-             WHERE outcome = 'sent' AND role IN ('buyer', 'seller')",
-            &[],
-        )
-        .await?;
-    let key = |row: &Row| Ok((row.text("event_id")?, row.text("recipient")?, row.text("channel")?));
-    let found: HashMap<_, Vec<Notice>> = by_order(&rows, key)?;
+    let found: HashMap<_, Vec<Notice>> = by_order(overview::notices(db).await?);
     for (order, expected, found) in orders(published, &found) {
         let wanted: Vec<Notice> = expected
             .notices
@@ -124,18 +96,13 @@ async fn compare_notices(
     Ok(())
 }
 
-type OrderKey = (String, String);
-
-/// What `key` reads from each row, by tenant and order.
-fn by_order<T>(
-    rows: &[Row],
-    key: impl Fn(&Row) -> Result<T, StoreError>,
-) -> Result<HashMap<OrderKey, Vec<T>>, StoreError> {
+/// What was found, by tenant and order.
+fn by_order<T>(all: Vec<(OrderKey, T)>) -> HashMap<OrderKey, Vec<T>> {
     let mut found: HashMap<OrderKey, Vec<T>> = HashMap::new();
-    for row in rows {
-        found.entry((row.text("tenant_id")?, row.text("order_id")?)).or_default().push(key(row)?);
+    for (order, one) in all {
+        found.entry(order).or_default().push(one);
     }
-    Ok(found)
+    found
 }
 
 /// Each published order with what was found for it.
@@ -179,18 +146,10 @@ async fn compare_mails(
     published: &Published,
     findings: &mut Findings,
 ) -> Result<(), StoreError> {
-    let sent = of
-        .db
-        .rows(
-            "SELECT order_id, provider_id FROM notifications
-             WHERE channel = 'email' AND outcome = 'sent' AND provider_id IS NOT NULL",
-            &[],
-        )
-        .await?;
+    let sent = overview::mails(of.db).await?;
     let arrived: HashSet<String> =
         of.mailbox.letters().mails.iter().map(|mail| mail.message_id.clone()).collect();
-    for row in &sent {
-        let (order, id) = (row.text("order_id")?, row.text("provider_id")?);
+    for (order, id) in sent {
         if !arrived.contains(id.trim_matches(['<', '>'])) {
             findings.lost(|| format!("{order}: mail {id} counts as sent and did not arrive"));
         }
