@@ -104,6 +104,24 @@ impl Record {
             + OVERHEAD
     }
 
+    /// A record of nothing, to be filled.
+    pub(crate) fn blank() -> Self {
+        Self {
+            topic: Arc::from(""),
+            partition: 0,
+            offset: 0,
+            timestamp_ms: None,
+            key: None,
+            payload: None,
+            headers: Headers::default(),
+        }
+    }
+
+    /// Lets go of everything that the record holds of its batch.
+    pub(crate) fn empty(&mut self) {
+        (self.key, self.payload, self.headers) = (None, None, Headers::default());
+    }
+
     /// The same record with a buffer of its own: it no longer holds the batch that it was read with.
     pub(crate) fn detached(&self) -> Self {
         let values = self.headers.0.iter().filter_map(|(_, value)| value.as_ref());

@@ -15,11 +15,11 @@ enum Holding<T> {
 }
 
 impl<T> Shared<T> {
-    /// Changes a value that has one owner.
-    pub(crate) fn alone(self, change: impl FnOnce(T) -> T) -> Self {
-        match self.0 {
-            Holding::Alone(value) => change(value).into(),
-            shared @ Holding::Together(_) => Self(shared),
+    /// The value, to be changed, if it has one owner.
+    pub(crate) fn alone(&mut self) -> Option<&mut T> {
+        match &mut self.0 {
+            Holding::Alone(value) => Some(value),
+            Holding::Together(_) => None,
         }
     }
 

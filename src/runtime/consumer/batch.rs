@@ -4,24 +4,23 @@
 //! record costs its bytes and forty more. The memory of full batches is used again; what is in small ones is copied
 //! into buffers of its size, so that a trickle of records doesn't hold a large buffer each.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::batch_queue::Fetched;
 use super::desk::Side;
+use super::pool::{Buffer, Pool, give_back, take_from};
 use crate::runtime::record::{Headers, Record};
 
 /// Bytes of one batch, about: small enough that a few records of it which stay long don't hold much.
-const MOST_BYTES: usize = 120 * 1024;
+pub(super) const MOST_BYTES: usize = 120 * 1024;
 /// Room for the record that goes beyond it.
-const SPARE_BYTES: usize = 8 * 1024;
+pub(super) const SPARE_BYTES: usize = 8 * 1024;
 /// Records of one batch, at most.
 const MOST_RECORDS: usize = 512;
 /// What a record counts for beside its bytes: struct, bookkeeping and queue slot, measured generously.
 const OVERHEAD: usize = 192;
-/// Buffers that wait to be used again, at most.
-const POOLED: usize = 32;
 /// Stands for null.
 const NULL: u32 = u32::MAX;
 
@@ -35,7 +34,7 @@ pub(crate) struct RecordBatch {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Entry {
+pub(super) struct Entry {
     offset: i64,
     /// −1 is none.
     timestamp_ms: i64,
@@ -53,58 +52,18 @@ impl Entry {
     }
 }
 
-/// Memory of batches that nobody needs any more.
-#[derive(Debug, Default)]
-struct Pool {
-    buffers: Mutex<Vec<Vec<u8>>>,
-    lists: Mutex<Vec<Vec<Entry>>>,
-}
-
-fn take_from<T>(pool: &Mutex<Vec<Vec<T>>>, capacity: usize) -> Vec<T> {
-    let pooled = pool.lock().unwrap_or_else(PoisonError::into_inner).pop();
-    pooled.unwrap_or_else(|| Vec::with_capacity(capacity))
-}
-
-fn give_back<T>(pool: &Mutex<Vec<Vec<T>>>, mut memory: Vec<T>, capacity: usize) {
-    memory.clear();
-    // One that had to grow goes.
-    if (1..=capacity).contains(&memory.capacity()) {
-        let mut pool = pool.lock().unwrap_or_else(PoisonError::into_inner);
-        if pool.len() < POOLED {
-            pool.push(memory);
-        }
-    }
-}
-
-/// The bytes of a full batch, whose buffer goes back when the last record that has a view of it is gone.
-struct Buffer {
-    data: Vec<u8>,
-    pool: Arc<Pool>,
-}
-
-impl AsRef<[u8]> for Buffer {
-    fn as_ref(&self) -> &[u8] {
-        &self.data
-    }
-}
-
-impl Drop for Buffer {
-    fn drop(&mut self) {
-        give_back(&self.pool.buffers, std::mem::take(&mut self.data), MOST_BYTES + SPARE_BYTES);
-    }
-}
-
 /// Where the records of a batch are; the list goes back in the end.
 #[derive(Debug)]
 struct Entries {
     list: Vec<Entry>,
-    pool: Option<Arc<Pool>>,
+    pool: Arc<Pool>,
 }
 
 impl Drop for Entries {
     fn drop(&mut self) {
-        if let Some(pool) = &self.pool {
-            give_back(&pool.lists, std::mem::take(&mut self.list), MOST_RECORDS);
+        // Those of small batches are of their size.
+        if self.list.capacity() >= MOST_RECORDS {
+            give_back(&self.pool.lists, std::mem::take(&mut self.list), MOST_RECORDS);
         }
     }
 }
@@ -174,18 +133,22 @@ pub(crate) struct Records {
 }
 
 impl Records {
+    /// Bytes of the buffers that records of this member have views of; one view holds a whole buffer.
+    pub(crate) fn bytes_in_use(&self) -> usize {
+        self.entries.pool.bytes_in_use()
+    }
+
     /// Their offsets, in order.
     pub(crate) fn offsets(&self) -> impl Iterator<Item = i64> {
         self.entries.list[self.at..].iter().map(|entry| entry.offset)
     }
 }
 
-impl Iterator for Records {
-    type Item = Record;
-
+impl Records {
+    /// Writes the next record over another one. Answers false when there is none.
     #[inline]
-    fn next(&mut self) -> Option<Record> {
-        let entry = self.entries.list.get(self.at)?;
+    pub(crate) fn next_into(&mut self, record: &mut Record) -> bool {
+        let Some(entry) = self.entries.list.get(self.at) else { return false };
         self.at += 1;
         let mut at = entry.start as usize;
         let mut take = |length: u32| {
@@ -193,21 +156,29 @@ impl Iterator for Records {
             at += length;
             Some(self.data.slice(at - length..at))
         };
-        let (key, payload) = (take(entry.key), take(entry.payload));
-        let headers = if entry.headers == 0 {
-            Headers::default()
-        } else {
-            read_headers(&self.data.slice(at..at + entry.headers as usize))
-        };
-        Some(Record {
-            topic: Arc::clone(&self.topic),
-            partition: self.partition,
-            offset: entry.offset,
-            timestamp_ms: (entry.timestamp_ms >= 0).then_some(entry.timestamp_ms),
-            key,
-            payload,
-            headers,
-        })
+        record.key = take(entry.key);
+        record.payload = take(entry.payload);
+        if entry.headers > 0 {
+            record.headers = read_headers(&self.data.slice(at..at + entry.headers as usize));
+        } else if !record.headers.is_empty() {
+            record.headers = Headers::default();
+        }
+        if !Arc::ptr_eq(&record.topic, &self.topic) {
+            record.topic = Arc::clone(&self.topic);
+        }
+        record.partition = self.partition;
+        record.offset = entry.offset;
+        record.timestamp_ms = (entry.timestamp_ms >= 0).then_some(entry.timestamp_ms);
+        true
+    }
+}
+
+impl Iterator for Records {
+    type Item = Record;
+
+    fn next(&mut self) -> Option<Record> {
+        let mut record = Record::blank();
+        self.next_into(&mut record).then_some(record)
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -298,18 +269,18 @@ impl Filling {
         let topic = Arc::from(&**topic);
         let pool = &self.pool;
         let data = if data.len() >= MOST_BYTES / 2 {
-            Bytes::from_owner(Buffer { data, pool: Arc::clone(pool) })
+            Buffer::share(data, pool)
         } else {
-            let exact = Bytes::copy_from_slice(&data);
+            let exact = data.clone();
             give_back(&pool.buffers, data, MOST_BYTES + SPARE_BYTES);
-            exact
+            Buffer::share(exact, pool)
         };
         let entries = if entries.len() >= MOST_RECORDS / 4 {
-            Entries { list: entries, pool: Some(Arc::clone(pool)) }
+            Entries { list: entries, pool: Arc::clone(pool) }
         } else {
             let exact = entries.clone();
             give_back(&pool.lists, entries, MOST_RECORDS);
-            Entries { list: exact, pool: None }
+            Entries { list: exact, pool: Arc::clone(pool) }
         };
         self.done.push((side, RecordBatch { topic, partition, data, entries }));
     }
@@ -389,7 +360,7 @@ mod tests {
             let offset = number as i64;
             entries.push(Entry { offset, timestamp_ms: offset - 1, start, key, payload, headers });
         }
-        let entries = Entries { list: entries, pool: None };
+        let entries = Entries { list: entries, pool: Arc::default() };
         let mut batch = RecordBatch { topic: "t".into(), partition: 3, data: data.into(), entries };
         assert_eq!(batch.run(), Some((0, 3)));
         assert_eq!((batch.len(), batch.partition()), (3, 3));
@@ -397,7 +368,7 @@ mod tests {
             topic: "t".into(),
             partition: 3,
             data: batch.data.clone(),
-            entries: Entries { list: batch.entries.list.clone(), pool: None },
+            entries: Entries { list: batch.entries.list.clone(), pool: Arc::default() },
         };
         let all: Vec<Record> = copy.into_iter().collect();
         for (record, (key, payload)) in all.iter().zip(parts) {
@@ -412,22 +383,5 @@ mod tests {
         let (count, gone) = batch.retain(|offset| offset != 1);
         assert_eq!((count, batch.len(), batch.bytes() + gone), (1, 2, bytes));
         assert_eq!(batch.run(), None, "1 is missing");
-    }
-
-    #[test]
-    fn a_buffer_goes_back_when_the_last_view_of_it_is_gone() {
-        let pool = Arc::<Pool>::default();
-        let buffers = |pool: &Pool| pool.buffers.lock().expect("no panic").len();
-        let mut data = take_from(&pool.buffers, MOST_BYTES + SPARE_BYTES);
-        data.extend_from_slice(b"abc");
-        let data = Bytes::from_owner(Buffer { data, pool: Arc::clone(&pool) });
-        let view = data.slice(1..2);
-        drop(data);
-        assert_eq!((&view[..], buffers(&pool)), (&b"b"[..], 0));
-        drop(view);
-        assert_eq!(buffers(&pool), 1);
-        assert!(take_from(&pool.buffers, 0).is_empty());
-        give_back(&pool.buffers, Vec::with_capacity(MOST_BYTES * 2), MOST_BYTES + SPARE_BYTES);
-        assert_eq!(buffers(&pool), 0, "it had grown");
     }
 }

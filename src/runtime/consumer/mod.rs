@@ -13,6 +13,7 @@ mod gauge;
 mod hold_back;
 mod lost;
 mod message;
+mod pool;
 mod positions;
 mod rewind;
 mod thread;

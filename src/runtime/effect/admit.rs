@@ -7,9 +7,9 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::at_once::Pass;
+use super::at_once::{Pass, first_attempt};
 use super::attempt::{Loaded, Payload};
-use super::engine::{Engine, limit};
+use super::engine::{Engine, TIGHT, limit};
 use super::intake::{self, Opened, Round};
 use super::partition::OpenRecord;
 use super::report::{Attempted, Kind, What};
@@ -22,8 +22,8 @@ use crate::runtime::record::Record;
 use crate::runtime::shared::Shared;
 use crate::runtime::stage::{EffectStage, Task, TaskSpec, Tasks};
 
-/// Attempts after one that had to wait for which records get a buffer of their own beforehand: one that waits with
-/// its batch's buffer keeps the whole batch in memory.
+/// Attempts after one that had to wait for which records count as waiting ones: they are taken in as slots are free for
+/// them, and with buffers of their own when memory is tight.
 const WAITING: u32 = 1_024;
 
 /// How a task was taken in.
@@ -33,11 +33,11 @@ enum Now<I> {
     /// It runs, or ran and needs more.
     Known(TaskNo, Option<Box<Attempted<I>>>),
     /// Something comes before it.
-    NotYet(Task<I>),
+    NotYet(Box<Task<I>>),
 }
 
 /// What taking a record's tasks in left to do.
-struct Taken<I> {
+pub(super) struct Taken<I> {
     /// Tasks that aren't over.
     open: usize,
     /// Those of them that ran and didn't end well.
@@ -61,6 +61,7 @@ impl<S: EffectStage> Engine<S> {
             return;
         }
         let generation = owned.generation;
+        let tight = round.rest.bytes_in_use() > self.spec.options.max_buffered_bytes / TIGHT;
         owned.queue.put_back(round.rest);
         match round.away {
             Some(why) => {
@@ -77,7 +78,7 @@ impl<S: EffectStage> Engine<S> {
             }
             None => {}
         }
-        let mut pass = Pass::new(partition, generation, now, began);
+        let mut pass = Pass::new((partition, generation), tight, now, began);
         for opened in round.opened {
             let offset = opened.record.offset;
             self.admit(&mut pass, opened, &round.tasks);
@@ -159,19 +160,27 @@ impl<S: EffectStage> Engine<S> {
             if let Some(spec) = tasks.get(opened.start)
                 && !self.goes_to_cursor(partition, spec, offset, &mut taken)
             {
-                let task = first_attempt(record.into(), input.into(), spec);
+                let task = first_attempt(record.into(), input.into(), spec.target);
                 self.admit_task(pass, offset, spec, task, &mut taken);
             }
         } else {
-            let (record, input) = (Arc::new(record.detached()), Arc::new(input));
+            let record = if pass.tight { record.detached() } else { record };
+            let (record, input) = (Arc::new(record), Arc::new(input));
             for spec in opened.filter_map(|at| tasks.get(at)) {
                 if self.goes_to_cursor(partition, spec, offset, &mut taken) {
                     continue;
                 }
-                let task = first_attempt(Arc::clone(&record).into(), Arc::clone(&input).into(), spec);
+                let task = first_attempt(Arc::clone(&record).into(), Arc::clone(&input).into(), spec.target);
                 self.admit_task(pass, offset, spec, task, &mut taken);
             }
         }
+        self.owe(pass, offset, bytes, taken)
+    }
+
+    /// Notes what became of a record's tasks. Answers whether all of them are over.
+    #[inline]
+    pub(super) fn owe(&mut self, pass: &mut Pass, offset: i64, bytes: usize, taken: Taken<S::Input>) -> bool {
+        let partition = pass.partition;
         if taken.open == 0 {
             self.complete_at_once(pass, offset, bytes);
             return true;
@@ -208,12 +217,12 @@ impl<S: EffectStage> Engine<S> {
     }
 
     #[inline]
-    fn admit_task(
+    pub(super) fn admit_task(
         &mut self,
         pass: &mut Pass,
         offset: i64,
         spec: TaskSpec<'_>,
-        task: Task<S::Input>,
+        task: Box<Task<S::Input>>,
         taken: &mut Taken<S::Input>,
     ) {
         match self.run_now(pass, offset, spec, task) {
@@ -232,7 +241,8 @@ impl<S: EffectStage> Engine<S> {
                 taken.to_park.extend(park.then_some(no));
                 self.balance.opened += 1;
                 self.count("opened", 1);
-                let loaded = Loaded { record: Some(task.record), input: Some(task.input) };
+                let Task { record, input, .. } = *task;
+                let loaded = Loaded { record: Some(record), input: Some(input) };
                 self.payloads.insert(no, Payload::from(loaded));
             }
         }
@@ -251,7 +261,7 @@ impl<S: EffectStage> Engine<S> {
         pass: &mut Pass,
         offset: i64,
         spec: TaskSpec<'_>,
-        mut task: Task<S::Input>,
+        mut task: Box<Task<S::Input>>,
     ) -> Now<S::Input> {
         let (partition, generation) = (pass.partition, pass.generation);
         let concurrency = self.spec.options.concurrency;
@@ -260,15 +270,18 @@ impl<S: EffectStage> Engine<S> {
         if !self.lanes.is_clear(partition, spec.lane, spec.target, concurrency, &limit)
             || self.stretch.is_over()
         {
-            task.record = task.record.alone(|record| record.detached());
+            if pass.tight {
+                detach(&mut task.record);
+            }
             return Now::NotYet(task);
         }
-        if self.waits > 0 {
-            task.record = task.record.alone(|record| record.detached());
+        if pass.tight && self.waits > 0 {
+            detach(&mut task.record);
         }
         let label = Label { partition, generation, kind: Kind::Attempt(None) };
-        let attempted = match self.attempt(label, task) {
-            Ok(What::Done { kind, written_ms }) => {
+        let attempted = match self.running.attempt(label, task) {
+            Ok(What::Done { kind, written_ms, spent }) => {
+                self.spare(spent);
                 self.waits = self.waits.saturating_sub(1);
                 self.count_at_once(pass, kind, written_ms);
                 return Now::Over;
@@ -310,8 +323,11 @@ impl<S: EffectStage> Engine<S> {
     }
 }
 
-fn first_attempt<I>(record: Shared<Record>, input: Shared<I>, spec: TaskSpec<'_>) -> Task<I> {
-    Task { record, input, target: Arc::clone(spec.target), attempt: 1, first_failed_at_ms: None }
+/// Gives a record a buffer of its own.
+pub(super) fn detach(record: &mut Shared<Record>) {
+    if let Some(record) = record.alone() {
+        *record = record.detached();
+    }
 }
 
 fn identity(partition: i32, offset: i64, spec: TaskSpec<'_>) -> Identity {

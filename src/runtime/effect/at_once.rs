@@ -4,19 +4,28 @@
 //! What can't be told without waiting goes through a round of intake (`intake`); what has to wait gets a lane (`admit`).
 //! What ended in one go is counted and completed together, as a [`Pass`].
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::admit::Taken;
 use super::backlog::Chunk;
 use super::engine::Engine;
 use super::intake::{self, Opened};
 use super::partition::Partition;
-use crate::runtime::stage::EffectStage;
+use crate::runtime::record::Record;
+use crate::runtime::shared::Shared;
+use crate::runtime::stage::{EffectStage, Task};
+
+/// Tasks that are over whose memory is kept, at most. What their events hold stays as long, so there are few.
+const SPARES: usize = 16;
 
 /// Records of one partition that are taken in one after the other, and what is still to be noted of them.
 #[derive(Debug)]
 pub(super) struct Pass {
     pub(super) partition: i32,
     pub(super) generation: u64,
+    /// So much memory is in use that what has to wait gets a buffer of its own: a view of a batch holds all of it.
+    pub(super) tight: bool,
     /// When it began, in epoch milliseconds.
     pub(super) now_ms: i64,
     /// Behind the last attempt whose time was noted.
@@ -33,10 +42,11 @@ pub(super) struct Pass {
 }
 
 impl Pass {
-    pub(super) fn new(partition: i32, generation: u64, now_ms: i64, began: Instant) -> Self {
+    pub(super) fn new((partition, generation): (i32, u64), tight: bool, now_ms: i64, began: Instant) -> Self {
         Self {
             partition,
             generation,
+            tight,
             now_ms,
             lap: began,
             kind: "",
@@ -74,10 +84,68 @@ pub(super) enum Left {
     Waiting,
 }
 
+/// The record that is taken in, in the memory of a task that is over where there is one.
+enum Draft<I> {
+    New(Record),
+    Again(Box<Task<I>>),
+}
+
+impl<I> Draft<I> {
+    fn of(spare: Option<Box<Task<I>>>) -> Self {
+        match spare {
+            Some(task) => Self::Again(task),
+            None => Self::New(Record::blank()),
+        }
+    }
+
+    fn fill(&mut self, records: &mut Chunk) -> bool {
+        match self {
+            Self::New(record) => records.next_into(record),
+            Self::Again(task) => task.record.alone().is_some_and(|record| records.next_into(record)),
+        }
+    }
+
+    fn record(&self) -> &Record {
+        match self {
+            Self::New(record) => record,
+            Self::Again(task) => &task.record,
+        }
+    }
+
+    fn into_record(self) -> Record {
+        match self {
+            Self::New(record) => record,
+            Self::Again(mut task) => match task.record.alone() {
+                Some(record) => std::mem::replace(record, Record::blank()),
+                None => (*task.record).clone(),
+            },
+        }
+    }
+
+    fn into_task(self, input: I, target: &Arc<str>) -> Box<Task<I>> {
+        match self {
+            Self::New(record) => first_attempt(record.into(), input.into(), target),
+            Self::Again(mut task) => {
+                task.input = input.into();
+                if !Arc::ptr_eq(&task.target, target) {
+                    task.target = Arc::clone(target);
+                }
+                (task.attempt, task.first_failed_at_ms) = (1, None);
+                task
+            }
+        }
+    }
+}
+
+/// A task as its record opens it.
+pub(super) fn first_attempt<I>(record: Shared<Record>, input: Shared<I>, target: &Arc<str>) -> Box<Task<I>> {
+    Box::new(Task { record, input, target: Arc::clone(target), attempt: 1, first_failed_at_ms: None })
+}
+
 impl<S: EffectStage> Engine<S> {
     /// Takes in at most `most` of `records`, as far as it can be told without waiting what they open.
     pub(super) fn take_now(&mut self, pass: &mut Pass, records: &mut Chunk, most: usize) -> Left {
-        let stage = std::sync::Arc::clone(&self.hands.stage);
+        let stage = Arc::clone(&self.hands.stage);
         let (cursors, priorities) = (self.spec.cursors.is_some(), stage.has_priorities());
         let mut tasks = std::mem::take(&mut self.opening);
         let mut left = Left::Off;
@@ -87,15 +155,26 @@ impl<S: EffectStage> Engine<S> {
             if no_slot || self.stretch.is_over() {
                 break;
             }
-            let Some(record) = records.next() else { break };
+            let mut draft = Draft::of(self.spares.pop());
+            if !draft.fill(records) {
+                break;
+            }
             tasks.truncate(0);
-            let Some(what) = intake::open_now(&*stage, &record, &mut tasks) else {
-                records.put_back(record);
+            let Some(what) = intake::open_now(&*stage, draft.record(), &mut tasks) else {
+                records.put_back(draft.into_record());
                 left = Left::Waiting;
                 break;
             };
-            let offset = record.offset;
-            let plain = self.admit(pass, Opened { record, what }, &tasks);
+            let offset = draft.record().offset;
+            let plain = match (what, tasks.get(0)) {
+                (intake::What::Tasks(input, _, None), Some(spec)) if tasks.len() == 1 && !cursors => {
+                    let (bytes, task) = (draft.record().bytes(), draft.into_task(input, spec.target));
+                    let mut taken = Taken::default();
+                    self.admit_task(pass, offset, spec, task, &mut taken);
+                    self.owe(pass, offset, bytes, taken)
+                }
+                (what, _) => self.admit(pass, Opened { record: draft.into_record(), what }, &tasks),
+            };
             if cursors || !plain {
                 self.note(pass);
                 if let Some(owned) = self.partitions.get_mut(&pass.partition) {
@@ -111,6 +190,17 @@ impl<S: EffectStage> Engine<S> {
         self.note(pass);
         self.opening = tasks;
         left
+    }
+
+    /// Keeps the memory of a task that is over.
+    #[inline]
+    pub(super) fn spare(&mut self, mut spent: Box<Task<S::Input>>) {
+        if self.spares.len() < SPARES
+            && let Some(record) = spent.record.alone()
+        {
+            record.empty();
+            self.spares.push(spent);
+        }
     }
 
     /// Counts an attempt that ended well at once.

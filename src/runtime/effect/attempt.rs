@@ -1,6 +1,8 @@
 //! One attempt at a task: load what is missing, run the stage, never take anybody down.
 
+use std::ops::Deref;
 use std::panic::AssertUnwindSafe;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,6 +67,31 @@ pub(super) struct Hands<S> {
     pub(super) timeout: Option<Duration>,
 }
 
+/// [`Hands`] for work that stays on the engine's thread: counted without atomics, as there is an attempt for every record.
+pub(super) struct OnThread<S>(Rc<SharedHands<S>>);
+
+struct SharedHands<S>(Arc<Hands<S>>);
+
+impl<S> OnThread<S> {
+    pub(super) fn new(hands: Arc<Hands<S>>) -> Self {
+        Self(Rc::new(SharedHands(hands)))
+    }
+}
+
+impl<S> Clone for OnThread<S> {
+    fn clone(&self) -> Self {
+        Self(Rc::clone(&self.0))
+    }
+}
+
+impl<S> Deref for OnThread<S> {
+    type Target = Hands<S>;
+
+    fn deref(&self) -> &Hands<S> {
+        &self.0.0
+    }
+}
+
 /// Everything that an attempt needs.
 pub(super) struct Job<I> {
     pub(super) loaded: Loaded<I>,
@@ -84,47 +111,43 @@ pub(super) enum Ending {
     NeverBegan(Failure),
 }
 
-/// What an attempt whose record is in memory is made of.
-pub(super) type Prepared<S> = (Arc<Hands<S>>, Task<<S as EffectStage>::Input>);
-
-/// Runs an attempt whose record is in memory. A block that uses what it is made of where it is: an async function would
-/// move it first.
-pub(super) fn attempt<S: EffectStage>(
-    (hands, task): Prepared<S>,
-) -> impl Future<Output = What<S::Input>> + Send + 'static {
-    async move {
-        hands.stage.before(&task);
-        let outcome = AssertUnwindSafe(hands.stage.run(&task)).catch_unwind().await;
-        let outcome = outcome.unwrap_or_else(|_| panicked(task.attempt));
-        ended(&*hands.stage, task, outcome)
-    }
+/// Runs an attempt whose record is in memory.
+pub(super) async fn attempt<S: EffectStage, H: Deref<Target = Hands<S>>>(
+    hands: H,
+    task: Box<Task<S::Input>>,
+) -> What<S::Input> {
+    hands.stage.before(&task);
+    let outcome = AssertUnwindSafe(hands.stage.run(&task)).catch_unwind().await;
+    let outcome = outcome.unwrap_or_else(|_| panicked(task.attempt));
+    ended(&*hands.stage, task, outcome)
 }
 
 /// The same, for a stage whose attempts may take so long and no longer.
-pub(super) fn attempt_within<S: EffectStage>(
-    (hands, task): Prepared<S>,
+pub(super) async fn attempt_within<S: EffectStage, H: Deref<Target = Hands<S>>>(
+    hands: H,
+    task: Box<Task<S::Input>>,
     limit: Duration,
-) -> impl Future<Output = What<S::Input>> + Send + 'static {
-    async move {
-        hands.stage.before(&task);
-        let run = AssertUnwindSafe(hands.stage.run(&task)).catch_unwind();
-        let outcome = match tokio::time::timeout(limit, run).await {
-            Ok(outcome) => outcome.unwrap_or_else(|_| panicked(task.attempt)),
-            Err(_elapsed) => {
-                let why = format!("the handler took longer than {limit:?} and was cut off");
-                hands.stage.cut_off(&task, Failure::new(ErrorClass::Timeout, why))
-            }
-        };
-        ended(&*hands.stage, task, outcome)
-    }
+) -> What<S::Input> {
+    hands.stage.before(&task);
+    let run = AssertUnwindSafe(hands.stage.run(&task)).catch_unwind();
+    let outcome = match tokio::time::timeout(limit, run).await {
+        Ok(outcome) => outcome.unwrap_or_else(|_| panicked(task.attempt)),
+        Err(_elapsed) => {
+            let why = format!("the handler took longer than {limit:?} and was cut off");
+            hands.stage.cut_off(&task, Failure::new(ErrorClass::Timeout, why))
+        }
+    };
+    ended(&*hands.stage, task, outcome)
 }
 
-fn ended<S: EffectStage>(stage: &S, task: Task<S::Input>, outcome: Outcome) -> What<S::Input> {
+fn ended<S: EffectStage>(stage: &S, task: Box<Task<S::Input>>, outcome: Outcome) -> What<S::Input> {
     stage.after(&task, &outcome);
-    if outcome == Outcome::Done {
-        return What::Done { kind: stage.kind(&task.input), written_ms: task.record.timestamp_ms };
+    if matches!(outcome, Outcome::Done) {
+        let (kind, written_ms) = (stage.kind(&task.input), task.record.timestamp_ms);
+        return What::Done { kind, written_ms, spent: task };
     }
-    attempted(Some(task.record), Some(task.input), Ending::Ran(outcome))
+    let Task { record, input, .. } = *task;
+    attempted(Some(record), Some(input), Ending::Ran(outcome))
 }
 
 fn attempted<I>(record: Option<Shared<Record>>, input: Option<Shared<I>>, ending: Ending) -> What<I> {
@@ -158,10 +181,11 @@ pub(super) async fn load_and_attempt<S: EffectStage>(
             Intake::Unavailable(why) => return attempted(Some(record), None, Ending::NeverBegan(why)),
         },
     };
-    let task = Task { record, input, target, attempt: number, first_failed_at_ms };
-    match hands.timeout {
-        None => attempt((hands, task)).await,
-        Some(limit) => attempt_within((hands, task), limit).await,
+    let (limit, task) =
+        (hands.timeout, Box::new(Task { record, input, target, attempt: number, first_failed_at_ms }));
+    match limit {
+        None => attempt(hands, task).await,
+        Some(limit) => attempt_within(hands, task, limit).await,
     }
 }
 

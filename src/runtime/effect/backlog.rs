@@ -22,9 +22,26 @@ impl Chunk {
         self.returned = Some(record);
     }
 
+    /// Writes the next record over another one. Answers false when there is none.
+    #[inline]
+    pub(super) fn next_into(&mut self, record: &mut Record) -> bool {
+        match self.returned.take() {
+            Some(returned) => {
+                *record = returned;
+                true
+            }
+            None => self.rest.next_into(record),
+        }
+    }
+
     /// Their offsets, in order.
     pub(super) fn offsets(&self) -> impl Iterator<Item = i64> {
         self.returned.iter().map(|record| record.offset).chain(self.rest.offsets())
+    }
+
+    /// Bytes of the buffers that records of this member have views of.
+    pub(super) fn bytes_in_use(&self) -> usize {
+        self.rest.bytes_in_use()
     }
 
     fn is_empty(&self) -> bool {

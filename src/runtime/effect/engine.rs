@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use super::appends::Appends;
 use super::at_once::{Left, Pass};
-use super::attempt::{self, Hands, Job, Payload, Prepared};
+use super::attempt::{self, Hands, Job, Payload};
 use super::guard::Guard;
 use super::intake;
 use super::partition::Partition;
@@ -33,6 +33,8 @@ use crate::runtime::stage::{EffectStage, Task, Tasks};
 
 /// A target's share of a partition's waiting work: one of so many parts.
 const SHARES: usize = 4;
+/// The part of the memory for records from which on one that waits doesn't hold its batch.
+pub(super) const TIGHT: usize = 4;
 /// How long work is started before timers, sockets and the poll thread are looked at again.
 const STRETCH: Duration = Duration::from_millis(25);
 /// Starts between looks at the time.
@@ -61,6 +63,9 @@ impl Stretch {
     }
 }
 
+/// What runs, for events of this sort.
+type Attempts<I> = Running<Kind, Box<Task<I>>, What<I>>;
+
 /// See the module.
 pub(super) struct Engine<S: EffectStage> {
     pub(super) spec: StageSpec,
@@ -73,7 +78,7 @@ pub(super) struct Engine<S: EffectStage> {
     pub(super) desk: Arc<Desk>,
     pub(super) pruner: Pruner,
     pub(super) hands: Arc<Hands<S>>,
-    pub(super) running: Running<Kind, Prepared<S>, What<S::Input>>,
+    pub(super) running: Attempts<S::Input>,
     /// What ended in one turn; kept for its memory.
     pub(super) done: Vec<(Label<Kind>, Instant, What<S::Input>)>,
     pub(super) tally: Tally,
@@ -82,6 +87,8 @@ pub(super) struct Engine<S: EffectStage> {
     pub(super) waits: u32,
     /// Tasks of the record that is taken in; kept for its memory.
     pub(super) opening: Tasks,
+    /// Tasks that are over; kept for their memory.
+    pub(super) spares: Vec<Box<Task<S::Input>>>,
     pub(super) lanes: Lanes,
     pub(super) payloads: HashMap<TaskNo, Payload<S::Input>>,
     pub(super) parked_bytes: usize,
@@ -198,7 +205,8 @@ impl<S: EffectStage> Engine<S> {
         owned.intake = true;
         let (generation, began) = (owned.generation, Instant::now());
         if known.is_empty() && !owned.backoff.is_waiting() {
-            let mut pass = Pass::new(number, generation, now_ms, began);
+            let tight = records.bytes_in_use() > self.spec.options.max_buffered_bytes / TIGHT;
+            let mut pass = Pass::new((number, generation), tight, now_ms, began);
             let left = self.take_now(&mut pass, &mut records, room.min(intake::ROUND));
             let Some(owned) = self.partitions.get_mut(&number) else { return false };
             if left == Left::Off || owned.closed {
@@ -256,7 +264,7 @@ impl<S: EffectStage> Engine<S> {
                 let (record, input) = (record.into(), input.into());
                 let label = label(Kind::Attempt(Some(no)));
                 let task = Task { record, input, target, attempt, first_failed_at_ms };
-                (label, self.attempt(label, task))
+                (label, self.running.attempt(label, Box::new(task)))
             }
             payload => {
                 let parked_at = self.lanes.place(no).map(|place| (partition, place.offset));
@@ -271,16 +279,6 @@ impl<S: EffectStage> Engine<S> {
             Ok(what) => self.ended(label, began, what),
             Err(_slot) => self.occupy(partition),
         }
-    }
-
-    /// Makes an attempt, as far as it comes without waiting.
-    #[inline]
-    pub(super) fn attempt(
-        &mut self,
-        label: Label<Kind>,
-        task: Task<S::Input>,
-    ) -> Result<What<S::Input>, usize> {
-        self.running.attempt(label, (Arc::clone(&self.hands), task))
     }
 
     /// Notes that something more runs of a partition.

@@ -46,7 +46,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use self::appends::Appends;
-use self::attempt::Hands;
+use self::attempt::{Hands, OnThread};
 use self::engine::{Engine, Stretch};
 use self::guard::Guard;
 use self::places::{Places, Typed};
@@ -106,9 +106,16 @@ async fn run_member<S: EffectStage>(
     joined: consumer::Member,
 ) -> Result<Ended, RunError> {
     let consumer::Member { mut events, desk, cluster_id, mut left } = joined;
-    let attempts: Box<dyn Places<_, _>> = match spec.options.timeout {
-        None => Box::new(Typed::new(attempt::attempt)),
-        Some(limit) => Box::new(Typed::new(move |task| attempt::attempt_within(task, limit))),
+    let hands = Arc::new(Hands {
+        stage,
+        readback: Readback::new(&env.kafka, Arc::clone(&retry_topic)),
+        clock: env.clock.clone(),
+        timeout: spec.options.timeout,
+    });
+    let here = OnThread::new(Arc::clone(&hands));
+    let attempts: Box<dyn Places<_, _>> = match hands.timeout {
+        None => Box::new(Typed::new(move |task| attempt::attempt(here.clone(), task))),
+        Some(limit) => Box::new(Typed::new(move |task| attempt::attempt_within(here.clone(), task, limit))),
     };
     let guard = Guard::new(spec.options.watchdog.for_handlers(spec.options.timeout));
     let mut engine = Engine {
@@ -116,12 +123,7 @@ async fn run_member<S: EffectStage>(
         name: spec.stage.as_str().into(),
         dead_letters: spec.dead_letters.as_str().into(),
         incarnation: env.clock.now_ms().unsigned_abs(),
-        hands: Arc::new(Hands {
-            stage,
-            readback: Readback::new(&env.kafka, Arc::clone(&retry_topic)),
-            clock: env.clock.clone(),
-            timeout: spec.options.timeout,
-        }),
+        hands,
         pruner: Pruner::new(&env.kafka, Arc::clone(&retry_topic)),
         retry_topic,
         cluster_id,
@@ -134,6 +136,7 @@ async fn run_member<S: EffectStage>(
         stretch: Stretch::new(),
         waits: 0,
         opening: Tasks::default(),
+        spares: Vec::new(),
         lanes: Lanes::default(),
         payloads: HashMap::new(),
         appends: Arc::new(Appends::default()),

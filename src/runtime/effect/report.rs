@@ -9,6 +9,7 @@ use super::running::Pooled;
 use crate::runtime::lanes::TaskNo;
 use crate::runtime::outcome::{ErrorClass, Failure, SkipReason};
 use crate::runtime::producer::{Delivered, ProduceError};
+use crate::runtime::stage::Task;
 
 /// What runs in a slot.
 #[derive(Debug, Clone, Copy)]
@@ -39,8 +40,8 @@ impl Pooled for Kind {
 pub(super) enum What<I> {
     /// Records were opened.
     Opened(Box<Round<I>>),
-    /// An attempt ended well: at a thing of this kind, written at that time.
-    Done { kind: &'static str, written_ms: Option<i64> },
+    /// An attempt ended well: at a thing of this kind, written at that time. The task's memory can be used again.
+    Done { kind: &'static str, written_ms: Option<i64>, spent: Box<Task<I>> },
     /// An attempt ended otherwise.
     Attempted(Box<Attempted<I>>),
     /// Something that cursors need ended.

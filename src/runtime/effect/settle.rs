@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::admit::detach;
 use super::attempt::{Ending, Loaded, Payload};
 use super::engine::Engine;
 use super::report::{Aside, Attempted, Kind, What};
@@ -48,7 +49,8 @@ impl<S: EffectStage> Engine<S> {
             return;
         }
         match (what, kind) {
-            (What::Done { kind, written_ms }, Kind::Attempt(Some(no)) | Kind::Load(no)) => {
+            (What::Done { kind, written_ms, spent }, Kind::Attempt(Some(no)) | Kind::Load(no)) => {
+                self.spare(spent);
                 self.tally.took(kind, began.elapsed(), 1);
                 self.balance.done += 1;
                 self.end(partition, no, "done", written_ms);
@@ -151,7 +153,9 @@ impl<S: EffectStage> Engine<S> {
     }
 
     /// Keeps what an attempt loaded, for the next one in place.
-    fn remember(&mut self, no: TaskNo, loaded: Loaded<S::Input>) {
+    fn remember(&mut self, no: TaskNo, mut loaded: Loaded<S::Input>) {
+        // It may be kept for long: not with the whole batch that it came in.
+        loaded.record.iter_mut().for_each(detach);
         let payload = Payload::from(loaded);
         if let Some(record) = &payload.record
             && self.lanes.place(no).is_some()

@@ -16,8 +16,7 @@ impl Lanes {
     ) -> bool {
         self.flowing.contains_key(&partition)
             && self.ready.free_slots(concurrency) > 0
-            && (self.lanes.is_empty()
-                || self.names.get(&partition).is_none_or(|names| !names.contains_key(lane)))
+            && self.lanes.find(partition, lane).is_none()
             && self.ready.has_room(target, limit)
             && !self.gates.has(partition, target)
     }
@@ -34,7 +33,7 @@ impl Lanes {
         task.runs_as = Some(task.class());
         task.history.attempt = 1;
         let no = self.insert(lane_no, 0, task);
-        if let Some(lane) = self.lanes.get_mut(&lane_no) {
+        if let Some(lane) = self.lanes.get_mut(lane_no) {
             lane.active = Some(no);
         }
         no

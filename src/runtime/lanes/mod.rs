@@ -16,19 +16,22 @@
 mod at_once;
 mod operate;
 mod ready;
+mod slab;
+mod table;
 mod targets;
 mod task;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use hashbrown::HashMap;
 
 use self::ready::Ready;
+use self::slab::Slab;
+use self::table::Table;
 use self::targets::{Gates, Names};
-use self::task::{Lane, Phase, Standing, Task};
+use self::task::{LaneNo, Phase, Standing, Task};
 
 pub(crate) use self::targets::OfTarget;
 pub(crate) use self::task::{
@@ -41,9 +44,8 @@ const PRIORITY_WINDOW: usize = 64;
 /// All lanes of one stage member.
 #[derive(Debug, Default)]
 pub(crate) struct Lanes {
-    names: HashMap<i32, HashMap<Arc<str>, u64>>,
-    lanes: HashMap<u64, Lane>,
-    tasks: HashMap<TaskNo, Task>,
+    lanes: Table,
+    tasks: Slab<TaskNo, Task>,
     ready: Ready,
     timers: BTreeSet<(i64, TaskNo)>,
     gates: Gates,
@@ -52,9 +54,8 @@ pub(crate) struct Lanes {
     /// Partitions whose lanes may start work, each with the offset below which every source record was admitted.
     flowing: HashMap<i32, i64>,
     /// Lanes whose first task is parked at an offset that was not admitted yet: (partition, offset, lane).
-    ahead: BTreeSet<(i32, i64, u64)>,
+    ahead: BTreeSet<(i32, i64, LaneNo)>,
     census: HashMap<i32, Census>,
-    numbers: u64,
 }
 
 impl Lanes {
@@ -62,8 +63,7 @@ impl Lanes {
     /// `admitted` don't come again.
     pub(crate) fn open(&mut self, partition: i32, admitted: i64, now_ms: i64) {
         self.flowing.insert(partition, admitted);
-        let mut lanes: Vec<u64> =
-            self.lanes.iter().filter(|(_, lane)| lane.partition == partition).map(|(&no, _)| no).collect();
+        let mut lanes = self.lanes_of(partition);
         lanes.sort_unstable();
         for lane in lanes {
             self.consider(lane, now_ms);
@@ -77,7 +77,9 @@ impl Lanes {
     pub(crate) fn admitted(&mut self, partition: i32, offset: i64, now_ms: i64) {
         let Some(known) = self.flowing.get_mut(&partition).filter(|known| **known < offset) else { return };
         *known = offset;
-        while let Some(&(number, waiting, lane)) = self.ahead.range((partition, i64::MIN, 0)..).next() {
+        while let Some(&(number, waiting, lane)) =
+            self.ahead.range((partition, i64::MIN, LaneNo::FIRST)..).next()
+        {
             if number != partition || waiting >= offset {
                 return;
             }
@@ -96,12 +98,13 @@ impl Lanes {
         self.freeze(partition);
         for no in self.tasks_of(partition) {
             self.clear_timer(no);
-            if let Some(task) = self.tasks.remove(&no) {
+            if let Some(task) = self.tasks.remove(no) {
                 self.ready.shift(&task.identity, Standing::of(&task), Standing::default());
             }
         }
-        self.lanes.retain(|_, lane| lane.partition != partition);
-        self.names.remove(&partition);
+        for lane in self.lanes_of(partition) {
+            self.lanes.remove(lane);
+        }
         self.ahead.retain(|(number, ..)| *number != partition);
         self.census.remove(&partition);
         self.gates.remove(partition);
@@ -115,7 +118,7 @@ impl Lanes {
             Ok(_open) => return Admitted::AlreadyParked,
             Err(at) => at,
         };
-        let behind = self.lanes.get(&lane_no).is_some_and(|lane| {
+        let behind = self.lanes.get(lane_no).is_some_and(|lane| {
             let below = lane.tasks.iter().take(at).rev();
             below.filter_map(|no| self.tasks.get(no)).any(Task::is_set_aside)
         });
@@ -158,7 +161,7 @@ impl Lanes {
     }
 
     fn index_again(&mut self, no: TaskNo, place: Place, history: History) -> Indexed {
-        let Some(task) = self.tasks.get_mut(&no) else { return Indexed::Known };
+        let Some(task) = self.tasks.get_mut(no) else { return Indexed::Known };
         if task.phase == Phase::Moving {
             // Perhaps the append under way, read back before its acknowledgement: that will tell.
             task.read_back.push(place.offset);
@@ -189,10 +192,10 @@ impl Lanes {
         now_ms: i64,
     ) -> Option<TaskNo> {
         while let Some((lane_no, class)) = self.ready.pop(concurrency, limit) {
-            let Some(lane) = self.lanes.get_mut(&lane_no) else { continue };
+            let Some(lane) = self.lanes.get_mut(lane_no) else { continue };
             lane.queued = false;
             let first = lane.tasks.front().copied();
-            let Some((no, task)) = first.and_then(|no| Some((no, self.tasks.get(&no)?))) else { continue };
+            let Some((no, task)) = first.and_then(|no| Some((no, self.tasks.get(no)?))) else { continue };
             let fits = lane.active.is_none()
                 && task.class() == class
                 && task.phase == Phase::Waiting
@@ -235,7 +238,7 @@ impl Lanes {
             task.phase = Phase::Moving;
             task.history.first_failed_at_ms.get_or_insert(now_ms);
         });
-        let Some(lane) = self.tasks.get(&no).and_then(|task| self.lanes.get(&task.lane)) else {
+        let Some(lane) = self.tasks.get(no).and_then(|task| self.lanes.get(task.lane)) else {
             return Vec::new();
         };
         let behind = lane.tasks.iter().copied().skip_while(|other| *other != no).skip(1);
@@ -274,25 +277,20 @@ impl Lanes {
         // Leaves slot and counts while it is still known.
         self.change(no, |task| task.phase = Phase::Moving);
         self.clear_timer(no);
-        let Some(task) = self.tasks.remove(&no) else { return vacated };
+        let Some(task) = self.tasks.remove(no) else { return vacated };
         if let Some(census) = self.census.get_mut(&task.identity.partition) {
             census.in_memory -= 1;
         }
         vacated.source = task.place.is_none();
         vacated.places.extend(task.place.map(|place| place.offset));
         vacated.places.extend(task.read_back);
-        let Some(lane) = self.lanes.get_mut(&task.lane) else { return vacated };
+        let Some(lane) = self.lanes.get_mut(task.lane) else { return vacated };
         lane.tasks.retain(|other| *other != no);
         if lane.active == Some(no) {
             lane.active = None;
         }
         match lane.tasks.front() {
-            None => {
-                if let Some(names) = self.names.get_mut(&lane.partition) {
-                    names.remove(&lane.name);
-                }
-                self.lanes.remove(&task.lane);
-            }
+            None => self.lanes.remove(task.lane),
             Some(&next) => {
                 self.change(next, |task| {
                     if let Some(place) = &mut task.place {
@@ -312,7 +310,7 @@ impl Lanes {
                 return;
             }
             self.clear_timer(no);
-            let Some(task) = self.tasks.get(&no) else { continue };
+            let Some(task) = self.tasks.get(no) else { continue };
             let lane = task.lane;
             if task.phase == Phase::Resting {
                 self.change(no, |task| {
@@ -335,28 +333,28 @@ impl Lanes {
 
     /// What identifies a task.
     pub(crate) fn identity(&self, no: TaskNo) -> Option<&Identity> {
-        self.tasks.get(&no).map(|task| &task.identity)
+        self.tasks.get(no).map(|task| &task.identity)
     }
 
     /// What a task went through.
     pub(crate) fn history(&self, no: TaskNo) -> Option<History> {
-        self.tasks.get(&no).map(|task| task.history)
+        self.tasks.get(no).map(|task| task.history)
     }
 
     /// Where a task is parked.
     pub(crate) fn place(&self, no: TaskNo) -> Option<Place> {
-        self.tasks.get(&no).and_then(|task| task.place)
+        self.tasks.get(no).and_then(|task| task.place)
     }
 
     /// Makes a lane ready, or sets its timer, if its first task may start.
-    fn consider(&mut self, lane_no: u64, now_ms: i64) {
-        let Some(lane) = self.lanes.get_mut(&lane_no) else { return };
+    fn consider(&mut self, lane_no: LaneNo, now_ms: i64) {
+        let Some(lane) = self.lanes.get_mut(lane_no) else { return };
         if lane.active.is_some() || lane.queued {
             return;
         }
         let Some(&admitted) = self.flowing.get(&lane.partition) else { return };
         let Some(&first) = lane.tasks.front() else { return };
-        let Some(task) = self.tasks.get(&first).filter(|task| task.phase == Phase::Waiting) else { return };
+        let Some(task) = self.tasks.get(first).filter(|task| task.phase == Phase::Waiting) else { return };
         if !task.may_start(admitted) {
             self.ahead.insert((lane.partition, task.identity.offset, lane_no));
             return;
@@ -376,21 +374,21 @@ impl Lanes {
 
     fn set_timer(&mut self, no: TaskNo, due_ms: i64) {
         self.clear_timer(no);
-        if let Some(task) = self.tasks.get_mut(&no) {
+        if let Some(task) = self.tasks.get_mut(no) {
             task.timer = Some(due_ms);
             self.timers.insert((due_ms, no));
         }
     }
 
     fn clear_timer(&mut self, no: TaskNo) {
-        if let Some(due_ms) = self.tasks.get_mut(&no).and_then(|task| task.timer.take()) {
+        if let Some(due_ms) = self.tasks.get_mut(no).and_then(|task| task.timer.take()) {
             self.timers.remove(&(due_ms, no));
         }
     }
 
     fn release_lane(&mut self, no: TaskNo, now_ms: i64) {
-        let Some(lane_no) = self.tasks.get(&no).map(|task| task.lane) else { return };
-        if let Some(lane) = self.lanes.get_mut(&lane_no)
+        let Some(lane_no) = self.tasks.get(no).map(|task| task.lane) else { return };
+        if let Some(lane) = self.lanes.get_mut(lane_no)
             && lane.active == Some(no)
         {
             lane.active = None;
@@ -400,7 +398,7 @@ impl Lanes {
 
     /// Changes a task and keeps slots, shares and counts in step with it.
     fn change(&mut self, no: TaskNo, change: impl FnOnce(&mut Task)) {
-        let Some(task) = self.tasks.get_mut(&no) else { return };
+        let Some(task) = self.tasks.get_mut(no) else { return };
         let before = Standing::of(task);
         change(task);
         let after = Standing::of(task);
@@ -410,41 +408,5 @@ impl Lanes {
         if before.runs.is_some() && after.runs.is_none() {
             task.runs_as = None;
         }
-    }
-
-    fn lane_for(&mut self, identity: &Identity) -> u64 {
-        let names = self.names.entry(identity.partition).or_default();
-        if let Some(&no) = names.get(&identity.lane) {
-            return no;
-        }
-        self.numbers += 1;
-        names.insert(Arc::clone(&identity.lane), self.numbers);
-        let lane =
-            Lane { name: Arc::clone(&identity.lane), partition: identity.partition, ..Lane::default() };
-        self.lanes.insert(self.numbers, lane);
-        self.numbers
-    }
-
-    /// The open task with that identity, or where it belongs in its lane.
-    fn find(&self, lane_no: u64, identity: &Identity) -> Result<TaskNo, usize> {
-        let Some(lane) = self.lanes.get(&lane_no) else { return Err(0) };
-        let wanted = (identity.offset, &identity.target);
-        let found = lane.tasks.binary_search_by(|no| {
-            self.tasks.get(no).map(|task| (task.identity.offset, &task.identity.target)).cmp(&Some(wanted))
-        });
-        found.map(|at| lane.tasks[at])
-    }
-
-    fn insert(&mut self, lane_no: u64, at: usize, task: Task) -> TaskNo {
-        self.numbers += 1;
-        let no = TaskNo(self.numbers);
-        let standing = Standing::of(&task);
-        self.census.entry(task.identity.partition).or_default().enter(standing);
-        self.ready.shift(&task.identity, Standing::default(), standing);
-        self.tasks.insert(no, task);
-        if let Some(lane) = self.lanes.get_mut(&lane_no) {
-            lane.tasks.insert(at, no);
-        }
-        no
     }
 }

@@ -14,7 +14,7 @@ impl Lanes {
     /// How many lanes there are, in how many the first task is parked, and when the oldest of these failed first.
     pub(crate) fn count(&self) -> Count {
         let mut count = Count { lanes: self.lanes.len(), ..Count::default() };
-        let firsts = self.lanes.values().filter_map(|lane| self.tasks.get(lane.tasks.front()?));
+        let firsts = self.lanes.iter().filter_map(|(_, lane)| self.tasks.get(lane.tasks.front()?));
         for task in firsts.filter(|task| task.place.is_some()) {
             count.parked += 1;
             count.held += usize::from(task.place.is_some_and(|place| place.due_ms == i64::MAX));
@@ -29,7 +29,7 @@ impl Lanes {
     /// # Errors
     /// In words, when there is no such lane or it isn't waiting.
     pub(crate) fn waiting_first(&self, partition: i32, lane: &Arc<str>) -> Result<(TaskNo, bool), String> {
-        let known = self.names.get(&partition).and_then(|names| self.lanes.get(names.get(lane)?));
+        let known = self.lanes.find(partition, lane).and_then(|no| self.lanes.get(no));
         let first = known.and_then(|lane| lane.tasks.front());
         let found = first.and_then(|no| Some((*no, self.tasks.get(no)?)));
         let (no, task) = found.ok_or("no such lane waits; see `orderflow lane list`")?;
@@ -49,7 +49,7 @@ impl Lanes {
                 place.due_ms = place.due_ms.min(now_ms);
             }
         });
-        if let Some(lane) = self.tasks.get(&no).map(|task| task.lane) {
+        if let Some(lane) = self.tasks.get(no).map(|task| task.lane) {
             self.consider(lane, now_ms);
         }
     }
@@ -57,7 +57,7 @@ impl Lanes {
     /// A parked task that waits is copied to the end of the retry topic: gives where it lies. When the copy is there,
     /// say [`Lanes::parked`].
     pub(crate) fn carry(&mut self, no: TaskNo) -> Option<Place> {
-        let task = self.tasks.get(&no).filter(|task| task.phase == Phase::Waiting)?;
+        let task = self.tasks.get(no).filter(|task| task.phase == Phase::Waiting)?;
         let place = task.place?;
         self.change(no, |task| task.phase = Phase::Moving);
         Some(place)
@@ -65,9 +65,9 @@ impl Lanes {
 
     /// True when a task is known that has not ended, and is not held until somebody decides.
     pub(crate) fn is_open(&self, identity: &Identity) -> bool {
-        let lane = self.names.get(&identity.partition).and_then(|names| names.get(&identity.lane));
-        let found = lane.and_then(|lane| self.find(*lane, identity).ok());
-        let Some(task) = found.and_then(|no| self.tasks.get(&no)) else { return false };
+        let lane = self.lanes.find(identity.partition, &identity.lane);
+        let found = lane.and_then(|lane| self.find(lane, identity).ok());
+        let Some(task) = found.and_then(|no| self.tasks.get(no)) else { return false };
         task.place.is_none_or(|place| place.due_ms < i64::MAX)
     }
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use super::task::{Identity, Standing, Task};
+use super::task::{Identity, LaneNo, Standing, Task};
 
 /// Every so many starts one goes by turns to the priority that was passed over the longest and to the lowest: however many
 /// priorities there are, the lowest gets one start of sixteen, which is more than 5 %.
@@ -32,7 +32,7 @@ type Level = (Class, u16);
 struct Target {
     running: usize,
     /// By level: lanes, each behind the number that says when it is served.
-    lanes: BTreeMap<Level, BTreeSet<(i64, u64)>>,
+    lanes: BTreeMap<Level, BTreeSet<(i64, LaneNo)>>,
     /// Levels in whose turn list it stands.
     listed: BTreeSet<Level>,
     /// Tasks that wait for it, by partition.
@@ -65,7 +65,7 @@ pub(super) struct Ready {
 
 impl Ready {
     /// Adds a lane whose first task is `first`.
-    pub(super) fn push(&mut self, lane: u64, first: &Task, priority: u16) {
+    pub(super) fn push(&mut self, lane: LaneNo, first: &Task, priority: u16) {
         let (target, level) = (&first.identity.target, (first.class(), priority));
         // What failed in place a moment ago comes before what is read back: negative numbers.
         self.arrivals += 1;
@@ -76,7 +76,11 @@ impl Ready {
     }
 
     /// The next lane to start and the class under which it stood, if slots allow.
-    pub(super) fn pop(&mut self, concurrency: usize, limit: &dyn Fn(&str) -> usize) -> Option<(u64, Class)> {
+    pub(super) fn pop(
+        &mut self,
+        concurrency: usize,
+        limit: &dyn Fn(&str) -> usize,
+    ) -> Option<(LaneNo, Class)> {
         if self.running >= concurrency.max(1) {
             return None;
         }
@@ -98,7 +102,7 @@ impl Ready {
     }
 
     /// A lane of `name`, unless it has no room: then it is listed again when one of its tasks ends.
-    fn take_turn(&mut self, name: &Arc<str>, level: Level, limit: &dyn Fn(&str) -> usize) -> Option<u64> {
+    fn take_turn(&mut self, name: &Arc<str>, level: Level, limit: &dyn Fn(&str) -> usize) -> Option<LaneNo> {
         let target = self.targets.get_mut(name)?;
         target.listed.remove(&level);
         if target.running >= limit(name).max(1) {

@@ -6,14 +6,14 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use super::task::{Identity, Phase};
+use super::task::{Identity, LaneNo, Phase};
 use super::{Lanes, Place, TaskNo};
 
 /// Where a target is held back, and the lanes that wait there, by the offset of their first task.
 #[derive(Debug, Default)]
 struct Gate {
     at: i64,
-    waiting: BTreeSet<(i64, u64)>,
+    waiting: BTreeSet<(i64, LaneNo)>,
 }
 
 /// Gates by partition and target.
@@ -22,7 +22,7 @@ pub(super) struct Gates(HashMap<(i32, Arc<str>), Gate>);
 
 impl Gates {
     /// True when a task may not start for now; its lane is remembered.
-    pub(super) fn holds(&mut self, task: &Identity, lane: u64) -> bool {
+    pub(super) fn holds(&mut self, task: &Identity, lane: LaneNo) -> bool {
         if self.0.is_empty() {
             return false;
         }
@@ -92,7 +92,7 @@ impl Lanes {
             Some(at) => {
                 let known = self.gates.0.entry(key).or_default();
                 known.at = at;
-                let shut = known.waiting.split_off(&(at, 0));
+                let shut = known.waiting.split_off(&(at, LaneNo::FIRST));
                 std::mem::replace(&mut known.waiting, shut)
             }
         };
@@ -104,7 +104,7 @@ impl Lanes {
     /// The open tasks of a partition.
     pub(crate) fn tasks_of(&self, partition: i32) -> Vec<TaskNo> {
         let of = self.tasks.iter().filter(|(_, task)| task.identity.partition == partition);
-        of.map(|(&no, _)| no).collect()
+        of.map(|(no, _)| no).collect()
     }
 
     /// The open tasks of `target` on `partition`.
@@ -113,7 +113,7 @@ impl Lanes {
             .tasks
             .iter()
             .filter(|(_, task)| task.identity.partition == partition && &*task.identity.target == target);
-        of.map(|(&no, task)| OfTarget {
+        of.map(|(no, task)| OfTarget {
             no,
             offset: task.identity.offset,
             place: task.place,

@@ -4,10 +4,44 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::ready::Class;
+use super::slab::Key;
 
 /// Names an open task within this engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct TaskNo(pub(super) u64);
+pub(crate) struct TaskNo(Key);
+
+impl From<Key> for TaskNo {
+    fn from(key: Key) -> Self {
+        Self(key)
+    }
+}
+
+impl From<TaskNo> for Key {
+    fn from(no: TaskNo) -> Self {
+        no.0
+    }
+}
+
+/// Names a lane that has open tasks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct LaneNo(Key);
+
+impl LaneNo {
+    /// Before every lane.
+    pub(super) const FIRST: Self = Self(Key::FIRST);
+}
+
+impl From<Key> for LaneNo {
+    fn from(key: Key) -> Self {
+        Self(key)
+    }
+}
+
+impl From<LaneNo> for Key {
+    fn from(no: LaneNo) -> Self {
+        no.0
+    }
+}
 
 /// Lanes, counted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -113,7 +147,7 @@ pub(super) enum Phase {
 
 #[derive(Debug, Clone)]
 pub(super) struct Task {
-    pub(super) lane: u64,
+    pub(super) lane: LaneNo,
     pub(super) identity: Identity,
     pub(super) place: Option<Place>,
     pub(super) phase: Phase,
@@ -127,7 +161,7 @@ pub(super) struct Task {
 }
 
 impl Task {
-    pub(super) fn new(lane: u64, identity: Identity, phase: Phase) -> Self {
+    pub(super) fn new(lane: LaneNo, identity: Identity, phase: Phase) -> Self {
         Self {
             lane,
             identity,
@@ -170,18 +204,14 @@ impl Task {
 pub(super) struct Lane {
     pub(super) name: Arc<str>,
     pub(super) partition: i32,
+    /// The hash of both.
+    pub(super) hash: u64,
     /// In source order.
     pub(super) tasks: VecDeque<TaskNo>,
     /// The one that runs, rests, or is moving after an attempt.
     pub(super) active: Option<TaskNo>,
     /// True while it stands in a ready queue.
     pub(super) queued: bool,
-}
-
-impl Default for Lane {
-    fn default() -> Self {
-        Self { name: Arc::from(""), partition: 0, tasks: VecDeque::new(), active: None, queued: false }
-    }
 }
 
 /// What a task counts for.
