@@ -44,9 +44,10 @@ impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         let Some(database) = error.as_database_error() else {
             // The pool tries a server that refuses connections again until its time is over, and doesn't say so.
-            return Self::Unavailable(match error {
-                sqlx::Error::PoolTimedOut => "no connection within store.acquire_timeout".to_owned(),
-                error => error.to_string(),
+            return Self::Unavailable(if matches!(error, sqlx::Error::PoolTimedOut) {
+                "no connection within store.acquire_timeout".to_owned()
+            } else {
+                error.to_string()
             });
         };
         let message = database.message().to_owned();
