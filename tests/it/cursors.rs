@@ -282,3 +282,18 @@ async fn what_left_the_log_before_a_cursor_read_it_is_a_recorded_gap() {
     eventually("no cursor is left", SOON, async || scene.cursors.rows(&scene.at).is_empty()).await;
     member.leave().await;
 }
+
+/// Invariant 3 (isolation): records that are opened ahead for the sake of urgent ones make no target look slow.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_opened_ahead_takes_no_target_to_a_cursor() {
+    let mut scene = Scene::new("cursor-ahead").await;
+    scene.spec.options.concurrency = 4;
+    scene.outside.has_priorities.store(true, std::sync::atomic::Ordering::SeqCst);
+    scene.send(&["a", "b"], 50, 0, 10).await;
+    let member = scene.start();
+    scene.position(&member, 1_000).await;
+    member.settled().await;
+    assert_eq!(member.handle.progress.borrow().balance.handed, 0);
+    scene.assert_clean().await;
+    member.leave().await;
+}

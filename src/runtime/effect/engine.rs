@@ -180,19 +180,25 @@ impl<S: EffectStage> Engine<S> {
 
     /// Opens the next records of a partition. Answers whether there are more that may be opened now.
     fn start_intake(&mut self, number: i32, now_ms: i64) -> bool {
-        let bound = self.bound() as u64;
+        let (bound, share) = (self.bound() as u64, self.share());
         let Some(owned) = self.partitions.get_mut(&number) else { return false };
         let idle = !owned.intake && !owned.closed && !owned.queue.is_empty();
         let in_memory = self.lanes.census(number).in_memory;
         if !idle || now_ms < owned.intake_at_ms || in_memory >= bound {
             return false;
         }
-        let mut room = usize::try_from(bound - in_memory).unwrap_or(usize::MAX);
-        if !self.hands.stage.has_priorities() {
-            // What is opened without a slot would only be looked at twice. What ends at once needs none for long.
-            let slots = self.lanes.free_slots(self.spec.options.concurrency);
-            room = room.min(if self.waits == 0 && slots > 0 { intake::ROUND } else { slots });
-        }
+        let room = usize::try_from(bound - in_memory).unwrap_or(usize::MAX);
+        let ahead = match (self.hands.stage.has_priorities(), self.spec.cursors.is_some()) {
+            // What is opened without a slot would only be looked at twice.
+            (false, _) => 0,
+            (true, false) => room,
+            // More would bring targets to their shares, and thereby to cursors, that aren't slow at all.
+            (true, true) => share.saturating_sub(usize::try_from(in_memory).unwrap_or(usize::MAX)),
+        };
+        let slots = self.lanes.free_slots(self.spec.options.concurrency);
+        // What ends at once needs no slot for long.
+        let at_once = if self.waits == 0 && slots > 0 { intake::ROUND } else { slots };
+        let room = room.min(at_once.max(ahead));
         if room == 0 {
             return false;
         }
