@@ -93,11 +93,11 @@ impl<S: EffectStage> Engine<S> {
             first_failed_at_ms: history.first_failed_at_ms,
         };
         let (stage, why) = (Arc::clone(&self.hands.stage), why.clone());
-        let (producer, clock) = (self.env.producer.clone(), self.env.clock.clone());
+        let sending = self.sending(partition, out);
         self.spawn(partition, async move {
             let told = AssertUnwindSafe(stage.given_up(&task, &why)).catch_unwind().await;
             match told.unwrap_or_else(|_| Err(panic_failure())) {
-                Ok(()) => What::PutAside { what, offset, result: send(&producer, &clock, out).await },
+                Ok(()) => What::PutAside { what, offset, result: sending.await },
                 Err(why) => What::NotGivenUp { offset, why },
             }
         });
@@ -130,13 +130,22 @@ impl<S: EffectStage> Engine<S> {
     }
 
     fn put(&mut self, partition: i32, offset: i64, what: Aside, out: OutRecord) {
+        let sending = self.sending(partition, out);
+        self.spawn(partition, async move { What::PutAside { what, offset, result: sending.await } });
+    }
+
+    /// Sends a record; from the first poll on the partition's state tells if it waits for that.
+    fn sending(
+        &self,
+        partition: i32,
+        out: OutRecord,
+    ) -> impl Future<Output = Result<Delivered, ProduceError>> + Send + 'static + use<S> {
         let (producer, clock) = (self.env.producer.clone(), self.env.clock.clone());
-        let under_way = self.appends.begin(partition, &out.topic);
-        self.spawn(partition, async move {
-            let result = send(&producer, &clock, out).await;
-            drop(under_way);
-            What::PutAside { what, offset, result }
-        });
+        let appends = Arc::clone(&self.appends);
+        async move {
+            let _under_way = appends.begin(partition, &out.topic);
+            send(&producer, &clock, out).await
+        }
     }
 
     /// True when the task's record may be in the retry partition twice, because the producer sent it again, and the copy was
