@@ -47,10 +47,12 @@ impl Default for WatchdogOptions {
 }
 
 impl WatchdogOptions {
-    /// For handlers that are cut off after `timeout`: twice as long is far beyond it.
-    pub(crate) fn for_handlers(mut self, timeout: Option<Duration>) -> Self {
-        let beyond = timeout.unwrap_or_default() * 2;
-        (self.attempt_after, self.head_after) = (self.attempt_after.max(beyond), self.head_after.max(beyond));
+    /// For handlers that are cut off after `timeout` and whose tasks may wait in place for `rest`: twice as long is far
+    /// beyond that.
+    pub(crate) fn for_handlers(mut self, timeout: Option<Duration>, rest: Duration) -> Self {
+        let timeout = timeout.unwrap_or_default();
+        self.attempt_after = self.attempt_after.max(timeout * 2);
+        self.head_after = self.head_after.max(timeout.max(rest) * 2);
         self
     }
 }

@@ -7,6 +7,7 @@ use super::engine::Engine;
 use super::partition::Partition;
 use super::report::Kind;
 use crate::runtime::consumer::Rewind;
+use crate::runtime::options::RuntimeOptions;
 use crate::runtime::progress::PartitionState;
 use crate::runtime::stage::EffectStage;
 use crate::runtime::watchdog::{Advice, LOST_WAKEUP, Look, Trouble, Watchdog, WatchdogOptions};
@@ -24,7 +25,8 @@ pub(super) struct Guard {
 }
 
 impl Guard {
-    pub(super) fn new(options: WatchdogOptions) -> Self {
+    pub(super) fn new(options: &RuntimeOptions) -> Self {
+        let options = options.watchdog.for_handlers(options.timeout, options.in_place_limit);
         let now = Instant::now();
         Self { dog: Watchdog::new(options), options, next_look: now, next_poll: now + options.poll_after }
     }

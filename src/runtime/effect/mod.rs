@@ -117,7 +117,7 @@ async fn run_member<S: EffectStage>(
         None => Box::new(Typed::new(move |task| attempt::attempt(here.clone(), task))),
         Some(limit) => Box::new(Typed::new(move |task| attempt::attempt_within(here.clone(), task, limit))),
     };
-    let guard = Guard::new(spec.options.watchdog.for_handlers(spec.options.timeout));
+    let guard = Guard::new(&spec.options);
     let mut engine = Engine {
         tally: Tally::new(Arc::clone(&env.metrics), spec.stage.as_str().into()),
         name: spec.stage.as_str().into(),

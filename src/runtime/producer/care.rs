@@ -25,7 +25,7 @@ const STUCK: &str = "stuck";
 /// A record that waits for longer makes one ask the cluster.
 const OVERDUE: Duration = Duration::from_secs(2);
 /// How long it may wait from the moment on when the cluster says that it has a leader; doubles while new clients don't help.
-const GRACE: Duration = Duration::from_secs(2);
+const GRACE: Duration = Duration::from_secs(4);
 const LONGEST_GRACE: Duration = Duration::from_secs(120);
 /// Between looks.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -34,6 +34,10 @@ const LEFT_ALONE: Duration = Duration::from_secs(1);
 
 /// Starts a thread that looks after the client, if something is wrong and none does.
 pub(super) fn look_after(inner: &Arc<Inner>) {
+    // Thousands of sends may wait, and each of them asks.
+    if inner.is_looked_after.load(Ordering::Relaxed) {
+        return;
+    }
     let is_wrong = !lock(&inner.line).client.is_well() || inner.overdue().is_some();
     if !is_wrong || inner.is_looked_after.swap(true, Ordering::Relaxed) {
         return;

@@ -64,7 +64,7 @@ pub async fn run_store_stage<S: StoreStage>(
     let (reports_in, mut reports) = mpsc::channel(REPORTS);
     let supervision = Supervision::new(&spec.stage, spec.control.clone(), spec.options.breaker);
     let (paused_in, _) = watch::channel(supervision.paused().is_some());
-    let watchdog = Watchdog::new(spec.options.watchdog.for_handlers(spec.options.timeout));
+    let watchdog = Watchdog::new(spec.options.watchdog.for_handlers(spec.options.timeout, Duration::ZERO));
     let mut engine = Engine {
         watchdog,
         spec,

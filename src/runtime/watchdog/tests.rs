@@ -124,3 +124,11 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_handlers_may_take_is_never_too_long() {
+    let ordinary = OPTIONS.for_handlers(Some(Duration::from_secs(30)), Duration::from_secs(5));
+    assert_eq!(ordinary, OPTIONS);
+    let slow = OPTIONS.for_handlers(Some(Duration::from_secs(400)), Duration::from_secs(900));
+    assert_eq!((slow.attempt_after, slow.head_after), (Duration::from_secs(800), Duration::from_secs(1_800)));
+}
