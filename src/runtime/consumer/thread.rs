@@ -260,7 +260,9 @@ impl Poller {
         let count = round.queue.read(POLL, |fetched| match fetched.error() {
             None => filling.push(&fetched),
             Some(error) => {
-                if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AutoOffsetReset) {
+                // Without an offset nothing was committed at all, and that is named when positions are looked up.
+                let is_reset = error.rdkafka_error_code() == Some(RDKafkaErrorCode::AutoOffsetReset);
+                if is_reset && fetched.offset() >= 0 {
                     lost.push((fetched.topic().into(), fetched.partition(), fetched.offset()));
                 }
                 failed.push(error);
