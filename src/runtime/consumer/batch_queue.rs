@@ -198,7 +198,8 @@ impl<'m> Fetched<'m> {
     /// In a batch of Kafka's record format 2 (KIP-98) the number of headers, a varint, lies right behind the value. Only
     /// such batches carry a leader epoch.
     fn has_no_headers(&self) -> bool {
-        if self.message.payload.is_null() {
+        // An empty value is none of the batch: librdkafka puts a constant of its own there.
+        if self.message.payload.is_null() || self.message.len == 0 {
             return false;
         }
         // SAFETY: reads the live message.

@@ -106,6 +106,8 @@ impl Poller {
                     let owned: Vec<i32> = consumer.context().book().owned.keys().copied().collect();
                     consumer.context().drain(&owned, true);
                     self.leave(consumer);
+                    // A client that is broken for good tells of no rebalance when it goes.
+                    owned.iter().for_each(|&partition| self.links.desk.forget(partition));
                     if self.rest(pause).is_break() {
                         return Ok(());
                     }

@@ -1,7 +1,7 @@
 //! One attempt at a task: load what is missing, run the stage, never take anybody down.
 
 use std::ops::Deref;
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -116,8 +116,7 @@ pub(super) async fn attempt<S: EffectStage, H: Deref<Target = Hands<S>>>(
     hands: H,
     task: Box<Task<S::Input>>,
 ) -> What<S::Input> {
-    hands.stage.before(&task);
-    let outcome = AssertUnwindSafe(hands.stage.run(&task)).catch_unwind().await;
+    let outcome = AssertUnwindSafe(run(&hands.stage, &task)).catch_unwind().await;
     let outcome = outcome.unwrap_or_else(|_| panicked(task.attempt));
     ended(&*hands.stage, task, outcome)
 }
@@ -128,20 +127,27 @@ pub(super) async fn attempt_within<S: EffectStage, H: Deref<Target = Hands<S>>>(
     task: Box<Task<S::Input>>,
     limit: Duration,
 ) -> What<S::Input> {
-    hands.stage.before(&task);
-    let run = AssertUnwindSafe(hands.stage.run(&task)).catch_unwind();
+    let run = AssertUnwindSafe(run(&hands.stage, &task)).catch_unwind();
     let outcome = match tokio::time::timeout(limit, run).await {
         Ok(outcome) => outcome.unwrap_or_else(|_| panicked(task.attempt)),
         Err(_elapsed) => {
             let why = format!("the handler took longer than {limit:?} and was cut off");
-            hands.stage.cut_off(&task, Failure::new(ErrorClass::Timeout, why))
+            let cut_off = || hands.stage.cut_off(&task, Failure::new(ErrorClass::Timeout, why));
+            catch_unwind(AssertUnwindSafe(cut_off)).unwrap_or_else(|_| panicked(task.attempt))
         }
     };
     ended(&*hands.stage, task, outcome)
 }
 
+async fn run<S: EffectStage>(stage: &Arc<S>, task: &Task<S::Input>) -> Outcome {
+    stage.before(task);
+    stage.run(task).await
+}
+
 fn ended<S: EffectStage>(stage: &S, task: Box<Task<S::Input>>, outcome: Outcome) -> What<S::Input> {
-    stage.after(&task, &outcome);
+    if catch_unwind(AssertUnwindSafe(|| stage.after(&task, &outcome))).is_err() {
+        tracing::error!(stage = stage.name(), "the hook after an attempt panicked; its outcome stands");
+    }
     if matches!(outcome, Outcome::Done) {
         let (kind, written_ms) = (stage.kind(&task.input), task.record.timestamp_ms);
         return What::Done { kind, written_ms, spent: task };

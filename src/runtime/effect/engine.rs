@@ -119,7 +119,11 @@ impl<S: EffectStage> Engine<S> {
                     }
                 }
             }
-            Event::Revoked { partitions, deadline, reply } => self.revoke(partitions, deadline, reply),
+            Event::Revoked { partitions, deadline, reply } => {
+                self.revoke(partitions, deadline, reply);
+                // When its time is over, a new assignment of the same partition may follow at once.
+                self.finish_drains();
+            }
             Event::Faulted { partition, fault } => {
                 self.faulted.insert(partition, fault);
             }

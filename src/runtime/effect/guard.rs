@@ -15,6 +15,9 @@ use crate::runtime::watchdog::{Advice, LOST_WAKEUP, Look, Trouble, Watchdog, Wat
 /// Between looks.
 const EVERY: Duration = Duration::from_secs(1);
 
+/// See [`Engine::under_way`].
+type UnderWay = (BTreeSet<(i32, i64)>, BTreeMap<i32, i64>, BTreeSet<i32>);
+
 /// When what was or will be looked at.
 #[derive(Debug)]
 pub(super) struct Guard {
@@ -22,13 +25,30 @@ pub(super) struct Guard {
     options: WatchdogOptions,
     next_look: Instant,
     next_poll: Instant,
+    /// Since when the positions stand.
+    heads: BTreeMap<i32, (i64, Instant)>,
 }
 
 impl Guard {
     pub(super) fn new(options: &RuntimeOptions) -> Self {
         let options = options.watchdog.for_handlers(options.timeout, options.in_place_limit);
         let now = Instant::now();
-        Self { dog: Watchdog::new(options), options, next_look: now, next_poll: now + options.poll_after }
+        Self {
+            dog: Watchdog::new(options),
+            options,
+            next_look: now,
+            next_poll: now + options.poll_after,
+            heads: BTreeMap::new(),
+        }
+    }
+
+    /// Whether the position stands for so long that it is worth a look at all tasks why.
+    fn stands_long(&mut self, partition: i32, position: i64, now: Instant) -> bool {
+        let head = self.heads.entry(partition).or_insert((position, now));
+        if head.0 != position {
+            *head = (position, now);
+        }
+        now.duration_since(head.1) >= self.options.head_after / 2
     }
 
     /// What a partition suffers from, until it has gone on.
@@ -51,14 +71,19 @@ impl<S: EffectStage> Engine<S> {
         self.guard.next_look = now + EVERY.min(self.guard.options.stalled_after / 4);
         let now_ms = self.env.clock.now_ms();
         let (_, waiting) = self.appends.overdue();
-        let (busy, stuck) = self.under_way(now);
+        let (busy, stuck, appending) = self.under_way(now);
+        self.guard.heads.retain(|number, _| self.partitions.contains_key(number));
         let mut advice = Vec::new();
         for (&number, owned) in &self.partitions {
             let is_excused =
                 owned.closed || self.supervision.paused().is_some() || waiting.contains_key(&number);
             let mut look = self.look_at(number, owned);
             look.fetches &= !is_excused;
-            look.rests &= !is_excused && !busy.contains(&(number, look.position));
+            look.rests &=
+                !is_excused && !appending.contains(&number) && !busy.contains(&(number, look.position));
+            // Behind a slow target its turn may come late.
+            look.rests &= !(self.guard.stands_long(number, look.position, now)
+                && self.lanes.waits_its_turn(number, look.position));
             look.stuck = stuck.get(&number).copied().filter(|_| !owned.closed);
             advice.extend(
                 self.guard.dog.look(number, look, now_ms).map(|advice| (number, owned.generation, advice)),
@@ -89,29 +114,41 @@ impl<S: EffectStage> Engine<S> {
                 let is_empty = owned.queue.is_empty() && !owned.intake && census.in_memory == 0;
                 let fetched = delivered.max(owned.gauge.next_fetch());
                 let end = owned.gauge.asked_end();
+                let is_covered = owned.cursors.as_deref().is_some_and(|own| own.covers(position));
                 Look {
                     fetched,
                     end,
                     fetches: is_empty,
-                    rests: position < delivered && !owned.intake,
+                    rests: position < delivered && !owned.intake && !is_covered,
                     ..nothing
                 }
             }
-            // Its own marker is still to be read.
+            // Its own marker is still to be read. Before it is written the cursors are claimed, for which the store is waited.
             PartitionState::Starting => {
                 let fetched = owned.retry.delivered();
                 let end = owned.gauge.asked_end().map(|_| i64::MAX);
-                Look { fetched, end, fetches: !owned.tenure.is_claiming(), ..nothing }
+                let has_cursors = self.spec.cursors.is_none() || owned.cursors.is_some();
+                Look { fetched, end, fetches: !owned.tenure.is_claiming() && has_cursors, ..nothing }
             }
             PartitionState::Waiting(_) | PartitionState::Stopped(_) => nothing,
         }
     }
 
-    /// Source records that attempts are made at, and the first one of each partition whose attempt runs for too long.
-    fn under_way(&self, now: Instant) -> (BTreeSet<(i32, i64)>, BTreeMap<i32, i64>) {
-        let (mut busy, mut stuck) = (BTreeSet::new(), BTreeMap::new());
+    /// Source records that attempts are made at, the first one of each partition whose attempt runs for too long, and
+    /// partitions of which something has long been on its way to another topic, or its stage is being told so first.
+    fn under_way(&self, now: Instant) -> UnderWay {
+        let (mut busy, mut stuck, mut appending) = (BTreeSet::new(), BTreeMap::new(), BTreeSet::new());
         for (label, began) in self.running.all() {
-            let (Kind::Attempt(Some(no)) | Kind::Load(no)) = label.kind else { continue };
+            let no = match label.kind {
+                Kind::Attempt(Some(no)) | Kind::Load(no) => no,
+                Kind::Append => {
+                    if now.duration_since(began) >= EVERY {
+                        appending.insert(label.partition);
+                    }
+                    continue;
+                }
+                Kind::Attempt(None) | Kind::Intake => continue,
+            };
             let Some(identity) = self.lanes.identity(no) else { continue };
             busy.insert((identity.partition, identity.offset));
             if now.duration_since(began) >= self.guard.options.attempt_after {
@@ -119,7 +156,7 @@ impl<S: EffectStage> Engine<S> {
                 *first = identity.offset.min(*first);
             }
         }
-        (busy, stuck)
+        (busy, stuck, appending)
     }
 
     /// Polls what runs for long although nobody woke it. What is ready then would have waited for ever.

@@ -105,6 +105,11 @@ impl OwnCursors {
         self.covered.iter().filter(|covered| covered.counts).count() as u64
     }
 
+    /// Whether a task of the record at `offset` waits for its cursor to be stored.
+    pub(super) fn covers(&self, offset: i64) -> bool {
+        self.covered.iter().any(|covered| covered.offset == offset)
+    }
+
     /// Whether more of `target` may be brought, of which `room` tasks may be in memory: from then on it waits until
     /// half of them are gone. What lies behind its gate doesn't count: it waits for the reader.
     pub(super) fn has_room(&self, target: &str, room: usize) -> bool {

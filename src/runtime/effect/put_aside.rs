@@ -215,7 +215,10 @@ pub(super) async fn send(
     let mut backoff = Backoff::default();
     loop {
         match producer.send(record.clone()).await {
-            Ok(delivered) => return Ok(delivered),
+            // What failed for want of an answer may be there as well.
+            Ok(delivered) => {
+                return Ok(Delivered { resent: delivered.resent || backoff.is_waiting(), ..delivered });
+            }
             Err(error) if error.is_transient() => {
                 if !backoff.is_waiting() {
                     tracing::warn!(topic = %record.topic, %error, "putting a record aside fails; trying until it works");

@@ -41,6 +41,19 @@ impl Lanes {
         }
     }
 
+    /// True when a task of the source record at `offset` waits in memory for its turn: for a slot, for the lane's task
+    /// before it, or at its target's gate. Looks at all tasks.
+    pub(crate) fn waits_its_turn(&self, partition: i32, offset: i64) -> bool {
+        let mut of_record = self.tasks.iter().filter(|(_, task)| {
+            (task.identity.partition, task.identity.offset) == (partition, offset) && task.is_fresh()
+        });
+        of_record.any(|(_, task)| {
+            let lane = self.lanes.get(task.lane);
+            lane.is_some_and(|lane| lane.queued || lane.active.is_some())
+                || self.gates.is_shut(&task.identity)
+        })
+    }
+
     /// Makes a parked task due.
     pub(crate) fn hurry(&mut self, no: TaskNo, now_ms: i64) {
         self.clear_timer(no);

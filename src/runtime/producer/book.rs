@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use tokio::sync::oneshot;
 
 use super::{Delivered, OutRecord};
 
 /// Records that may wait for an answer; as many as fit into librdkafka's own queue.
 const MOST: usize = 100_000;
+/// How long a record is tried, by however many clients: as long as one of them tries by default.
+const LONGEST: Duration = Duration::from_secs(120);
 
 /// What became of a record.
 pub(super) type Answer = Result<Delivered, KafkaError>;
@@ -106,8 +108,14 @@ impl Book {
 
     /// All records that the client `to` has not, in order, noted as handed to it. What nobody waits for any more is left
     /// out: it was given up, and whoever did that tries again or doesn't mind.
+    /// What has waited for as long as a client itself tries is answered as that client would.
     pub(super) fn hand_on(&mut self, to: u64) -> Vec<(u64, Arc<OutRecord>)> {
         self.open.retain(|_, open| open.by == Some(to) || !open.reply.is_closed());
+        let late = self.open.extract_if(.., |_, open| open.by != Some(to) && open.since.elapsed() >= LONGEST);
+        for (_, open) in late {
+            // Whoever waited may be gone.
+            let _ = open.reply.send(Err(KafkaError::MessageProduction(RDKafkaErrorCode::MessageTimedOut)));
+        }
         let others = self.open.iter_mut().filter(|(_, open)| open.by != Some(to));
         others
             .map(|(&number, open)| {

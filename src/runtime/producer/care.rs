@@ -31,6 +31,7 @@ const LONGEST_GRACE: Duration = Duration::from_secs(120);
 const PAUSE: Duration = Duration::from_millis(250);
 /// After a client was replaced: how long the new one is left alone.
 const LEFT_ALONE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// Starts a thread that looks after the client, if something is wrong and none does.
 pub(super) fn look_after(inner: &Arc<Inner>) {
@@ -44,7 +45,7 @@ pub(super) fn look_after(inner: &Arc<Inner>) {
     }
     let weak = Arc::downgrade(inner);
     let started = task::spawn_thread("producer-care", move || {
-        let mut care = Care { probe: None, doubt: None, grace: GRACE };
+        let mut care = Care { probe: None, doubt: None, grace: GRACE, pause: LEFT_ALONE };
         while let Some(inner) = weak.upgrade() {
             if !care.look(&inner) {
                 inner.is_looked_after.store(false, Ordering::Relaxed);
@@ -67,6 +68,8 @@ struct Care {
     /// The overdue record, and since when the cluster has a leader for it.
     doubt: Option<(u64, Instant)>,
     grace: Duration,
+    /// How long the next new client is left alone; doubles while they break.
+    pause: Duration,
 }
 
 impl Care {
@@ -139,7 +142,10 @@ impl Care {
         if let Some(metrics) = inner.metrics.get() {
             metrics.producer_rebuilds.with_label_values(&[reason]).inc();
         }
-        std::thread::sleep(LEFT_ALONE);
+        std::thread::sleep(self.pause);
+        if reason == FATAL {
+            self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        }
     }
 }
 

@@ -235,8 +235,9 @@ impl<S: StoreStage> Engine<S> {
                 let (partition, generation) = (report.partition, report.generation);
                 self.desk.start(Start { partition, generation, from, source: true });
             }
-            What::Dropped { records } => {
+            What::Dropped { records, position } => {
                 owned.in_flight -= records;
+                owned.position = position.unwrap_or(0).max(owned.position);
                 self.balance.in_flight -= records;
                 self.balance.skipped += records;
                 self.count("skipped", records);

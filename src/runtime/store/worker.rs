@@ -36,8 +36,8 @@ pub(super) struct Report {
 pub(super) enum What {
     /// The stored position is known; read from `from` if that isn't where Kafka would start.
     Located { position: Option<i64>, from: Option<i64> },
-    /// Records that were stored before.
-    Dropped { records: u64 },
+    /// Records that were stored before: the stored position lies behind them.
+    Dropped { records: u64, position: Option<i64> },
     /// A batch is stored.
     Stored { next_offset: i64, records: u64, stored: Stored, written_ms: Vec<i64> },
     /// Waiting for the store, in these words, or no longer.
@@ -164,9 +164,14 @@ impl<S: StoreStage> Worker<S> {
             let before = records.len();
             records.retain(|record| position.is_none_or(|position| record.offset >= position));
             if records.len() < before {
-                self.report(What::Dropped { records: (before - records.len()) as u64 }).await;
+                let dropped = (before - records.len()) as u64;
+                self.report(What::Dropped { records: dropped, position }).await;
             }
-            let Some(last) = records.last() else { return Ok(position) };
+            let Some(last) = records.last() else {
+                // A batch that was cut off had been committed after all.
+                self.recovered(&backoff).await;
+                return Ok(position);
+            };
             let next_offset = last.offset + 1;
             let first = records.first().map_or(0, |record| record.offset);
             let count = records.len() as u64;

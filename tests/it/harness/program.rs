@@ -29,6 +29,7 @@ pub(crate) struct TestProgram {
     stages: Vec<StageHandle>,
     relay: Option<JoinHandle<()>>,
     schema: TestSchema,
+    postgres: String,
 }
 
 impl TestProgram {
@@ -92,7 +93,8 @@ impl TestProgram {
             topology: Arc::new(topology),
             options: Arc::new(options),
         };
-        Self { kafka, parts, stop, stages: Vec::new(), relay: None, schema }
+        let postgres = postgres.to_owned();
+        Self { kafka, parts, stop, stages: Vec::new(), relay: None, schema, postgres }
     }
 
     /// Starts one member of each stage, and the outbox relay.
@@ -161,6 +163,8 @@ impl TestProgram {
         if let Some(relay) = self.relay.take() {
             relay.await.expect("no panic");
         }
+        // What comes next has connections of its own, as another process would: those of the stages' threads die with them.
+        self.parts.db = self.schema.database(&self.postgres);
     }
 
     /// Whether a partition of this stage says that it waits for something that is away.
