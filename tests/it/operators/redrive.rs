@@ -133,10 +133,12 @@ async fn redriven_twice_at_once(kafka: &TestKafka, db: &Database) {
 
     let (clock, stage) = (Clock::system(), declared(&spec));
     let letters = letters(kafka, db, &clock, &stage);
+    // What came in while a task of its lane was on its way to the dead-letter topic went through the retry topic.
+    let before = parked(kafka, &spec).await;
     let dry = letters.redrive_dry(&wanted("exhausted")).await.expect("it is read");
     assert_eq!((dry.matched, dry.sent, dry.lanes, dry.dry_run), (165, 165, 33, true));
     assert_eq!(dry.causes.into_iter().collect::<Vec<_>>(), [("exhausted".to_owned(), 165)]);
-    assert_eq!(parked(kafka, &spec).await, 0, "a dry run does nothing");
+    assert_eq!(parked(kafka, &spec).await, before, "a dry run does nothing");
     assert!(audit(db, None, None, 10).await.expect("it is read").is_empty(), "nor is it in the audit");
 
     let (wanted, ann, bob) = (wanted("exhausted"), operator("ann"), operator("bob"));
@@ -145,7 +147,7 @@ async fn redriven_twice_at_once(kafka: &TestKafka, db: &Database) {
     let (first, second) = tokio::join!(letters.redrive(&wanted, &ann), letters.redrive(&wanted, &bob));
     let (first, second) = (first.expect("it is done"), second.expect("it is done"));
     assert_eq!(first.sent + second.sent, 165, "{first:?} {second:?}");
-    assert_eq!(parked(kafka, &spec).await, 165);
+    assert_eq!(parked(kafka, &spec).await, before + 165);
 
     control.wish(Wishes { paused: None, version: 2, ..Wishes::default() });
     eventually("the redriven and the new are there", SOON, || ready(outside.distinct() == 300 + 100 + 165))
