@@ -23,6 +23,7 @@ pub mod overview;
 pub mod personal;
 pub mod positions;
 pub mod redrives;
+pub mod scratch;
 mod text_enum;
 mod value;
 pub mod webhooks;

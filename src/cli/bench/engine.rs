@@ -1,7 +1,6 @@
 //! `orderflow bench engine`: takes turns between the systems of each case, each repetition in a process of its own.
 
 use std::collections::BTreeMap;
-use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -155,24 +154,7 @@ async fn measure(config: &Config, args: &Args, case: &Case, topic: &str) -> Resu
 
 /// Runs one repetition in a process of its own.
 pub(super) async fn child(asked: &Repetition) -> Result<Measured, Fault> {
-    let json = serde_json::to_string(asked).map_err(|error| Fault::internal(error.to_string()))?;
-    let program = std::env::current_exe().map_err(|error| Fault::internal(error.to_string()))?;
-    // The configuration file is named on the same command line, or by the environment that is handed on.
-    let mut arguments: Vec<String> = std::env::args().skip(1).collect();
-    arguments.extend(["--repetition".to_owned(), json]);
-    let ended = tokio::process::Command::new(program)
-        .args(arguments)
-        .stderr(Stdio::inherit())
-        .output()
-        .await
-        .map_err(|error| Fault::internal(format!("a repetition can't be started: {error}")))?;
-    let said = String::from_utf8_lossy(&ended.stdout);
-    let last = said.lines().last().filter(|_| ended.status.success());
-    let system = asked.system.as_str();
-    let Some(last) = last else {
-        return Err(Fault::failures(format!("{} of {system} failed: {}", asked.case.name, ended.status)));
-    };
-    serde_json::from_str(last).map_err(|error| Fault::internal(format!("{last}: {error}")))
+    super::child::repeat(asked, &format!("{} of {}", asked.case.name, asked.system.as_str())).await
 }
 
 async fn repeat(config: &Config, asked: &Repetition) -> Result<Measured, Fault> {

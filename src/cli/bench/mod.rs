@@ -4,6 +4,7 @@
 //! are its own. The parent makes the topics, takes turns between the systems, and prints the medians.
 
 mod cases;
+mod child;
 mod codec;
 mod engine;
 mod events;
@@ -14,6 +15,7 @@ mod rebuild;
 mod report;
 mod stage;
 mod topic;
+mod webhook;
 
 use clap::Subcommand;
 
@@ -31,6 +33,8 @@ pub(super) struct Args {
 enum What {
     /// Records per second through the effect engine, beside raw consumers and a bare tokio loop
     Engine(engine::Args),
+    /// Deliveries per second from the topic to the receivers' answers, beside a bare HTTP client
+    Webhook(webhook::Args),
     /// Nanoseconds to decode and encode one event
     Codec(codec::Args),
 }
@@ -38,6 +42,7 @@ enum What {
 pub(super) async fn run(args: Args, context: &Context) -> Result<Exit, Fault> {
     match args.what {
         What::Engine(args) => engine::run(args, context).await,
+        What::Webhook(args) => webhook::run(args, context).await,
         What::Codec(args) => codec::run(args).await,
     }
 }
