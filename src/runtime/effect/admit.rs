@@ -125,7 +125,7 @@ impl<S: EffectStage> Engine<S> {
         false
     }
 
-    fn verdict(&mut self, partition: i32, offset: i64, seen: Option<Seen>) -> Verdict {
+    pub(super) fn verdict(&mut self, partition: i32, offset: i64, seen: Option<Seen>) -> Verdict {
         let Some(seen) = seen else { return Verdict::New };
         let owned = self.partitions.get_mut(&partition);
         owned.map_or(Verdict::New, |owned| owned.duplicates.see(offset, seen))
@@ -189,6 +189,9 @@ impl<S: EffectStage> Engine<S> {
         let Taken { open, unfinished, to_park } = taken;
         if let Some(owned) = self.partitions.get_mut(&partition) {
             owned.open.insert(offset, OpenRecord { tasks: open, bytes });
+        }
+        if !unfinished.is_empty() {
+            self.glance();
         }
         for (no, attempted) in unfinished {
             let kind = self.kind(&attempted.loaded);

@@ -12,6 +12,7 @@ use super::backlog::Chunk;
 use super::engine::Engine;
 use super::intake::{self, Opened};
 use super::partition::Partition;
+use crate::runtime::duplicates::Verdict;
 use crate::runtime::record::Record;
 use crate::runtime::shared::Shared;
 use crate::runtime::stage::{EffectStage, Task};
@@ -70,6 +71,7 @@ impl Pass {
             owned.source.complete_run(first, behind);
             owned.admit(behind - 1);
             owned.gauge.release(self.records, self.bytes);
+            owned.note_ended();
         }
         (self.records, self.bytes) = (0, 0);
     }
@@ -167,7 +169,11 @@ impl<S: EffectStage> Engine<S> {
             };
             let offset = draft.record().offset;
             let plain = match (what, tasks.get(0)) {
-                (intake::What::Tasks(input, _, None), Some(spec)) if tasks.len() == 1 && !cursors => {
+                (intake::What::Tasks(input, _, seen), Some(spec))
+                    if tasks.len() == 1
+                        && !cursors
+                        && self.verdict(pass.partition, offset, seen) == Verdict::New =>
+                {
                     let (bytes, task) = (draft.record().bytes(), draft.into_task(input, spec.target));
                     let mut taken = Taken::default();
                     self.admit_task(pass, offset, spec, task, &mut taken);

@@ -83,6 +83,8 @@ pub(super) struct Engine<S: EffectStage> {
     pub(super) done: Vec<(Label<Kind>, Instant, What<S::Input>)>,
     pub(super) tally: Tally,
     pub(super) stretch: Stretch,
+    /// When the clock was looked at last, for what ends: the time, and epoch milliseconds.
+    pub(super) seen: (Instant, i64),
     /// Counts down from the last attempt that had to wait; see `admit`.
     pub(super) waits: u32,
     /// Tasks of the record that is taken in; kept for its memory.
@@ -147,7 +149,8 @@ impl<S: EffectStage> Engine<S> {
 
     /// Starts whatever may start: waiting lanes, rounds of intake. Answers whether more could be started at once.
     pub(super) fn pump(&mut self) -> bool {
-        let now = self.env.clock.now_ms();
+        self.glance();
+        let now = self.seen.1;
         self.lanes.wake(now);
         if !self.is_current(now) || self.supervision.paused().is_some() {
             return false;
@@ -243,6 +246,7 @@ impl<S: EffectStage> Engine<S> {
         };
         match self.running.start(label, opening) {
             Ok(what) => {
+                self.glance();
                 self.ended(label, began, what);
                 self.partitions.get(&number).is_some_and(|owned| !owned.queue.is_empty())
             }
@@ -286,7 +290,10 @@ impl<S: EffectStage> Engine<S> {
             }
         };
         match begun {
-            Ok(what) => self.ended(label, began, what),
+            Ok(what) => {
+                self.glance();
+                self.ended(label, began, what);
+            }
             Err(_slot) => self.occupy(partition),
         }
     }

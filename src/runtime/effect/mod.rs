@@ -39,7 +39,7 @@ mod tally;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
 use tokio::sync::watch;
@@ -134,6 +134,7 @@ async fn run_member<S: EffectStage>(
         running: Running::new(attempts),
         done: Vec::new(),
         stretch: Stretch::new(),
+        seen: (Instant::now(), 0),
         waits: 0,
         opening: Tasks::default(),
         spares: Vec::new(),

@@ -43,6 +43,9 @@ impl Maps {
     }
 }
 
+/// Complete records of which the tracker is told together, at most.
+const MOST_ENDED: usize = 1_024;
+
 /// A source record whose tasks are not all complete.
 #[derive(Debug)]
 pub(super) struct OpenRecord {
@@ -81,6 +84,9 @@ pub(super) struct Partition {
     pub(super) intake_at_ms: i64,
     pub(super) backoff: Backoff,
     pub(super) open: HashMap<i64, OpenRecord>,
+    /// Complete records that the tracker wasn't told of yet, and what they count for.
+    ended: Vec<i64>,
+    ended_bytes: usize,
     /// How many attempts and appends run.
     pub(super) jobs: usize,
     /// Whole records on their way to the dead-letter topic.
@@ -121,6 +127,8 @@ impl Partition {
             intake_at_ms: 0,
             backoff: Backoff::default(),
             open: HashMap::new(),
+            ended: Vec::new(),
+            ended_bytes: 0,
             jobs: 0,
             records_moving: 0,
             closed: false,
@@ -160,6 +168,7 @@ impl Partition {
     /// the retry map is too large: cut, it would let a task of the retry topic run again behind later ones of its
     /// lane, and neither side may be committed without the other.
     pub(super) fn positions(&mut self, partition: i32) -> Option<[Position; 2]> {
+        self.note_ended();
         let claimed = self.tenure.own().generation;
         let marked = self.tenure.marked_below(self.retry.committable());
         if self.tenure.is_superseded() || self.retry.map_characters(marked) > MOST_CHARACTERS {
@@ -201,15 +210,60 @@ impl Partition {
         }
     }
 
-    /// Notes that a source record is complete and leaves memory.
+    /// Notes that a source record is complete and leaves memory. Told to the tracker with others, as work that was woken
+    /// together ends together; cursors look at the tracker in between, so that with them it is told at once.
     pub(super) fn record_complete(&mut self, offset: i64, bytes: usize) {
-        self.source.complete(offset);
-        self.gauge.release(1, bytes);
+        self.ended.push(offset);
+        self.ended_bytes += bytes;
+        if self.cursors.is_some() || self.ended.len() >= MOST_ENDED {
+            self.note_ended();
+        }
+    }
+
+    /// Tells the tracker of all records that are complete.
+    pub(super) fn note_ended(&mut self) {
+        if self.ended.is_empty() {
+            return;
+        }
+        self.gauge.release(self.ended.len(), std::mem::take(&mut self.ended_bytes));
+        self.ended.sort_unstable();
+        for run in self.ended.chunk_by(|before, next| before + 1 == *next) {
+            if let (Some(first), Some(last)) = (run.first(), run.last()) {
+                self.source.complete_run(*first, last + 1);
+            }
+        }
+        self.ended.clear();
     }
 
     /// Starts nothing more; what runs may end.
     pub(super) fn close(&mut self) {
         self.closed = true;
         self.queue.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_ended_in_any_order_is_complete_in_the_next_positions() {
+        let span = Span { position: 10, low: 0, high: 20, map: None };
+        let assigned = Assigned {
+            partition: 3,
+            generation: 1,
+            source: span.clone(),
+            retry: Some(span),
+            gauge: Arc::new(Gauge::default()),
+        };
+        let mut owned = Partition::new(&assigned, 1, true, 0);
+        owned.gauge.take(6, 600);
+        assert!(owned.source.deliver_run(10, 16));
+        for offset in [15, 11, 10, 13] {
+            owned.record_complete(offset, 100);
+        }
+        let [source, _retry] = owned.positions(3).expect("nobody else owns it");
+        assert_eq!((source.offset, owned.gauge.held()), (12, (2, 200)));
+        assert_eq!(owned.source.runs().collect::<Vec<_>>(), [(13, 14), (15, 16)]);
     }
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::admit::detach;
 use super::attempt::{Ending, Loaded, Payload};
 use super::engine::Engine;
+use super::partition::Partition;
 use super::report::{Aside, Attempted, Kind, What};
 use super::running::Label;
 use crate::runtime::error::PartitionFault;
@@ -23,6 +24,7 @@ impl<S: EffectStage> Engine<S> {
     pub(super) fn turn(&mut self) {
         let mut done = std::mem::take(&mut self.done);
         self.running.turn(&mut done);
+        self.glance();
         for (label, began, what) in done.drain(..) {
             if let (Some(owned), Kind::Attempt(_) | Kind::Load(_) | Kind::Append) =
                 (self.partitions.get_mut(&label.partition), label.kind)
@@ -40,6 +42,12 @@ impl<S: EffectStage> Engine<S> {
             }
         }
         self.done = done;
+        self.partitions.values_mut().for_each(Partition::note_ended);
+    }
+
+    /// Looks at the clock once for much that ended.
+    pub(super) fn glance(&mut self) {
+        self.seen = (Instant::now(), self.env.clock.now_ms());
     }
 
     /// Carries out what became of some work.
@@ -51,14 +59,14 @@ impl<S: EffectStage> Engine<S> {
         match (what, kind) {
             (What::Done { kind, written_ms, spent }, Kind::Attempt(Some(no)) | Kind::Load(no)) => {
                 self.spare(spent);
-                self.tally.took(kind, began.elapsed(), 1);
+                self.tally.took(kind, self.seen.0.saturating_duration_since(began), 1);
                 self.balance.done += 1;
                 self.end(partition, no, "done", written_ms);
             }
             (What::Opened(round), _) => self.on_opened(partition, *round, began),
             (What::Attempted(attempted), Kind::Attempt(Some(no)) | Kind::Load(no)) => {
                 let kind = self.kind(&attempted.loaded);
-                self.tally.took(kind, began.elapsed(), 1);
+                self.tally.took(kind, self.seen.0.saturating_duration_since(began), 1);
                 self.on_attempted(partition, no, *attempted, kind);
             }
             (What::Done { .. } | What::Attempted(_), Kind::Intake | Kind::Attempt(None) | Kind::Append) => {
@@ -265,7 +273,7 @@ impl<S: EffectStage> Engine<S> {
 
     /// A task ended for good.
     pub(super) fn end(&mut self, partition: i32, no: TaskNo, outcome: &'static str, written_ms: Option<i64>) {
-        let now = self.env.clock.now_ms();
+        let now = self.seen.1;
         self.count(outcome, 1);
         self.tally.complete(written_ms, now);
         let offset = self.lanes.identity(no).map_or(-1, |identity| identity.offset);
@@ -282,6 +290,7 @@ impl<S: EffectStage> Engine<S> {
         reason: SkipReason,
         written_ms: Option<i64>,
     ) {
+        self.glance();
         self.balance.skipped += 1;
         self.tally.skipped(reason);
         self.end(partition, no, "skipped", written_ms);

@@ -148,7 +148,10 @@ impl Ready {
         if before == after {
             return;
         }
-        let target = self.targets.entry(Arc::clone(&identity.target)).or_default();
+        let target = match self.targets.get_mut(&identity.target) {
+            Some(target) => target,
+            None => self.targets.entry(Arc::clone(&identity.target)).or_default(),
+        };
         if before.waits != after.waits {
             let waiting = target.waiting.entry(identity.partition).or_default();
             if after.waits {
@@ -169,14 +172,16 @@ impl Ready {
             target.running -= 1;
             self.running -= 1;
             self.running_retries -= usize::from(class == Class::Retry);
+        }
+        let ended = before.runs.is_some() && after.runs.is_none();
+        if target.is_idle() {
+            self.targets.remove(&identity.target);
+        } else if ended && !target.lanes.is_empty() {
             let unlisted: Vec<Level> =
                 target.lanes.keys().filter(|level| !target.listed.contains(level)).copied().collect();
             for level in unlisted {
                 self.list(&identity.target, level);
             }
-        }
-        if self.targets.get(&identity.target).is_some_and(Target::is_idle) {
-            self.targets.remove(&identity.target);
         }
     }
 
