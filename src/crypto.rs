@@ -7,6 +7,8 @@
 //! Format of an envelope, version 1: `0x01`, key id (1 byte), nonce (24 bytes), XChaCha20-Poly1305
 //! ciphertext with tag (RFC 8439, draft-irtf-cfrg-xchacha). What must not live here: deciding who may read.
 
+mod signing;
+
 use std::fmt;
 
 use base64::Engine;
@@ -14,6 +16,8 @@ use base64::engine::general_purpose::STANDARD;
 use chacha20poly1305::aead::{Aead, AeadCore, KeyInit, OsRng, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use serde::{Deserialize, Deserializer};
+
+pub use signing::{SigningKey, SigningKeyError};
 
 const VERSION: u8 = 1;
 const NONCE_BYTES: usize = 24;

@@ -6,7 +6,8 @@
 //! - [`EventType`] and [`Event`] (`table.rs`): the closed list of what can happen, from one table.
 //! - The records (`record/`), one file per family: orders, payments, shipments, disputes, users, jobs, and the
 //!   records of our own topics.
-//! - How a type may be spelled (`name.rs`), and how a time is (`time.rs`).
+//! - How a type may be spelled (`name.rs`), how several are named at once (`pattern.rs`), and how a time is (`time.rs`).
+//! - [`BodyFilter`] (`filter.rs`): which JSON bodies somebody wants.
 //! - [`Factory`] (`factory.rs`): one typed constructor per event.
 //! - The JSON form, strict both ways, and masked (`json.rs`, `mask.rs`, along `shape.rs`).
 //! - [`event_id_or_coordinates`], [`effect_id`] (`identity.rs`): names that survive crash and replay.
@@ -22,11 +23,13 @@ mod codec;
 pub mod compatibility;
 mod condition;
 mod factory;
+mod filter;
 pub mod golden;
 mod identity;
 mod json;
 mod mask;
 mod name;
+mod pattern;
 mod record;
 mod registry;
 mod sample;
@@ -39,10 +42,12 @@ mod trace;
 pub use codec::{Codec, DecodeError, Decoded, EncodeError, Peeked};
 pub use condition::Condition;
 pub use factory::{Factory, random_event_id};
+pub use filter::{BodyFilter, FilterError};
 pub use identity::{effect_id, event_id_for_key, event_id_or_coordinates};
 pub use json::{Defaults, FieldError, FieldErrors, record_to_json};
 pub use mask::card_numbers;
 pub use name::UnknownEventType;
+pub use pattern::{EventPattern, PatternError};
 pub use record::*;
 pub use registry::{RegisteredVersion, Registry, RegistryError, RegistryOptions};
 pub use sample::{Fill, sample};

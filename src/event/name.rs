@@ -61,7 +61,7 @@ impl<'de> Deserialize<'de> for EventType {
 }
 
 /// The name as lower-case words joined by `_`: every spelling of a type gives the same.
-fn words_of(name: &str) -> String {
+pub(super) fn words_of(name: &str) -> String {
     let name = name.trim();
     let name = name.strip_prefix("orderflow.events.").unwrap_or(name);
     let shouting = !name.chars().any(char::is_lowercase);

@@ -91,15 +91,7 @@ async fn a_partner_is_told_once_when_the_relay_was_killed_after_the_acknowledgem
     let mut program =
         TestProgram::new("relay-killed", StageOptions { webhook, ..StageOptions::default() }).await;
     let receiver = Receiver::start(|_| Answer::status(200)).await;
-    let registration = Registration {
-        url: receiver.url(),
-        secret: None,
-        events: vec![],
-        retry_attempts: None,
-        retry_delay: None,
-        timeout: None,
-        request: None,
-    };
+    let registration = Registration { url: receiver.url(), ..Registration::default() };
     program.registrar().register("shop", None, &registration).await.expect("it is allowed");
     let topic = program.topic("orders.events");
     let factory = Factory::new("shop", "it");

@@ -28,12 +28,11 @@ fn options() -> StageOptions {
 async fn register(program: &TestProgram, tenant: &str, receiver: &Receiver, events: &[&str]) -> Registered {
     let registration = Registration {
         url: receiver.url(),
-        secret: None,
         events: events.iter().map(|name| (*name).to_owned()).collect(),
         retry_attempts: Some(6),
         retry_delay: Some(100),
         timeout: Some(2_000),
-        request: None,
+        ..Registration::default()
     };
     program.registrar().register(tenant, None, &registration).await.expect("it is allowed")
 }

@@ -1,63 +1,78 @@
-//! Registering webhook endpoints: what is allowed, what an endpoint's schedule comes to, and the secret that is
-//! shown once.
+//! Webhook endpoints: what is allowed to be registered and changed, what an endpoint's schedule comes to, and the secret
+//! that is shown once.
 //!
-//! `rules` decides (pure); the [`Registrar`] does. The API and the command line come through here. How
-//! endpoints are delivered to is the webhook stage's business.
+//! `rules` and `own_headers` decide (pure), `settings` says on what; the [`Registrar`] does, and `secrets` makes and
+//! rotates secrets; `shown` is what may be seen of it all. The API and the command line come through here. How endpoints are delivered to is the webhook
+//! stage's business.
 
+mod own_headers;
 mod rules;
+mod secrets;
+mod settings;
+mod shown;
 #[cfg(test)]
 mod tests;
 
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use rand::TryRngCore as _;
-use rand::rngs::OsRng;
-
 use crate::clock::Clock;
-use crate::crypto::{CryptoError, Secret, Vault};
+use crate::crypto::{CryptoError, Secret, SigningKey, SigningKeyError, Vault};
 use crate::event::random_event_id;
-
 use crate::store::webhooks::{self, Endpoint, EndpointState, SigningSecret};
 use crate::store::{Database, StoreError};
 
 pub use crate::runtime::retry::Schedule;
-pub use rules::{FieldFault, Registration, Rules};
+pub use rules::Rules;
+pub use secrets::Rotation;
+pub use settings::{Change, FieldFault, Registration};
+pub use shown::{AttemptShown, ScheduleShown, SecretShown, Webhook};
 
-/// How many random bytes a secret of ours has (Standard Webhooks asks for 24 to 64).
-const SECRET_BYTES: usize = 32;
-
-/// Why an endpoint isn't registered.
+/// Why what was asked isn't done. Nothing is stored then.
 #[derive(Debug, thiserror::Error)]
-pub enum RegisterError {
+pub enum WebhookError {
     /// Fields that aren't right; each is named.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Fields(Vec<FieldFault>),
+    /// There is no such endpoint, or it is another's.
+    #[error("webhook {0} is not known")]
+    NotFound(String),
     /// The tenant has as many endpoints as it may.
     #[error("the tenant has {0} webhook endpoints, which is as many as it may have; delete one first")]
     TooMany(u32),
+    /// As many secrets of the endpoint sign as may.
+    #[error("{0} secrets of this endpoint sign already, which is as many as may; wait until one has expired")]
+    TooManySecrets(usize),
     /// The store refused or is away.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The secret couldn't be sealed.
+    /// Something couldn't be sealed, or opened.
     #[error(transparent)]
     Crypto(#[from] CryptoError),
+    /// There is no key pair.
+    #[error(transparent)]
+    SigningKey(#[from] SigningKeyError),
     /// The operating system gave no random bytes.
     #[error("no random bytes for a secret: {0}")]
     Random(String),
 }
 
-/// A fresh registration.
+/// An endpoint with a fresh secret.
 #[derive(Debug, Clone)]
 pub struct Registered {
     /// The endpoint as it is stored.
     pub endpoint: Endpoint,
-    /// Its secret: this is the only time that it is told.
+    /// Its newest secret, or the private key of its pair, which nobody is told.
     pub secret: Secret<String>,
 }
 
-/// Registers and removes endpoints. Cheap to clone.
+impl Registered {
+    /// The secret as its owner is told it, this once; none when the endpoint signs with a key pair of ours.
+    pub fn shown_secret(&self) -> Option<&str> {
+        Some(self.secret.expose().as_str()).filter(|secret| !SigningKey::is_private(secret))
+    }
+}
+
+/// Registers, changes and removes endpoints. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Registrar {
     db: Database,
@@ -77,14 +92,14 @@ impl Registrar {
     /// asked again because its answer was lost, gets the endpoint that it made.
     ///
     /// # Errors
-    /// See [`RegisterError`]; nothing is stored then.
+    /// See [`WebhookError`].
     pub async fn register(
         &self,
         tenant: &str,
         owner: Option<&str>,
         registration: &Registration,
-    ) -> Result<Registered, RegisterError> {
-        let accepted = self.rules.check(registration).map_err(RegisterError::Fields)?;
+    ) -> Result<Registered, WebhookError> {
+        let accepted = self.rules.check(registration).map_err(WebhookError::Fields)?;
         let now_ms = self.clock.now_ms();
         let id = format!("wh_{}", registration.request.unwrap_or_else(|| random_event_id(now_ms)).simple());
         if registration.request.is_some()
@@ -92,40 +107,77 @@ impl Registrar {
         {
             return self.registered_before(endpoint).await;
         }
-        let secret = match &registration.secret {
-            Some(given) => given.clone(),
-            None => generated()?,
-        };
-        let signing = SigningSecret { secret: secret.clone(), created_at: now_ms, expires_at: None };
-        let endpoint = Endpoint {
-            tenant: tenant.to_owned(),
-            id,
-            url: accepted.url,
-            events: accepted.events,
-            retry_attempts: accepted.retry_attempts,
-            retry_delay_ms: registration.retry_delay,
-            timeout_ms: accepted.timeout_ms,
-            secrets: webhooks::seal_secrets(&self.vault, tenant, &[signing])?,
-            state: EndpointState::Enabled,
-            owner: owner.map(str::to_owned),
-            created_at: now_ms,
-        };
+        let secret = secrets::fresh(registration.secret.as_ref(), registration.signature)?;
+        let signing =
+            SigningSecret { secret: secret.clone(), created_at: now_ms, expires_at: None, request: None };
+        let mut endpoint = settings::blank(tenant, id, owner, now_ms);
+        accepted.apply(&mut endpoint, &self.vault)?;
+        endpoint.secrets = webhooks::seal_secrets(&self.vault, tenant, &[signing])?;
         let most = self.rules.endpoints_per_tenant;
         let mut tx = self.db.begin().await?;
         if !webhooks::add(&mut tx, &endpoint, i64::from(most)).await? {
-            return Err(RegisterError::TooMany(most));
+            return Err(WebhookError::TooMany(most));
         }
         tx.commit().await?;
-        self.clock.sleep(self.rules.refresh).await;
+        self.known().await;
         Ok(Registered { endpoint, secret })
     }
 
     /// The endpoint that the same request made before its answer was lost, and its secret.
-    async fn registered_before(&self, endpoint: Endpoint) -> Result<Registered, RegisterError> {
+    async fn registered_before(&self, endpoint: Endpoint) -> Result<Registered, WebhookError> {
         let newest = webhooks::open_secrets(&self.vault, &endpoint)?.into_iter().next();
         let secret = newest.ok_or(CryptoError::DoesNotOpen)?.secret;
-        self.clock.sleep(self.rules.refresh).await;
+        self.known().await;
         Ok(Registered { endpoint, secret })
+    }
+
+    /// Changes an endpoint. URL, time-out, headers, attempts and delays hold for what is tried from then on; events and
+    /// filter for what comes from then on, so what already waits for it is still delivered. Returns when every process
+    /// knows.
+    ///
+    /// # Errors
+    /// See [`WebhookError`].
+    pub async fn change(
+        &self,
+        tenant: &str,
+        owner: Option<&str>,
+        id: &str,
+        change: &Change,
+    ) -> Result<Endpoint, WebhookError> {
+        let accepted = self.rules.check_change(change).map_err(WebhookError::Fields)?;
+        self.alter(tenant, owner, id, |endpoint| Ok(accepted.apply(endpoint, &self.vault)?)).await
+    }
+
+    /// Delivers to an endpoint no longer, until [`Registrar::resume`]; what concerns it is kept for it. Requests that
+    /// are under way end. One that is disabled stays so.
+    ///
+    /// # Errors
+    /// See [`WebhookError`].
+    pub async fn pause(&self, tenant: &str, owner: Option<&str>, id: &str) -> Result<Endpoint, WebhookError> {
+        self.alter(tenant, owner, id, |endpoint| {
+            if endpoint.state == EndpointState::Enabled {
+                endpoint.state = EndpointState::Paused;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Delivers to an endpoint that is paused or disabled again: first, in order, what was kept for it.
+    ///
+    /// # Errors
+    /// See [`WebhookError`].
+    pub async fn resume(
+        &self,
+        tenant: &str,
+        owner: Option<&str>,
+        id: &str,
+    ) -> Result<Endpoint, WebhookError> {
+        self.alter(tenant, owner, id, |endpoint| {
+            endpoint.state = EndpointState::Enabled;
+            Ok(())
+        })
+        .await
     }
 
     /// Removes an endpoint; what is still to be delivered to it is skipped. Answers whether there was one.
@@ -144,11 +196,28 @@ impl Registrar {
         let first = endpoint.retry_delay_ms.and_then(|ms| u64::try_from(ms).ok()).map(Duration::from_millis);
         self.rules.policy.overridden(endpoint.retry_attempts, first, rules::LONGEST_DELAY)
     }
-}
 
-/// A fresh secret in the form of Standard Webhooks.
-fn generated() -> Result<Secret<String>, RegisterError> {
-    let mut bytes = [0; SECRET_BYTES];
-    OsRng.try_fill_bytes(&mut bytes).map_err(|error| RegisterError::Random(error.to_string()))?;
-    Ok(Secret::new(format!("{}{}", rules::SECRET_PREFIX, STANDARD.encode(bytes))))
+    /// Finds an endpoint, alters it and stores it in one transaction, and waits until every process knows.
+    async fn alter(
+        &self,
+        tenant: &str,
+        owner: Option<&str>,
+        id: &str,
+        alter: impl FnOnce(&mut Endpoint) -> Result<(), WebhookError>,
+    ) -> Result<Endpoint, WebhookError> {
+        let mut tx = self.db.begin().await?;
+        let found = webhooks::find_to_change(&mut tx, tenant, id, owner).await?;
+        let mut endpoint = found.ok_or_else(|| WebhookError::NotFound(id.to_owned()))?;
+        alter(&mut endpoint)?;
+        endpoint.updated_at = self.clock.now_ms();
+        webhooks::change(&mut tx, &endpoint).await?;
+        tx.commit().await?;
+        self.known().await;
+        Ok(endpoint)
+    }
+
+    /// Returns when every process knows of a change that was just stored.
+    async fn known(&self) {
+        self.clock.sleep(self.rules.refresh).await;
+    }
 }

@@ -1,18 +1,18 @@
-//! What may be registered. Pure: every fault of a registration is found and named at once.
+//! What may be registered. Pure: every fault of what is asked for is found and named at once.
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use url::Url;
-use uuid::Uuid;
 
-use crate::crypto::Secret;
-use crate::event::EventType;
+use super::own_headers;
+use super::settings::{Accepted, Change, FieldFault, Registration};
+use crate::crypto::SigningKey;
+use crate::event::{BodyFilter, EventPattern, EventType, PatternError};
 use crate::runtime::retry::Schedule;
-use crate::store::webhooks::Subscription;
+use crate::store::webhooks::{SignatureScheme, Subscription};
 
 /// No delay between two attempts is longer.
 pub(super) const LONGEST_DELAY: Duration = Duration::from_secs(12 * 60 * 60);
@@ -23,6 +23,11 @@ pub(super) const SECRET_PREFIX: &str = "whsec_";
 const MOST_URL_BYTES: usize = 2_048;
 const MOST_EVENTS: usize = 200;
 const MOST_ATTEMPTS: i64 = 20;
+const MOST_PER_SECOND: i64 = 10_000;
+const MOST_AT_ONCE: i64 = 1_000;
+const MOST_DESCRIPTION_BYTES: usize = 200;
+/// RFC 5321: a path has at most 256 characters with its brackets.
+const MOST_CONTACT_BYTES: usize = 254;
 const SHORTEST_TIMEOUT_MS: i64 = 100;
 const LONGEST_TIMEOUT_MS: i64 = 60_000;
 const SECRET_CHARACTERS: std::ops::RangeInclusive<usize> = 8..=256;
@@ -45,84 +50,92 @@ pub struct Rules {
     pub policy: Schedule,
 }
 
-/// What is asked for.
-#[derive(Debug, Clone)]
-pub struct Registration {
-    /// Where requests are to go.
-    pub url: String,
-    /// A secret of the partner's own.
-    pub secret: Option<Secret<String>>,
-    /// Event types in any spelling; none, or `*`, is all.
-    pub events: Vec<String>,
-    /// All attempts counted.
-    pub retry_attempts: Option<i64>,
-    /// The first delay in milliseconds, doubled from attempt to attempt.
-    pub retry_delay: Option<i64>,
-    /// The bound on one attempt, in milliseconds.
-    pub timeout: Option<i64>,
-    /// Names the request: asked again under the same name, it is the same endpoint. None is always a new one.
-    pub request: Option<Uuid>,
-}
+/// What was found wrong so far.
+#[derive(Debug, Default)]
+pub(super) struct Faults(Vec<FieldFault>);
 
-/// One thing that is wrong with a registration.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FieldFault {
-    /// The field as the API names it: `events[0]`.
-    pub field: String,
-    /// What is wrong.
-    pub message: String,
-    /// True when an event type isn't known.
-    pub unknown_event: bool,
-}
-
-impl fmt::Display for FieldFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.field, self.message)
+impl Faults {
+    pub(super) fn add(&mut self, field: impl Into<String>, message: impl Into<String>) {
+        let (field, message) = (field.into(), message.into());
+        self.0.push(FieldFault { field, message, unknown_event: false });
     }
-}
 
-/// A registration that is right.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Accepted {
-    pub(super) url: String,
-    pub(super) events: Subscription,
-    pub(super) retry_attempts: Option<u32>,
-    pub(super) timeout_ms: i64,
+    /// The value, or nothing and what is wrong with it.
+    fn take<T>(&mut self, field: &str, checked: Result<T, String>) -> Option<T> {
+        checked.map_err(|message| self.add(field, message)).ok()
+    }
+
+    /// A number that may be left out or taken away, within its bounds.
+    fn number(
+        &mut self,
+        field: &str,
+        given: Option<Option<i64>>,
+        least: i64,
+        most: i64,
+    ) -> Option<Option<i64>> {
+        if given.flatten().is_some_and(|given| !(least..=most).contains(&given)) {
+            self.add(field, format!("must be between {least} and {most}"));
+        }
+        given
+    }
+
+    fn ended<T>(self, value: T) -> Result<T, Vec<FieldFault>> {
+        if self.0.is_empty() { Ok(value) } else { Err(self.0) }
+    }
 }
 
 impl Rules {
     /// What `registration` comes to, or everything that is wrong with it.
     pub(super) fn check(&self, registration: &Registration) -> Result<Accepted, Vec<FieldFault>> {
-        let mut faults = Vec::new();
-        let mut refuse = |field: &str, message: String| {
-            faults.push(FieldFault { field: field.to_owned(), message, unknown_event: false });
-        };
-        let url = self.url(&registration.url).map_err(|message| refuse("url", message)).ok();
-        if let Some(secret) = &registration.secret
-            && let Err(message) = usable(secret.expose())
-        {
-            refuse("secret", message);
+        let mut faults = Faults::default();
+        if let Some(secret) = &registration.secret {
+            let scheme = registration.signature.unwrap_or(SignatureScheme::Hmac);
+            faults.take("secret", usable(secret.expose(), scheme));
         }
-        let mut within = |field: &str, given: Option<i64>, least: i64, most: i64| {
-            if given.is_some_and(|given| !(least..=most).contains(&given)) {
-                refuse(field, format!("must be between {least} and {most}"));
-            }
-        };
+        let accepted = self.settle(&registration.settings(), &mut faults);
+        faults.ended(accepted)
+    }
+
+    /// What `change` comes to, or everything that is wrong with it. What isn't changed isn't asked about.
+    pub(super) fn check_change(&self, change: &Change) -> Result<Accepted, Vec<FieldFault>> {
+        let mut faults = Faults::default();
+        let accepted = self.settle(change, &mut faults);
+        faults.ended(accepted)
+    }
+
+    fn settle(&self, change: &Change, faults: &mut Faults) -> Accepted {
+        let url = change.url.as_ref().and_then(|url| faults.take("url", self.url(url)));
+        let events = change.events.as_ref().map(|events| self.events(events, faults));
+        let filter = change.filter.as_ref().and_then(|filter| {
+            let checked =
+                filter.as_deref().map(|text| BodyFilter::parse(text).map(|filter| filter.to_string()));
+            faults.take("filter", checked.transpose().map_err(|error| error.to_string()))
+        });
+        let headers = change.headers.as_ref().map(|headers| own_headers::check(headers, faults));
+        let small =
+            |given: Option<Option<i64>>| given.map(|given| given.and_then(|given| u32::try_from(given).ok()));
         let longest_delay = i64::try_from(LONGEST_DELAY.as_millis()).unwrap_or(i64::MAX);
-        within("retryAttempts", registration.retry_attempts, 1, MOST_ATTEMPTS);
-        within("retryDelay", registration.retry_delay, 1, longest_delay);
-        within("timeout", registration.timeout, SHORTEST_TIMEOUT_MS, LONGEST_TIMEOUT_MS);
-        let events = self.events(&registration.events, &mut faults);
-        match url {
-            Some(url) if faults.is_empty() => Ok(Accepted {
-                url,
-                events,
-                retry_attempts: registration.retry_attempts.and_then(|given| u32::try_from(given).ok()),
-                timeout_ms: registration
-                    .timeout
-                    .unwrap_or_else(|| i64::try_from(self.timeout.as_millis()).unwrap_or(LONGEST_TIMEOUT_MS)),
-            }),
-            Some(_) | None => Err(faults),
+        let usual_timeout = i64::try_from(self.timeout.as_millis()).unwrap_or(LONGEST_TIMEOUT_MS);
+        Accepted {
+            url,
+            events,
+            filter,
+            headers,
+            rate: small(faults.number("rate", change.rate, 1, MOST_PER_SECOND)),
+            concurrency: small(faults.number("concurrency", change.concurrency, 1, MOST_AT_ONCE)),
+            retry_attempts: small(faults.number("retryAttempts", change.retry_attempts, 1, MOST_ATTEMPTS)),
+            retry_delay_ms: faults.number("retryDelay", change.retry_delay, 1, longest_delay),
+            timeout_ms: faults
+                .number("timeout", change.timeout, SHORTEST_TIMEOUT_MS, LONGEST_TIMEOUT_MS)
+                .map(|given| given.unwrap_or(usual_timeout)),
+            contact: change
+                .contact
+                .as_ref()
+                .and_then(|contact| faults.take("contact", contact.as_deref().map(mail_address).transpose())),
+            description: change
+                .description
+                .as_ref()
+                .and_then(|words| faults.take("description", words.as_deref().map(few_words).transpose())),
         }
     }
 
@@ -150,38 +163,49 @@ impl Rules {
         Ok(url.into())
     }
 
-    fn events(&self, names: &[String], faults: &mut Vec<FieldFault>) -> Subscription {
+    fn events(&self, names: &[String], faults: &mut Faults) -> Subscription {
         if names.len() > MOST_EVENTS {
-            let message = format!("must name at most {MOST_EVENTS} types");
-            faults.push(FieldFault { field: "events".to_owned(), message, unknown_event: false });
+            faults.add("events", format!("must name at most {MOST_EVENTS} types"));
             return Subscription::All;
         }
-        let mut types = BTreeSet::new();
+        let mut patterns = BTreeSet::new();
         let mut all = names.is_empty();
         for (at, name) in names.iter().enumerate() {
             if name == "*" {
                 all = true;
                 continue;
             }
-            let fault = match name.parse::<EventType>() {
-                Ok(event_type) if self.deliverable.contains(&event_type) => {
-                    types.insert(event_type);
+            let (message, unknown_event) = match name.parse::<EventPattern>() {
+                Ok(pattern) if self.deliverable.iter().any(|known| pattern.matches(*known)) => {
+                    patterns.insert(pattern);
                     continue;
                 }
-                Ok(event_type) => (format!("webhooks are never told of {}", event_type.as_str()), false),
-                Err(unknown) => (unknown.to_string(), true),
+                Ok(pattern) => (format!("webhooks are never told of {pattern}"), false),
+                Err(error @ (PatternError::Unknown(_) | PatternError::NoFamily(_))) => {
+                    (error.to_string(), true)
+                }
             };
-            let (message, unknown_event) = fault;
-            faults.push(FieldFault { field: format!("events[{at}]"), message, unknown_event });
+            faults.0.push(FieldFault { field: format!("events[{at}]"), message, unknown_event });
         }
-        if all { Subscription::All } else { Subscription::Only(types.into_iter().collect()) }
+        if all { Subscription::All } else { Subscription::Only(patterns.into_iter().collect()) }
     }
 }
 
-fn usable(secret: &str) -> Result<(), String> {
+/// Whether `secret` may be a partner's own.
+pub(super) fn usable(secret: &str, scheme: SignatureScheme) -> Result<(), String> {
+    match scheme {
+        SignatureScheme::Hmac => {}
+        SignatureScheme::Ed25519 => {
+            return Err("must be left out: a key pair is made here, so that its private key travels nowhere"
+                .to_owned());
+        }
+    }
     if !SECRET_CHARACTERS.contains(&secret.len()) || !secret.bytes().all(|byte| byte.is_ascii_graphic()) {
         let (least, most) = SECRET_CHARACTERS.into_inner();
         return Err(format!("must be {least} to {most} printable ASCII characters without spaces"));
+    }
+    if SigningKey::is_private(secret) {
+        return Err("must not be a private key".to_owned());
     }
     let Some(encoded) = secret.strip_prefix(SECRET_PREFIX) else { return Ok(()) };
     let key = STANDARD.decode(encoded).map_err(|_| format!("must be base64 after {SECRET_PREFIX}"))?;
@@ -190,4 +214,30 @@ fn usable(secret: &str) -> Result<(), String> {
     }
     let (least, most) = SECRET_KEY_BYTES.into_inner();
     Err(format!("must stand for {least} to {most} bytes after {SECRET_PREFIX}"))
+}
+
+/// One plain address: what is before the `@` and a name with a dot behind it. That it takes mail is seen by sending some.
+fn mail_address(text: &str) -> Result<String, String> {
+    let plain = |part: &str| {
+        part.chars().all(|c| c.is_alphanumeric() || "!#$%&'*+-/=?^_`{|}~.".contains(c))
+            && !part.starts_with('.')
+            && !part.ends_with('.')
+            && !part.contains("..")
+            && !part.is_empty()
+    };
+    match text.rsplit_once('@') {
+        Some((local, domain))
+            if text.len() <= MOST_CONTACT_BYTES && plain(local) && plain(domain) && domain.contains('.') =>
+        {
+            Ok(text.to_owned())
+        }
+        Some(_) | None => Err("must be one mail address, as in ops@partner.example".to_owned()),
+    }
+}
+
+fn few_words(text: &str) -> Result<String, String> {
+    if text.len() > MOST_DESCRIPTION_BYTES || text.chars().any(char::is_control) {
+        return Err(format!("must have at most {MOST_DESCRIPTION_BYTES} bytes and be one line"));
+    }
+    Ok(text.to_owned())
 }

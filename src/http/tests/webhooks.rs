@@ -119,6 +119,69 @@ async fn partners_and_tenants_see_their_own_alone() {
 }
 
 #[tokio::test]
+async fn an_endpoint_is_changed_paused_and_given_a_new_secret_by_whose_it_is() {
+    each_engine(async |db| {
+        let api = Api::new(db);
+        let (one, two) =
+            (api.token("p-1", &[Role::Partner], "shop"), api.token("p-2", &[Role::Partner], "shop"));
+        let stranger = api.token("p-1", &[Role::Partner, Role::Service], "market");
+        let body = r#"{"url":"https://example.com/hook","headers":{"Authorization":"Bearer t0ken"},"rate":5,
+            "events":["order.*"],"filter":"$.data.total","contact":"ops@partner.example","signature":"ed25519"}"#;
+        let made = api.post_as(&one, PATH, None, body).await;
+        assert_eq!(made.status, StatusCode::CREATED, "{}", made.text);
+        let made = made.json();
+        assert_eq!((&made["headerNames"], &made["secret"]), (&serde_json::json!(["authorization"]), &Value::Null));
+        assert!(made["secrets"][0]["publicKey"].as_str().unwrap().starts_with("whpk_"));
+        let path = format!("{PATH}/{}", made["id"].as_str().unwrap());
+
+        let patch = async |token: &str, body: &str| {
+            let request = request("PATCH", &path)
+                .header("authorization", token)
+                .header("content-type", "application/json");
+            api.ask(request.body(Body::from(body.to_owned())).unwrap()).await
+        };
+        for token in [&two, &stranger] {
+            assert_eq!(patch(token, "{}").await.status, StatusCode::NOT_FOUND);
+            for action in ["pause", "resume", "rotate-secret"] {
+                let answer = api.post_as(token, &format!("{path}/{action}"), None, "{}").await;
+                assert_eq!(answer.problem(), (404, "webhook_not_found".to_owned()), "{action}");
+            }
+        }
+        let changed = patch(&one, r#"{"rate":null,"filter":null,"events":["payment.*"]}"#).await;
+        assert_eq!(changed.status, StatusCode::OK, "{}", changed.text);
+        let changed = changed.json();
+        assert_eq!((&changed["rate"], &changed["filter"]), (&Value::Null, &Value::Null));
+        assert_eq!((&changed["events"], &changed["contact"]), (&serde_json::json!(["payment.*"]), &made["contact"]));
+        for (body, field) in [(r#"{"id":"x"}"#, "id"), (r#"{"url":null,"nope":1}"#, "nope"), (r#"{"rate":0}"#, "rate")] {
+            let answer = patch(&one, body).await;
+            assert_eq!(answer.problem().0, 422, "{body}");
+            assert_eq!(answer.json()["errors"][0]["field"], field, "{body}: {}", answer.text);
+        }
+
+        let paused = api.post_as(&one, &format!("{path}/pause"), None, "").await;
+        assert_eq!(paused.json()["state"], "paused", "{}", paused.text);
+        assert_eq!(ids(&api.get_as(&one, &format!("{PATH}?state=paused")).await).len(), 1);
+        assert_eq!(ids(&api.get_as(&one, &format!("{PATH}?state=enabled")).await).len(), 0);
+        assert_eq!(api.get_as(&one, &format!("{PATH}?state=gone")).await.problem().0, 422);
+        assert_eq!(ids(&api.get_as(&two, &format!("{PATH}?owner=p-1")).await).len(), 0);
+        let resumed = api.post_as(&one, &format!("{path}/resume"), None, "").await;
+        assert_eq!(resumed.json()["state"], "enabled");
+
+        let rotate = format!("{path}/rotate-secret");
+        let first = api.post_as(&one, &rotate, Some("r"), r#"{"signature":"hmac"}"#).await;
+        assert!(first.json()["secret"].as_str().unwrap().starts_with("whsec_"), "{}", first.text);
+        assert_eq!(first.json()["secrets"].as_array().unwrap().len(), 2);
+        api.lose_answer("r").await;
+        let again = api.post_as(&one, &rotate, Some("r"), r#"{"signature":"hmac"}"#).await;
+        assert_eq!(again.json()["secret"], first.json()["secret"], "a lost answer rotates nothing twice");
+        for text in [changed.to_string(), resumed.text, again.text] {
+            assert!(!text.contains("t0ken") && !text.contains("whsk_"), "{text}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn what_is_not_right_is_refused_by_name() {
     each_engine(async |db| {
         let api = Api::new(db);
@@ -129,6 +192,10 @@ async fn what_is_not_right_is_refused_by_name() {
             (r#"{"url":"https://e.com","nope":1}"#, 422, "invalid_fields", "nope"),
             (r#"{"url":"https://u:p@e.com"}"#, 422, "invalid_fields", "url"),
             (r#"{"url":"https://e.com","retryAttempts":0}"#, 422, "invalid_fields", "retryAttempts"),
+            (r#"{"url":"https://e.com","filter":"$..x"}"#, 422, "invalid_fields", "filter"),
+            (r#"{"url":"https://e.com","signature":"rsa"}"#, 422, "invalid_fields", "signature"),
+            (r#"{"url":"https://e.com","headers":{"Host":"x"}}"#, 422, "invalid_fields", "headers.Host"),
+            (r#"{"url":"https://e.com","events":["orders.*"]}"#, 422, "unknown_event_type", "events[0]"),
             (r#"{"url":"https://e.com","secret":"short"}"#, 422, "invalid_fields", "secret"),
             (r#"{"url":"https://e.com","events":["order.payed"]}"#, 422, "unknown_event_type", "events[0]"),
             (r#"{"url":"https://e.com","events":["job.completed"]}"#, 422, "invalid_fields", "events[0]"),

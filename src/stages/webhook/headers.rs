@@ -27,7 +27,9 @@ pub(super) fn headers(
 ) -> HeaderMap {
     let timestamp = moment.now_ms.div_euclid(1_000);
     let body = &delivery.body;
-    let mut headers = HeaderMap::with_capacity(12);
+    // The endpoint's own come first: whatever they are called, ours replace them.
+    let mut headers = ready.own_headers.clone();
+    headers.reserve(12);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
     let mut text = |name: &'static str, value: String| match HeaderValue::try_from(value) {
@@ -38,9 +40,9 @@ pub(super) fn headers(
     };
     text("webhook-id", delivery.webhook_id.clone());
     text("webhook-timestamp", timestamp.to_string());
-    text("webhook-signature", signature::standard(&ready.keys, &delivery.webhook_id, timestamp, body));
-    if let Some(newest) = ready.keys.first() {
-        text("x-webhook-signature", signature::plain(newest, body));
+    text("webhook-signature", signature::standard(&ready.signers, &delivery.webhook_id, moment.now_ms, body));
+    if let Some(plain) = signature::plain(&ready.signers, moment.now_ms, body) {
+        text("x-webhook-signature", plain);
     }
     text("x-webhook-event", delivery.event_type.as_str().to_owned());
     text("x-webhook-id", endpoint_id.to_owned());

@@ -16,7 +16,7 @@ use crate::crypto::Vault;
 use crate::event::EventType;
 use crate::runtime::TargetState;
 use crate::runtime::retry::Schedule;
-use crate::store::webhooks;
+use crate::store::webhooks::{self, EndpointState};
 use crate::store::{Database, StoreError};
 use crate::telemetry::Metrics;
 
@@ -27,6 +27,8 @@ pub(super) struct View {
     tenants: HashMap<Arc<str>, HashMap<Arc<str>, Arc<Target>>>,
     /// The same by id alone: ids are unique over all tenants, as they are made of random ones.
     ids: HashMap<Arc<str>, Arc<Target>>,
+    /// Types that any endpoint is or was told of, by their places in [`EventType::ALL`].
+    types: Vec<bool>,
 }
 
 impl View {
@@ -45,10 +47,10 @@ impl View {
         of_tenant.filter(move |target| target.takes(event_type))
     }
 
-    /// Whether any endpoint at all, enabled or not, may be told of `event_type`. An endpoint keeps its types as long
-    /// as it lives, so this holds for parked work too as long as its target is there.
+    /// Whether any endpoint at all, enabled or not, may be told of `event_type`, or was before its types were changed:
+    /// this holds for parked work too as long as its target is there.
     pub(super) fn anyone_takes(&self, event_type: EventType) -> bool {
-        self.tenants.values().flat_map(HashMap::values).any(|target| target.takes(event_type))
+        self.types.get(event_type as usize).copied().unwrap_or(false)
     }
 }
 
@@ -116,13 +118,17 @@ impl Registry {
         latest.as_ref().map(|seen| Arc::clone(&seen.view))
     }
 
+    /// How many requests the endpoint called `id` wants at once, at most, where it says so.
+    pub(super) fn concurrency(&self, id: &str) -> Option<u32> {
+        self.latest()?.ids.get(id)?.concurrency
+    }
+
     /// Whether the endpoint called `id` is to be delivered to, from memory. That it is gone is said only by a view
     /// that isn't older than `refresh`: it may have been registered since.
     pub(super) fn state(&self, id: &str) -> TargetState {
         let Some(view) = self.latest() else { return TargetState::Flowing };
         match view.ids.get(id) {
-            Some(target) if target.enabled => TargetState::Flowing,
-            Some(_) => TargetState::Held("the endpoint is disabled".into()),
+            Some(target) => target.serving(),
             None if self.young().is_some() => TargetState::Gone,
             None => TargetState::Flowing,
         }
@@ -154,7 +160,8 @@ impl Registry {
         let now_ms = self.clock.now_ms();
         let mut tenants: HashMap<Arc<str>, HashMap<Arc<str>, Arc<Target>>> = HashMap::new();
         let mut ids = HashMap::new();
-        let (mut enabled, mut disabled) = (0, 0);
+        let mut types = vec![false; EventType::ALL.len()];
+        let mut states: HashMap<&'static str, i64> = HashMap::new();
         for endpoint in webhooks::all(&self.db).await? {
             let target = Target::of(&endpoint, &self.vault, &self.policy, now_ms);
             if let Err(why) = &target.ready {
@@ -165,14 +172,19 @@ impl Registry {
                     "an endpoint can't be delivered to"
                 );
             }
-            *(if target.enabled { &mut enabled } else { &mut disabled }) += 1;
+            for (known, event_type) in types.iter_mut().zip(EventType::ALL) {
+                *known |= endpoint.events.takes(*event_type) || endpoint.events_before.takes(*event_type);
+            }
+            *states.entry(target.state.as_str()).or_default() += 1;
             let target = Arc::new(target);
             let of_tenant = tenants.entry(Arc::clone(&target.tenant)).or_default();
             of_tenant.insert(Arc::clone(&target.id), Arc::clone(&target));
             ids.insert(Arc::clone(&target.id), target);
         }
-        self.metrics.webhook_endpoints.with_label_values(&["enabled"]).set(enabled);
-        self.metrics.webhook_endpoints.with_label_values(&["disabled"]).set(disabled);
-        Ok(View { revision, tenants, ids })
+        for state in EndpointState::NAMES {
+            let endpoints = states.get(state).copied().unwrap_or_default();
+            self.metrics.webhook_endpoints.with_label_values(&[state]).set(endpoints);
+        }
+        Ok(View { revision, tenants, ids, types })
     }
 }

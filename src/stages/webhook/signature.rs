@@ -3,48 +3,87 @@
 //!
 //! A secret is text. For `webhook-signature` its key is what the Standard Webhooks libraries make of that text:
 //! an optional `whsec_` in front of base64; text that isn't base64 is the key as it stands. For
-//! `X-Webhook-Signature` the key is the text itself, as given or shown.
+//! `X-Webhook-Signature` the key is the text itself, as given or shown. A key pair of ours (`v1a`) signs
+//! `webhook-signature` alone.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
 
-use crate::crypto::Secret;
+use crate::crypto::{Secret, SigningKey};
+use crate::store::webhooks::{SignatureScheme, SigningSecret};
 
 /// What Standard Webhooks puts in front of a symmetric secret.
 const PREFIX: &str = "whsec_";
 
-/// The keys that one secret stands for.
-#[derive(Debug, Clone)]
-pub(super) struct Keys {
-    standard: Secret<Vec<u8>>,
-    plain: Secret<Vec<u8>>,
+/// One secret of an endpoint, ready to sign.
+#[derive(Debug)]
+pub(super) struct Signer {
+    keys: Keys,
+    /// Until when it signs, epoch milliseconds; `None` is for good.
+    expires_at: Option<i64>,
 }
 
-impl Keys {
-    /// The keys of `secret`.
-    pub(super) fn of(secret: &Secret<String>) -> Self {
-        let text = secret.expose();
-        let encoded = text.strip_prefix(PREFIX).unwrap_or(text);
-        let standard = STANDARD.decode(encoded).unwrap_or_else(|_| text.as_bytes().to_vec());
-        Self { standard: Secret::new(standard), plain: Secret::new(text.as_bytes().to_vec()) }
+/// What one secret stands for.
+#[derive(Debug)]
+enum Keys {
+    Shared { standard: Secret<Vec<u8>>, plain: Secret<Vec<u8>> },
+    Pair(SigningKey),
+}
+
+impl Signer {
+    /// The signer that `secret` makes, or in words why it makes none.
+    pub(super) fn of(secret: &SigningSecret) -> Result<Self, String> {
+        let keys = match secret.scheme() {
+            SignatureScheme::Hmac => Keys::shared(&secret.secret),
+            SignatureScheme::Ed25519 => {
+                Keys::Pair(SigningKey::read(&secret.secret).map_err(|error| error.to_string())?)
+            }
+        };
+        Ok(Self { keys, expires_at: secret.expires_at })
+    }
+
+    fn signs(&self, now_ms: i64) -> bool {
+        self.expires_at.is_none_or(|end| end > now_ms)
     }
 }
 
-/// The value of `webhook-signature`: `v1,` and the base64 of HMAC-SHA256 over `id.timestamp.body`, once for each
-/// of `keys` with spaces between. `timestamp` is in seconds.
-pub(super) fn standard(keys: &[Keys], id: &str, timestamp: i64, body: &[u8]) -> String {
-    let signed = |keys: &Keys| {
-        let start = format!("{id}.{timestamp}.");
-        format!("v1,{}", STANDARD.encode(hmac(keys.standard.expose(), &[start.as_bytes(), body])))
-    };
-    keys.iter().map(signed).collect::<Vec<_>>().join(" ")
+impl Keys {
+    fn shared(secret: &Secret<String>) -> Self {
+        let text = secret.expose();
+        let encoded = text.strip_prefix(PREFIX).unwrap_or(text);
+        let standard = STANDARD.decode(encoded).unwrap_or_else(|_| text.as_bytes().to_vec());
+        Self::Shared { standard: Secret::new(standard), plain: Secret::new(text.as_bytes().to_vec()) }
+    }
 }
 
-/// The value of `X-Webhook-Signature`: `sha256=` and the hex of HMAC-SHA256 over the body.
-pub(super) fn plain(keys: &Keys, body: &[u8]) -> String {
-    format!("sha256={}", hex::encode(hmac(keys.plain.expose(), &[body])))
+/// The value of `webhook-signature` at `now_ms`: for each of `signers` that hasn't expired `v1,` and the base64 of
+/// HMAC-SHA256, or `v1a,` and that of ed25519, over `id.timestamp.body`, with spaces between. The timestamp is in
+/// seconds.
+pub(super) fn standard(signers: &[Signer], id: &str, now_ms: i64, body: &[u8]) -> String {
+    let start = format!("{id}.{}.", now_ms.div_euclid(1_000));
+    let signed = |signer: &Signer| match &signer.keys {
+        Keys::Shared { standard, .. } => {
+            format!("v1,{}", STANDARD.encode(hmac(standard.expose(), &[start.as_bytes(), body])))
+        }
+        Keys::Pair(key) => {
+            format!("v1a,{}", STANDARD.encode(key.sign(&[start.as_bytes(), body].concat())))
+        }
+    };
+    let active = signers.iter().filter(|signer| signer.signs(now_ms));
+    active.map(signed).collect::<Vec<_>>().join(" ")
+}
+
+/// The value of `X-Webhook-Signature` at `now_ms`: `sha256=` and the hex of HMAC-SHA256 over the body, with the first
+/// of `signers` that is a shared secret and hasn't expired; none when there is none.
+pub(super) fn plain(signers: &[Signer], now_ms: i64, body: &[u8]) -> Option<String> {
+    let active = signers.iter().filter(|signer| signer.signs(now_ms));
+    let newest = active.map(|signer| &signer.keys).find_map(|keys| match keys {
+        Keys::Shared { plain, .. } => Some(plain),
+        Keys::Pair(_) => None,
+    })?;
+    Some(format!("sha256={}", hex::encode(hmac(newest.expose(), &[body]))))
 }
 
 fn hmac(key: &[u8], parts: &[&[u8]]) -> Vec<u8> {
@@ -59,37 +98,54 @@ fn hmac(key: &[u8], parts: &[&[u8]]) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    fn keys(secret: &str) -> Keys {
-        Keys::of(&Secret::new(secret.to_owned()))
+    fn signer(secret: &str, expires_at: Option<i64>) -> Signer {
+        let secret = Secret::new(secret.to_owned());
+        Signer::of(&SigningSecret { secret, created_at: 0, expires_at, request: None }).unwrap()
     }
 
     #[test]
     fn the_published_example_comes_out() {
         let signature = standard(
-            &[keys("whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD")],
+            &[signer("whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD", None)],
             "msg_27UH4WbU6Z5A5EzD8u03UvzRbpk",
-            1_649_367_553,
+            1_649_367_553_999,
             br#"{"email":"test@example.com","username":"test_user"}"#,
         );
         assert_eq!(signature, "v1,tZ1I4/hDygAJgO5TYxiSd6Sd0kDW6hPenDe+bTa3Kkw=");
     }
 
     #[test]
-    fn every_active_secret_signs() {
-        let both = standard(&[keys("whsec_AAAA"), keys("a secret of one's own")], "evt_1", 7, b"{}");
-        let one = standard(&[keys("a secret of one's own")], "evt_1", 7, b"{}");
-        assert_eq!(both.split(' ').nth(1), Some(one.as_str()));
+    fn every_secret_signs_until_it_expires() {
+        let signers = [signer("whsec_AAAA", None), signer("a secret of one's own", Some(9_000))];
+        let both = standard(&signers, "evt_1", 8_999, b"{}");
         let foreign = standardwebhooks::Webhook::from_bytes(b"a secret of one's own".to_vec()).unwrap();
-        assert_eq!(one, foreign.sign("evt_1", 7, b"{}").unwrap());
+        assert_eq!(both.split(' ').nth(1), Some(foreign.sign("evt_1", 8, b"{}").unwrap().as_str()));
+        let one = standard(&signers, "evt_1", 9_000, b"{}");
+        assert_eq!(one, standard(&signers[..1], "evt_1", 9_000, b"{}"));
+    }
+
+    #[test]
+    fn a_key_pair_signs_what_its_public_key_verifies() {
+        use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
+        let key = SigningKey::generate().unwrap();
+        let signers = [signer(key.private().unwrap().expose(), None), signer("whsec_AAAA", None)];
+        let both = standard(&signers, "evt_1", 7_000, b"{}");
+        let (pair, shared) = both.split_once(' ').unwrap();
+        let signature = STANDARD.decode(pair.strip_prefix("v1a,").unwrap()).unwrap();
+        let public = STANDARD.decode(key.public().strip_prefix("whpk_").unwrap()).unwrap();
+        UnparsedPublicKey::new(&ED25519, public).verify(b"evt_1.7.{}", &signature).unwrap();
+        assert_eq!(shared, standard(&signers[1..], "evt_1", 7_000, b"{}"));
+        assert_eq!(plain(&signers, 7_000, b"{}"), plain(&signers[1..], 7_000, b"{}"));
+        assert_eq!(plain(&signers[..1], 7_000, b"{}"), None);
     }
 
     #[test]
     fn the_plain_signature_is_keyed_by_the_text() {
         // printf '{}' | openssl dgst -sha256 -hmac 'whsec_AAAA'
         assert_eq!(
-            plain(&keys("whsec_AAAA"), b"{}"),
+            plain(&[signer("whsec_AAAA", None)], 1, b"{}").unwrap(),
             "sha256=be82b4032f683bd9abd5e7d6e03c84fff89c5d2219dad97a6c3130bcab2a28d1"
         );
-        assert!(!format!("{:?}", keys("hunter2hunter2")).contains("hunter2"));
+        assert!(!format!("{:?}", signer("hunter2hunter2", None)).contains("hunter2"));
     }
 }

@@ -25,6 +25,7 @@ use crate::runtime::{
 };
 use crate::stages::attempts::delivery_id;
 use crate::stages::intake::Reader;
+use crate::store::webhooks::EndpointState;
 use crate::store::{Database, StoreError};
 use crate::telemetry::Metrics;
 use crate::topology;
@@ -104,7 +105,7 @@ impl WebhookStage {
         for name in Verdict::NAMES {
             parts.metrics.webhook_attempts.with_label_values(&[name]).inc_by(0);
         }
-        for state in ["enabled", "disabled"] {
+        for state in EndpointState::NAMES {
             parts.metrics.webhook_endpoints.with_label_values(&[state]).set(0);
         }
         let concurrency = options.concurrency_per_endpoint.max(1);
@@ -229,7 +230,12 @@ impl EffectStage for WebhookStage {
             Err(error) => return unavailable(&error),
         };
         let priority = self.declared.priority_of(delivery.event_type);
+        // Read again only where somebody chooses by it.
+        let mut body = None;
         for target in view.subscribed(&delivery.tenant, delivery.event_type) {
+            if target.chooses() && !target.wants(body.get_or_insert_with(|| parsed(&delivery.body))) {
+                continue;
+            }
             let lane = format_args!("{NAME}|{}|{}|{}", delivery.tenant, delivery.order_id, target.id);
             tasks.push(lane, &target.id, priority);
         }
@@ -244,7 +250,10 @@ impl EffectStage for WebhookStage {
                 return Outcome::Retry { after: STORE_PAUSE, why };
             }
         };
-        let Some(target) = view.target(&task.input.tenant, &task.target).filter(|target| target.enabled)
+        // One that was paused a moment ago is told this still: its lane waits for it.
+        let Some(target) = view
+            .target(&task.input.tenant, &task.target)
+            .filter(|target| !matches!(target.state, EndpointState::Disabled(_)))
         else {
             return Outcome::Skipped(SkipReason::TargetGone);
         };
@@ -289,8 +298,9 @@ impl EffectStage for WebhookStage {
         delivery.event_type.as_str()
     }
 
-    fn target_concurrency(&self, _target: &str) -> usize {
-        self.concurrency
+    fn target_concurrency(&self, target: &str) -> usize {
+        let wanted = self.registry.concurrency(target).and_then(|wanted| usize::try_from(wanted).ok());
+        wanted.unwrap_or(self.concurrency).clamp(1, self.concurrency)
     }
 
     async fn refresh(&self) {
@@ -312,6 +322,11 @@ impl EffectStage for WebhookStage {
 /// The seed of a delivery's jitter: the same for every attempt and restart.
 fn seed(task: &Task<Delivery>, target: &Target) -> u64 {
     delivery_id(&task.input.tenant, task.input.event_id, &target.id).as_u64_pair().1
+}
+
+/// The body as filters see it: what is sent, and nothing else.
+fn parsed(body: &Bytes) -> serde_json::Value {
+    serde_json::from_slice(body).unwrap_or_default()
 }
 
 fn unavailable<T>(error: &StoreError) -> Intake<T> {

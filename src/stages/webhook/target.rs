@@ -5,15 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::Uri;
-use hyper::header::HeaderValue;
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+use serde_json::Value;
 use url::Url;
 
-use super::signature::Keys;
+use super::signature::Signer;
 use super::verdict::LONGEST_WAIT;
 use crate::crypto::Vault;
-use crate::event::EventType;
+use crate::event::{BodyFilter, EventType};
+use crate::runtime::TargetState;
 use crate::runtime::retry::Schedule;
-use crate::store::webhooks::{Endpoint, EndpointState, Subscription, open_secrets};
+use crate::store::webhooks::{Endpoint, EndpointState, open_headers, open_secrets};
 
 /// An endpoint, ready to be delivered to.
 #[derive(Debug)]
@@ -28,9 +30,16 @@ pub(super) struct Target {
     pub(super) schedule: Schedule,
     /// The bound on one whole attempt.
     pub(super) timeout: Duration,
+    /// Requests per second that it is told with, at most.
+    #[expect(dead_code, reason = "the limit on requests per second reads it")]
+    pub(super) rate: Option<u32>,
+    /// Requests that it gets at once, at most.
+    pub(super) concurrency: Option<u32>,
     /// Whether it is delivered to.
-    pub(super) enabled: bool,
-    events: Subscription,
+    pub(super) state: EndpointState,
+    /// Which types it is told of, by their places in [`EventType::ALL`].
+    types: Box<[bool]>,
+    filter: Option<Result<BodyFilter, String>>,
 }
 
 /// What requests to an endpoint need.
@@ -38,8 +47,10 @@ pub(super) struct Target {
 pub(super) struct Ready {
     /// Where they go.
     pub(super) address: Address,
-    /// The keys of the active secrets, newest first; never empty.
-    pub(super) keys: Vec<Keys>,
+    /// The secrets, newest first; never empty.
+    pub(super) signers: Vec<Signer>,
+    /// The endpoint's own headers.
+    pub(super) own_headers: HeaderMap,
 }
 
 /// Where requests go.
@@ -71,6 +82,8 @@ pub(super) enum Host {
 impl Target {
     /// The target that `endpoint` describes at `now_ms`; `policy` holds where it names no schedule.
     pub(super) fn of(endpoint: &Endpoint, vault: &Vault, policy: &Schedule, now_ms: i64) -> Self {
+        let types = EventType::ALL.iter().map(|event_type| endpoint.events.takes(*event_type)).collect();
+        let filter = endpoint.filter.as_deref();
         let first = endpoint.retry_delay_ms.and_then(|ms| u64::try_from(ms).ok()).map(Duration::from_millis);
         Self {
             tenant: endpoint.tenant.as_str().into(),
@@ -78,16 +91,39 @@ impl Target {
             ready: Ready::of(endpoint, vault, now_ms),
             schedule: policy.overridden(endpoint.retry_attempts, first, LONGEST_WAIT),
             timeout: Duration::from_millis(u64::try_from(endpoint.timeout_ms).unwrap_or_default()),
-            enabled: endpoint.state == EndpointState::Enabled,
-            events: endpoint.events.clone(),
+            rate: endpoint.rate,
+            concurrency: endpoint.concurrency,
+            state: endpoint.state.clone(),
+            types,
+            filter: filter.map(|text| BodyFilter::parse(text).map_err(|error| error.to_string())),
         }
     }
 
     /// Whether it is told of events of `event_type`.
     pub(super) fn takes(&self, event_type: EventType) -> bool {
-        match &self.events {
-            Subscription::All => true,
-            Subscription::Only(types) => types.contains(&event_type),
+        self.types.get(event_type as usize).copied().unwrap_or(false)
+    }
+
+    /// Whether it chooses among bodies.
+    pub(super) fn chooses(&self) -> bool {
+        self.filter.is_some()
+    }
+
+    /// Whether it wants this body. A filter that this program can't read, which only a newer one can have stored,
+    /// lets everything pass: too much is told sooner than too little.
+    pub(super) fn wants(&self, body: &Value) -> bool {
+        match &self.filter {
+            Some(Ok(filter)) => filter.passes(body),
+            Some(Err(_)) | None => true,
+        }
+    }
+
+    /// Whether it is to be served now.
+    pub(super) fn serving(&self) -> TargetState {
+        match &self.state {
+            EndpointState::Enabled => TargetState::Flowing,
+            EndpointState::Paused => TargetState::Held("the endpoint is paused".into()),
+            EndpointState::Disabled(_) => TargetState::Held("the endpoint is disabled".into()),
         }
     }
 }
@@ -95,12 +131,19 @@ impl Target {
 impl Ready {
     fn of(endpoint: &Endpoint, vault: &Vault, now_ms: i64) -> Result<Self, String> {
         let secrets = open_secrets(vault, endpoint).map_err(|error| error.to_string())?;
-        let active = secrets.iter().filter(|secret| secret.expires_at.is_none_or(|end| end > now_ms));
-        let keys: Vec<Keys> = active.map(|secret| Keys::of(&secret.secret)).collect();
-        if keys.is_empty() {
+        let active = secrets.iter().filter(|secret| secret.signs(now_ms));
+        let signers: Vec<Signer> = active.map(Signer::of).collect::<Result<_, _>>()?;
+        if signers.is_empty() {
             return Err("it has no active secret".to_owned());
         }
-        Ok(Self { address: Address::of(&endpoint.url)?, keys })
+        let mut own_headers = HeaderMap::new();
+        for (name, value) in open_headers(vault, endpoint).map_err(|error| error.to_string())? {
+            let name = HeaderName::try_from(name).map_err(|error| error.to_string())?;
+            let mut value = HeaderValue::try_from(value.expose()).map_err(|error| error.to_string())?;
+            value.set_sensitive(true);
+            own_headers.insert(name, value);
+        }
+        Ok(Self { address: Address::of(&endpoint.url)?, signers, own_headers })
     }
 }
 

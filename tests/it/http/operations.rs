@@ -49,13 +49,11 @@ async fn an_operator_sees_redrives_and_releases_over_http() {
     let answers = Arc::clone(&status);
     let receiver = Receiver::start(move |_| Answer::status(answers.load(Ordering::SeqCst))).await;
     let registration = Registration {
-        request: None,
         url: receiver.url(),
-        secret: None,
-        events: Vec::new(),
         retry_attempts: Some(2),
         retry_delay: Some(3_600_000),
         timeout: Some(2_000),
+        ..Registration::default()
     };
     program.registrar().register("shop", None, &registration).await.expect("it is allowed");
     let api = TestApi::start(&program, LiveOptions::default()).await;

@@ -102,12 +102,10 @@ stages:
     .await;
     let registration = Registration {
         url: receiver.url(),
-        secret: None,
-        events: Vec::new(),
         retry_attempts: Some(1),
         retry_delay: Some(100),
         timeout: Some(8_000),
-        request: None,
+        ..Registration::default()
     };
     program.registrar().register("shop", None, &registration).await.expect("it is allowed");
     program.start(&["webhook", "webhook-stock"]);

@@ -34,12 +34,10 @@ fn options() -> StageOptions {
 async fn register(program: &TestProgram, receiver: &Receiver, attempts: i64, delay_ms: i64) {
     let registration = Registration {
         url: receiver.url(),
-        secret: None,
-        events: Vec::new(),
         retry_attempts: Some(attempts),
         retry_delay: Some(delay_ms),
         timeout: Some(2_000),
-        request: None,
+        ..Registration::default()
     };
     program.registrar().register("shop", None, &registration).await.expect("it is allowed");
 }
