@@ -163,12 +163,7 @@ async fn register(parts: &Parts, asked: &Repetition) -> Result<(), Fault> {
                         asked.port,
                         asked.case.mood(number).as_str()
                     ),
-                    secret: None,
-                    events: Vec::new(),
-                    retry_attempts: None,
-                    retry_delay: None,
-                    timeout: None,
-                    request: None,
+                    ..Registration::default()
                 };
                 registrar.register(&tenant(asked, number), None, &registration).await.map(drop)
             }
