@@ -9,7 +9,7 @@
 //! | a field that isn't as the stage's conditions want it | skipped `condition` |
 //! | bad magic byte, truncated, trailing bytes | dead letter `decode` |
 //! | unknown schema id | tried again, then dead letter `schema_unknown` |
-//! | key missing, not UTF-8, or not the order's id | dead letter `key` |
+//! | key missing, not UTF-8, or not the id of the order (or job) | dead letter `key` |
 //! | registry away | its partition waits |
 
 use std::collections::BTreeSet;
@@ -146,17 +146,15 @@ pub(super) fn refused<T>(error: &DecodeError) -> Intake<T> {
 
 fn check_key(record: &Record, event: &Event) -> Result<(), Failure> {
     let refuse = |message: String| Err(Failure::new(ErrorClass::Key, message));
+    let subject = if event.event_type().is_job() { "job" } else { "order" };
     let Some(key) = &record.key else {
-        return refuse("the record has no key; it must be the order id".to_owned());
+        return refuse(format!("the record has no key; it must be the {subject} id"));
     };
     let Ok(key) = std::str::from_utf8(key) else {
-        return refuse("the record's key is not UTF-8; it must be the order id".to_owned());
+        return refuse(format!("the record's key is not UTF-8; it must be the {subject} id"));
     };
-    if key != event.meta().order_id {
-        return refuse(format!(
-            "the record's key is {key:?}, but its order id is {:?}",
-            event.meta().order_id
-        ));
+    if key != event.key() {
+        return refuse(format!("the record's key is {key:?}, but its {subject} id is {:?}", event.key()));
     }
     Ok(())
 }

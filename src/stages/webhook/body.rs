@@ -2,8 +2,8 @@
 //! and resend. Key order is fixed, what the event doesn't carry is absent, and personal data (names, mail,
 //! phone, addresses, free descriptions) is never in it.
 //!
-//! Amounts are decimal numbers in the currency's main unit, written digit by digit (`129.90`), never computed
-//! in floating point. The time of the request is no part of it; it travels in `webhook-timestamp`.
+//! `data` tells of the order; of a job it tells what the worker reported, and nothing else. Amounts are decimal numbers in
+//! the currency's main unit, written digit by digit (`129.90`), never computed in floating point. The time of the request is no part of it; it travels in `webhook-timestamp`.
 
 use std::collections::BTreeMap;
 
@@ -26,7 +26,10 @@ pub(super) fn webhook_id(event_id: Uuid) -> String {
 pub(super) fn body(event: &Event, event_id: Uuid) -> Bytes {
     let meta = event.meta();
     let snapshot = event.snapshot();
-    let facts = Facts::of(event);
+    let mut facts = Facts::of(event);
+    if let Some(work) = facts.work.take() {
+        return written(event, event_id, work);
+    }
     let status = snapshot.map(|order| order.status).filter(|status| *status != OrderStatus::Unknown);
     let total = snapshot.map(|order| &order.total).or(facts.total);
     let items = snapshot.map(|order| order.items.as_slice()).or(facts.items);
@@ -34,43 +37,48 @@ pub(super) fn body(event: &Event, event_id: Uuid) -> Bytes {
     if let Some(correlation_id) = &meta.correlation_id {
         metadata.insert("correlationId", correlation_id.as_str().into());
     }
+    let data = Order {
+        order_id: &meta.order_id,
+        order_number: snapshot.map(|order| order.order_number).or(facts.order_number),
+        customer_id: meta
+            .customer_id
+            .as_deref()
+            .or(snapshot.and_then(|order| order.customer_id.as_deref()))
+            .or(facts.customer_id),
+        status: status.or(facts.status),
+        status_changed_at: facts.status.map(|_| rfc3339(meta.occurred_at)),
+        total: total.map(decimal),
+        currency: total.map(|total| total.currency.as_str()),
+        items: items.map(|items| items.iter().map(Item::of).collect()),
+        payment_info: facts.payment.as_ref().map(PaymentInfo::of),
+        shipment: facts.shipment.as_ref().map(ShipmentInfo::of),
+        metadata,
+    };
+    written(event, event_id, data)
+}
+
+fn written(event: &Event, event_id: Uuid, data: impl Serialize) -> Bytes {
     let body = Body {
         id: webhook_id(event_id),
         event: event.event_type().as_str(),
-        created: rfc3339(meta.occurred_at),
-        data: Data {
-            order_id: &meta.order_id,
-            order_number: snapshot.map(|order| order.order_number).or(facts.order_number),
-            customer_id: meta
-                .customer_id
-                .as_deref()
-                .or(snapshot.and_then(|order| order.customer_id.as_deref()))
-                .or(facts.customer_id),
-            status: status.or(facts.status),
-            status_changed_at: facts.status.map(|_| rfc3339(meta.occurred_at)),
-            total: total.map(decimal),
-            currency: total.map(|total| total.currency.as_str()),
-            items: items.map(|items| items.iter().map(Item::of).collect()),
-            payment_info: facts.payment.as_ref().map(PaymentInfo::of),
-            shipment: facts.shipment.as_ref().map(ShipmentInfo::of),
-            metadata,
-        },
+        created: rfc3339(event.meta().occurred_at),
+        data,
     };
     let text = serde_json::to_vec(&body).expect("strings, numbers and maps with text keys are always JSON");
     Bytes::from(text)
 }
 
 #[derive(Serialize)]
-struct Body<'a> {
+struct Body<D> {
     id: String,
     event: &'static str,
     created: String,
-    data: Data<'a>,
+    data: D,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Data<'a> {
+struct Order<'a> {
     order_id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     order_number: Option<i64>,
@@ -249,6 +257,42 @@ mod tests {
             r#""paymentInfo":{"paymentId":"pay-1","method":"card","amount":0.05,"currency":"EUR"},"metadata":{}}}"#,
         );
         assert_eq!(String::from_utf8(body(&paid, ID).to_vec()).unwrap(), expected);
+    }
+
+    #[test]
+    fn the_data_of_a_job_is_what_its_worker_reports_and_nothing_else() {
+        let factory = Factory::new("shop", "test").correlated("r-1");
+        let data = |event: Event| {
+            let text = String::from_utf8(body(&event, ID).to_vec()).unwrap();
+            text.split_once(r#""data":"#).unwrap().1.to_owned()
+        };
+        let enqueued = factory.job_enqueued("j-1", AT, "j-1", "mail", "mails");
+        assert_eq!(
+            data(enqueued.into()),
+            r#"{"queueName":"mails","jobId":"j-1","jobType":"mail","status":"enqueued"}}"#
+        );
+        let started = factory.job_started("j-1", AT, "j-1", "mail", "mails", "w-1");
+        assert_eq!(
+            data(started.into()),
+            r#"{"workerId":"w-1","queueName":"mails","jobId":"j-1","jobType":"mail","status":"started"}}"#
+        );
+        let completed = factory.job_completed("j-1", AT, "j-1", "mail", "mails", "w-1", 250);
+        assert_eq!(
+            data(completed.into()),
+            concat!(
+                r#"{"workerId":"w-1","queueName":"mails","jobId":"j-1","jobType":"mail","status":"completed","#,
+                r#""processingTime":250}}"#
+            )
+        );
+        let failed =
+            factory.job_failed("j-1", AT, "j-1", "mail", "mails", "card 4111 1111 1111 1111 refused");
+        assert_eq!(
+            data(failed.into()),
+            concat!(
+                r#"{"queueName":"mails","jobId":"j-1","jobType":"mail","status":"failed","#,
+                r#""error":"card **** **** **** 1111 refused"}}"#
+            )
+        );
     }
 
     #[test]

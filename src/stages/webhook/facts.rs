@@ -1,11 +1,13 @@
 //! What each type of event tells beyond the order's snapshot, in the terms of the webhook body. Pure; one arm a
 //! type, without `_`, so that a new type can't be forgotten. Personal fields are left out here, field by field.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::event::{Event, LineItem, Money, OrderStatus};
+use crate::event::{Event, LineItem, Money, OrderStatus, card_numbers};
 
 /// The facts of one event.
 #[derive(Debug, Default)]
@@ -24,6 +26,8 @@ pub(super) struct Facts<'a> {
     pub(super) payment: Option<Payment<'a>>,
     /// Goods that moved.
     pub(super) shipment: Option<Shipment<'a>>,
+    /// A job, and how far it is; it takes the place of everything else.
+    pub(super) work: Option<Work<'a>>,
     /// The rest, by name.
     pub(super) metadata: BTreeMap<&'static str, Value>,
 }
@@ -48,6 +52,24 @@ pub(super) struct Shipment<'a> {
     pub(super) status: Option<&'a str>,
     pub(super) estimated_delivery: Option<i64>,
     pub(super) delivered_at: Option<i64>,
+}
+
+/// A job, as its worker reports it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Work<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    worker_id: Option<&'a str>,
+    queue_name: &'a str,
+    job_id: &'a str,
+    job_type: &'a str,
+    status: &'static str,
+    /// In milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    processing_time: Option<i64>,
+    /// The worker's words, without card numbers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<Cow<'a, str>>,
 }
 
 impl<'a> Facts<'a> {
@@ -172,15 +194,17 @@ impl<'a> Facts<'a> {
             Event::EmailSent(e) => {
                 Self::default().with("template", &e.template).with("messageId", &e.message_id)
             }
-            Event::JobEnqueued(e) => Self::job(&e.job_id, &e.job_type, &e.queue),
+            Event::JobEnqueued(e) => Self::job((&e.job_id, &e.job_type, &e.queue), "enqueued", None),
             Event::JobStarted(e) => {
-                Self::job(&e.job_id, &e.job_type, &e.queue).with("workerId", &e.worker_id)
+                Self::job((&e.job_id, &e.job_type, &e.queue), "started", Some(&e.worker_id))
             }
             Event::JobCompleted(e) => {
-                Self::job(&e.job_id, &e.job_type, &e.queue).with("workerId", &e.worker_id)
+                Self::job((&e.job_id, &e.job_type, &e.queue), "completed", Some(&e.worker_id))
+                    .took(Some(e.processing_time_ms), None)
             }
             Event::JobFailed(e) => {
-                Self::job(&e.job_id, &e.job_type, &e.queue).maybe("workerId", e.worker_id.as_ref())
+                Self::job((&e.job_id, &e.job_type, &e.queue), "failed", e.worker_id.as_deref())
+                    .took(e.processing_time_ms, Some(&e.error))
             }
         }
     }
@@ -211,8 +235,21 @@ impl<'a> Facts<'a> {
         self
     }
 
-    fn job(id: &str, job_type: &str, queue: &str) -> Self {
-        Self::default().with("jobId", id).with("jobType", job_type).with("queueName", queue)
+    fn job(
+        (job_id, job_type, queue_name): (&'a str, &'a str, &'a str),
+        status: &'static str,
+        worker_id: Option<&'a str>,
+    ) -> Self {
+        let work =
+            Work { worker_id, queue_name, job_id, job_type, status, processing_time: None, error: None };
+        Self { work: Some(work), ..Self::default() }
+    }
+
+    fn took(mut self, processing_time: Option<i64>, error: Option<&'a str>) -> Self {
+        if let Some(work) = &mut self.work {
+            (work.processing_time, work.error) = (processing_time, error.map(card_numbers));
+        }
+        self
     }
 
     fn with(mut self, name: &'static str, value: impl serde::Serialize) -> Self {

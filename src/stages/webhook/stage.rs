@@ -78,6 +78,7 @@ pub struct WebhookStage {
 #[derive(Debug)]
 pub struct Delivery {
     pub(super) tenant: String,
+    /// What the event's topic is keyed by: the order, or for an event about a job the job.
     pub(super) order_id: String,
     pub(super) event_id: Uuid,
     pub(super) event_type: EventType,
@@ -214,7 +215,7 @@ impl EffectStage for WebhookStage {
         let traceparent = record.headers.text("traceparent");
         Intake::Ready(Delivery {
             tenant: meta.tenant_id.clone(),
-            order_id: meta.order_id.clone(),
+            order_id: reading.event.key().to_owned(),
             event_id: reading.event_id,
             event_type: reading.event.event_type(),
             webhook_id: webhook_id(reading.event_id),

@@ -17,7 +17,7 @@ const SOON: Duration = Duration::from_secs(60);
 
 async fn history(meter: &mut Meter) -> GroupLag {
     let groups = meter.look().await.expect("everything answers");
-    assert_eq!(groups.len(), 6, "every stage has a group");
+    assert_eq!(groups.len(), 7, "every stage has a group");
     groups.into_iter().find(|group| group.stage == "history").expect("it is declared")
 }
 
