@@ -23,6 +23,7 @@ use crate::admin::{Operations, dead_letters, lag};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::event::{Codec, RegistryError};
+use crate::http::inbound::Senders;
 use crate::http::live::Hub;
 use crate::http::{self, Auth, Bound, Check, EventsHealth, Observed, Probe, Signs};
 use crate::outbox::Relay;
@@ -131,7 +132,10 @@ impl Service {
         let auth = Auth::new(&options, env.clock.clone())
             .map_err(|error| Fault::configuration(error.to_string()))?;
         let hub = Hub::new(self.config.live.clone(), Arc::clone(&env.metrics), env.clock.clone());
+        let inbound =
+            Senders::new(&self.config.inbound).map_err(|error| Fault::configuration(error.to_string()))?;
         Ok(http::Parts {
+            inbound: Arc::new(inbound),
             options,
             auth: Arc::new(auth),
             db: self.parts.db.clone(),

@@ -6,7 +6,7 @@ use super::{Config, ConfigError};
 
 /// Refuses the first setting that is zero and mustn't be.
 pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
-    let Config { kafka, registry, store, runtime, webhook, smtp, outbox, http, live, .. } = config;
+    let Config { kafka, registry, store, runtime, webhook, smtp, outbox, http, live, inbound, .. } = config;
     let numbers = [
         ("kafka.max_message_bytes", kafka.max_message_bytes),
         ("store.max_connections", store.max_connections as usize),
@@ -20,6 +20,7 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
         ("http.max_connections", http.max_connections as usize),
         ("http.max_body_bytes", http.max_body_bytes),
         ("live.queue", live.queue),
+        ("inbound.max_body_bytes", inbound.max_body_bytes),
     ];
     if let Some((key, _)) = numbers.iter().find(|(_, number)| *number == 0) {
         return Err(ConfigError(format!("{key} must be at least 1")));
@@ -47,6 +48,7 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
         ("live.login_timeout", live.login_timeout),
         ("live.ping_interval", live.ping_interval),
         ("live.idle_timeout", live.idle_timeout),
+        ("inbound.tolerance", inbound.tolerance),
     ];
     match durations.iter().find(|(_, duration)| *duration < Duration::from_millis(1)) {
         Some((key, _)) => {

@@ -13,6 +13,7 @@ use serde::Deserialize;
 use crate::crypto::{Secret, Vault};
 use crate::event::RegistryOptions;
 use crate::http::HttpOptions;
+use crate::http::inbound::{InboundOptions, Senders};
 use crate::http::live::LiveOptions;
 use crate::outbox::RelayOptions;
 use crate::runtime::{KafkaOptions, RuntimeOptions};
@@ -56,6 +57,7 @@ const SECTIONS: &[&str] = &[
     "outbox",
     "http",
     "live",
+    "inbound",
     "start",
     "log",
 ];
@@ -91,6 +93,8 @@ pub struct Config {
     pub http: HttpOptions,
     /// The live socket.
     pub live: LiveOptions,
+    /// Who may send us webhooks.
+    pub inbound: InboundOptions,
     /// What happens while services that are needed aren't there yet.
     pub start: StartSection,
     /// Logs.
@@ -176,6 +180,13 @@ impl Config {
                 )));
             }
         }
+        for (name, source) in &self.inbound.sources {
+            for secret in &source.secrets {
+                let key = format!("inbound.sources.{name}.secrets");
+                refuse_known(secret, &key, "echo whsec_$(openssl rand -base64 32)")?;
+            }
+        }
+        Senders::new(&self.inbound).map_err(|error| ConfigError(error.to_string()))?;
         if let Some(key) = &self.store.encryption_key {
             refuse_known(key, "store.encryption_key", "openssl rand -base64 32")?;
             Vault::from_base64(key).map_err(|error| ConfigError(format!("store.encryption_key: {error}")))?;

@@ -15,6 +15,9 @@ const SECRETS: &[(&str, &str)] = &[
     ("smtp", "password"),
 ];
 
+/// The section whose `sources` each have `secrets`, which may come from a file (`secrets_file`, one a line).
+const SENDERS: (&str, &str, &str) = ("inbound", "sources", "secrets");
+
 /// librdkafka properties that may come from a file (`"sasl.password.file"`).
 const SECRET_PROPERTIES: &[&str] =
     &["sasl.password", "ssl.key.password", "ssl.keystore.password", "sasl.oauthbearer.client.secret"];
@@ -44,6 +47,17 @@ pub(super) fn from_files(layer: &mut Layer) -> Result<(), ConfigError> {
             replace(values, key, &format!("{key}_file"), section, &name)?;
         }
     }
+    let (section, sources, key) = SENDERS;
+    if let Some(Value::Dict(_, inbound)) = layer.values.get_mut(section)
+        && let Some(Value::Dict(_, sources)) = inbound.get_mut(sources)
+    {
+        for (source, values) in sources {
+            if let Value::Dict(_, values) = values {
+                let section = format!("{section}.sources.{source}");
+                replace(values, key, &format!("{key}_file"), &section, &name)?;
+            }
+        }
+    }
     if let Some(Value::Dict(_, kafka)) = layer.values.get_mut("kafka")
         && let Some(Value::Dict(_, properties)) = kafka.get_mut("properties")
     {
@@ -68,7 +82,11 @@ fn replace(
     if path.is_empty() {
         return Ok(());
     }
-    if values.get(key).and_then(Value::as_str).is_some_and(|text| !text.is_empty()) {
+    let set = |value: &Value| match value.as_array() {
+        Some(items) => !items.is_empty(),
+        None => value.as_str().is_some_and(|text| !text.is_empty()),
+    };
+    if values.get(key).is_some_and(set) {
         let sentence =
             format!("`{section}.{key}` and `{section}.{file_key}` are both set in {layer}; keep one");
         return Err(ConfigError(sentence));
@@ -86,6 +104,7 @@ fn replace(
 pub(super) fn is_hidden(path: &[String]) -> bool {
     match path {
         [section, key] => SECRETS.iter().any(|(s, k)| s == section && k == key) && key != "url",
+        [section, sources, _, key] => (section.as_str(), sources.as_str(), key.as_str()) == SENDERS,
         [section, properties, key] => {
             section == "kafka"
                 && properties == "properties"

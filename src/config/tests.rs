@@ -185,3 +185,39 @@ fn the_topology_is_read_with_overlays_and_prefix() {
     let topic = topology.topic("orders.events").expect("topic");
     assert_eq!((&*topic.name, topic.partitions), ("t7.orders.events", 3));
 }
+
+#[test]
+fn senders_come_from_the_file_or_from_variables_and_their_secrets_are_hidden() {
+    let mut secrets = tempfile::NamedTempFile::new().expect("temporary file");
+    secrets.write_all(b"one-secret-of-the-workers\nwhsec_MDEyMzQ1Njc4OWFiY2RlZg==\n").expect("write");
+    let file = "[inbound.sources.erp]\ntenant = 'shop'\nendpoints = ['order-status']\nsecrets = ['0123456789abcdef-old']\n";
+    let loaded = with_file(file, &[]).expect("configuration");
+    assert_eq!(shown(&loaded, "inbound.sources.erp.secrets").value, "«redacted»");
+    assert_eq!(shown(&loaded, "inbound.sources.erp.tenant").value, "shop");
+
+    let path = secrets.path().display().to_string();
+    let variables = [
+        ("ORDERFLOW_INBOUND__SOURCES__WORKERS__TENANT", "shop"),
+        ("ORDERFLOW_INBOUND__SOURCES__WORKERS__ENDPOINTS", "worker-status,order-status"),
+        ("ORDERFLOW_INBOUND__SOURCES__WORKERS__SECRETS_FILE", path.as_str()),
+    ];
+    let loaded = with(&variables).expect("configuration");
+    let workers = &loaded.config.inbound.sources["workers"];
+    let secrets: Vec<_> = workers.secrets.iter().map(|secret| secret.expose().as_str()).collect();
+    assert_eq!(secrets, ["one-secret-of-the-workers", "whsec_MDEyMzQ1Njc4OWFiY2RlZg=="]);
+    assert_eq!(workers.endpoints.len(), 2);
+
+    let message = refused(
+        &format!(
+            "{file}[inbound.sources.wms]\ntenant = 'x'\nendpoints = 'order-status'\nsecrets = '0123456789abcdef-old'\n"
+        ),
+        &[],
+    );
+    assert!(message.contains("inbound.sources.wms") && message.contains("inbound.sources.erp"), "{message}");
+    let message = refused("[inbound.sources.erp]\nsecret = 'x'\n", &[]);
+    assert!(message.contains("inbound.sources.erp.secret") && message.contains("`secrets`"), "{message}");
+    let message = refused(&file.replace("0123456789abcdef-old", "demo-secret-of-somebody"), &[]);
+    assert!(message.contains("demo secret"), "{message}");
+    let both = format!("{file}secrets_file = '{path}'\n");
+    assert!(refused(&both, &[]).contains("keep one"));
+}

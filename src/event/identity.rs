@@ -37,6 +37,12 @@ pub fn event_id_for_key(tenant: &str, idempotency_key: &str, first_seen_ms: i64)
     derive(&["request", tenant, idempotency_key, &first_seen_ms.to_string()])
 }
 
+/// The id of the event that a message of the sender `source` to a tenant stands for: however often it is sent, it is the
+/// same event.
+pub fn event_id_for_message(tenant: &str, source: &str, message_id: &str) -> Uuid {
+    derive(&["message", tenant, source, message_id])
+}
+
 fn derive(parts: &[&str]) -> Uuid {
     let mut name = Vec::new();
     for part in parts {

@@ -43,7 +43,7 @@ pub use codec::{Codec, DecodeError, Decoded, EncodeError, Peeked};
 pub use condition::Condition;
 pub use factory::{Factory, random_event_id};
 pub use filter::{BodyFilter, FilterError};
-pub use identity::{effect_id, event_id_for_key, event_id_or_coordinates};
+pub use identity::{effect_id, event_id_for_key, event_id_for_message, event_id_or_coordinates};
 pub use json::{Defaults, FieldError, FieldErrors, record_to_json};
 pub use mask::card_numbers;
 pub use name::UnknownEventType;

@@ -55,6 +55,12 @@ codes! {
     TokenInvalid = "token_invalid", UNAUTHORIZED, "The token is not valid";
     /// The token was good once. Get a new one; nothing else is wrong with it.
     TokenExpired = "token_expired", UNAUTHORIZED, "The token has expired";
+    /// A webhook that is sent to us must be signed: `webhook-id`, `webhook-timestamp` and `webhook-signature` of Standard Webhooks. The detail names the header that is missing.
+    SignatureMissing = "signature_missing", UNAUTHORIZED, "A signature is needed";
+    /// None of the senders that may use this endpoint has signed these bytes, this id and this time with a secret that is live. Sign the body's raw bytes, and check which secret is set on either side (`inbound.sources`).
+    SignatureInvalid = "signature_invalid", UNAUTHORIZED, "The signature is not valid";
+    /// The time that was signed lies further from ours than `inbound.tolerance`: the request is old, replayed, or from a clock that is wrong. Sign every attempt anew, with the time of the attempt and the same `webhook-id`.
+    SignatureExpired = "signature_expired", UNAUTHORIZED, "The signature's time is too far away";
     /// The token is good, but none of its roles may do this. The API's description lists the roles of every operation.
     RoleNotAllowed = "role_not_allowed", FORBIDDEN, "No role of this token may do this";
     /// The page that opened the live socket isn't among `http.cors_origins`.
@@ -75,6 +81,8 @@ codes! {
     MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, "The path does not have this method";
     /// The same `Idempotency-Key` is being worked on. Wait and send the request again, unchanged.
     IdempotencyInFlight = "idempotency_in_flight", CONFLICT, "A request with this key is still running";
+    /// The sender used this `webhook-id` before for other bytes. A repeat must be byte for byte the same; what is new needs an id of its own.
+    WebhookIdReused = "webhook_id_reused", CONFLICT, "The webhook-id belongs to another message";
     /// What is stored stands against the request; the detail says what.
     Conflict = "conflict", CONFLICT, "The request conflicts with what is stored";
     /// The body, or the event made from it, is larger than what is taken (`http.max_body_bytes`, `kafka.max_message_bytes`). Send less.

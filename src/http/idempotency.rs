@@ -65,12 +65,12 @@ pub(super) async fn once_per_key(
         .map_err(|_| Problem::new(Code::TooLarge, "the body is larger than http.max_body_bytes"))?;
     let subject = head.extensions.get::<Caller>().map(|caller| caller.subject.clone()).unwrap_or_default();
     let hash = fingerprint(&subject, &head.uri.to_string(), &body);
-    let first_seen_ms = match reserve(&parts, &tenant, &key, &hash).await? {
+    let remembered = parts.options.idempotency_ttl;
+    let first_seen_ms = match reserve(&parts, &tenant, &key, &hash, remembered).await? {
         Reserved::Ours { first_seen_ms } => first_seen_ms,
         Reserved::Done(answer) => return replay(&parts, &tenant, answer),
         Reserved::InFlight => {
-            return Err(Problem::new(Code::IdempotencyInFlight, "a request with this key is still running")
-                .with_header(header::RETRY_AFTER, HeaderValue::from_static("1")));
+            return Err(in_flight("a request with this key is still running"));
         }
         Reserved::OtherRequest => {
             return Err(Problem::new(
@@ -101,7 +101,7 @@ fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
 }
 
 /// What makes the request what it is: who asks, where, and what; length-prefixed, so that nothing shifts.
-fn fingerprint(subject: &str, uri: &str, body: &Bytes) -> Vec<u8> {
+pub(super) fn fingerprint(subject: &str, uri: &str, body: &Bytes) -> Vec<u8> {
     let mut hash = Sha256::new();
     for part in [subject.as_bytes(), uri.as_bytes(), body] {
         hash.update((part.len() as u64).to_be_bytes());
@@ -110,7 +110,20 @@ fn fingerprint(subject: &str, uri: &str, body: &Bytes) -> Vec<u8> {
     hash.finalize().to_vec()
 }
 
-async fn reserve(parts: &Parts, tenant: &str, key: &str, hash: &[u8]) -> Result<Reserved, Problem> {
+/// The answer to a request whose like is running.
+pub(super) fn in_flight(words: &str) -> Problem {
+    Problem::new(Code::IdempotencyInFlight, words)
+        .with_header(header::RETRY_AFTER, HeaderValue::from_static("1"))
+}
+
+/// Reserves a key of a tenant for what `hash` stands for; it is remembered for as long as `remembered`.
+pub(super) async fn reserve(
+    parts: &Parts,
+    tenant: &str,
+    key: &str,
+    hash: &[u8],
+    remembered: Duration,
+) -> Result<Reserved, Problem> {
     let now_ms = parts.clock.now_ms();
     let after = |duration: Duration| now_ms + i64::try_from(duration.as_millis()).unwrap_or(i64::MAX / 2);
     let wanted = Reservation {
@@ -119,13 +132,18 @@ async fn reserve(parts: &Parts, tenant: &str, key: &str, hash: &[u8]) -> Result<
         request_hash: hash,
         now_ms,
         locked_until_ms: after(parts.options.request_timeout + LOCK_MARGIN),
-        expires_at_ms: after(parts.options.idempotency_ttl),
+        expires_at_ms: after(remembered),
     };
     Ok(stored::reserve(&parts.db, &wanted).await?)
 }
 
 /// Keeps a success, frees the key of anything else.
-async fn remember(parts: &Parts, tenant: &str, key: &str, response: Response) -> Result<Response, Problem> {
+pub(super) async fn remember(
+    parts: &Parts,
+    tenant: &str,
+    key: &str,
+    response: Response,
+) -> Result<Response, Problem> {
     let (head, body) = response.into_parts();
     let body = to_bytes(body, MAX_ANSWER).await.map_err(Problem::internal)?;
     let mut tx = parts.db.begin().await?;
@@ -147,7 +165,8 @@ async fn remember(parts: &Parts, tenant: &str, key: &str, response: Response) ->
     Ok(Response::from_parts(head, Body::from(body)))
 }
 
-fn replay(parts: &Parts, tenant: &str, answer: Answer) -> Result<Response, Problem> {
+/// A kept answer, as it was given.
+pub(super) fn replay(parts: &Parts, tenant: &str, answer: Answer) -> Result<Response, Problem> {
     let Answer { status, content_type, body } = answer;
     let body = open(parts, tenant, &body)?;
     let status = u16::try_from(status).ok().and_then(|status| StatusCode::from_u16(status).ok());

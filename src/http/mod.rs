@@ -15,6 +15,7 @@ mod error;
 mod extract;
 mod health;
 mod idempotency;
+pub mod inbound;
 mod layers;
 pub mod live;
 mod observe;

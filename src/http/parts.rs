@@ -10,6 +10,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use super::inbound::Senders;
 use super::live::Hub;
 use super::{Auth, HttpOptions, Operate, Publish};
 use crate::admin::stages::Stages;
@@ -38,6 +39,8 @@ pub struct Parts {
     pub publisher: Arc<dyn Publish>,
     /// The rooms of the live socket.
     pub hub: Hub,
+    /// Who may send us webhooks.
+    pub inbound: Arc<Senders>,
     /// Registers webhook endpoints.
     pub webhooks: Registrar,
     /// Pauses and resumes stages.

@@ -6,7 +6,7 @@ use axum::Router;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::routes;
 
-use super::api::{operations, order_events, orders, stages, webhooks};
+use super::api::{inbound, operations, order_events, orders, stages, webhooks};
 use super::live::socket;
 use super::routes::Routes;
 #[cfg(test)]
@@ -31,6 +31,8 @@ fn table(parts: Parts) -> Routes {
         .allow(WEBHOOKS, routes!(webhooks::resume))
         .allow(WEBHOOKS, routes!(webhooks::rotate))
         .allow(WEBHOOKS, routes!(webhooks::deliveries))
+        .public(routes!(inbound::order_status))
+        .public(routes!(inbound::worker_status))
         .allow(OPERATORS, routes!(operations::dead_letters))
         .allow(OPERATORS, routes!(operations::redrive))
         .allow(OPERATORS, routes!(operations::lanes))

@@ -16,7 +16,7 @@ use super::{Code, Parts, Problem, Role, idempotency};
 /// Who may take a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Access {
-    /// Anybody (what needs no token, or checks one of its own as the live socket does).
+    /// Anybody (what needs no token, or is checked by its handler: the live socket's token, a signature).
     Public,
     /// Callers with one of these roles.
     Roles(&'static [Role]),

@@ -1,6 +1,7 @@
 //! The API as a whole, called without a network, over both stores: a harness here, the scenarios beside it.
 
 mod floor;
+mod inbound;
 mod operations;
 mod order_events;
 mod orders;
@@ -115,6 +116,7 @@ impl Api {
         let metrics = Metrics::new();
         let webhooks = webhooks::registrar(&db, &vault, &clock);
         let parts = Parts {
+            inbound: Arc::new(inbound::senders()),
             webhooks,
             stages: stages(&db, &clock),
             operations: Arc::clone(&operations) as Arc<dyn Operate>,

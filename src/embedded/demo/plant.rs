@@ -244,6 +244,7 @@ impl Core {
         let rules = settings::registration(&stages.webhook, &self.topology);
         let subscribers = self.topology.stages().count() as u64;
         let bound = http::Bound::new(http::Parts {
+            inbound: Arc::default(),
             hub: hub.clone(),
             webhooks: Registrar::new(self.db.clone(), self.vault.clone(), self.clock.clone(), rules),
             stages: Stages::new(

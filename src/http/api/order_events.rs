@@ -73,7 +73,7 @@ pub(in crate::http) async fn handle(
         return Err(Problem::new(Code::RoleNotAllowed, detail));
     }
     if let Some(Extension(key)) = &key
-        && let Some(known) = published_before(&parts, &caller, key.id()).await?
+        && let Some(known) = published_before(&parts, &caller.tenant, key.id()).await?
     {
         return Ok((StatusCode::ACCEPTED, Json(known)));
     }
@@ -96,13 +96,13 @@ pub(in crate::http) async fn handle(
 
 /// Where the event lies that the same request published before its answer was lost, if the history has it. The order
 /// may have gone on since, so an event made now could have the same id and say something else.
-async fn published_before(
+pub(super) async fn published_before(
     parts: &Parts,
-    caller: &Caller,
+    tenant: &str,
     event_id: Uuid,
 ) -> Result<Option<Handled>, Problem> {
     let event_id = event_id.to_string();
-    let known = history::place_of(&parts.db, &caller.tenant, &event_id).await?;
+    let known = history::place_of(&parts.db, tenant, &event_id).await?;
     Ok(known.map(|Place { topic, partition, offset }| Handled { event_id, topic, partition, offset }))
 }
 
@@ -117,17 +117,8 @@ struct Asked<'a> {
 impl Asked<'_> {
     /// The event that `data` describes, enriched by how the order is after it.
     fn with_data(&self, data: Map<String, Value>, state: Option<OrderState>) -> Result<Event, Problem> {
-        let mut event = self.read(json!({ "data": data })).map_err(Problem::fields)?;
-        let mut after = state.unwrap_or_else(|| OrderState::new(&self.caller.tenant, self.order_id));
-        after.apply(&event);
-        if event.snapshot().is_none()
-            && let Some(snapshot) = after.snapshot()
-        {
-            event.set_snapshot(snapshot);
-        }
-        let meta = event.meta_mut();
-        meta.customer_id = meta.customer_id.take().or(after.customer_id);
-        Ok(event)
+        let event = self.read(json!({ "data": data })).map_err(Problem::fields)?;
+        Ok(enriched(event, state))
     }
 
     /// The event with the data that the stored order holds.
@@ -183,6 +174,21 @@ impl Asked<'_> {
     }
 }
 
+/// `event` with how its order, whose stored state is `state`, is after it.
+pub(super) fn enriched(mut event: Event, state: Option<OrderState>) -> Event {
+    let meta = event.meta();
+    let mut after = state.unwrap_or_else(|| OrderState::new(&meta.tenant_id, &meta.order_id));
+    after.apply(&event);
+    if event.snapshot().is_none()
+        && let Some(snapshot) = after.snapshot()
+    {
+        event.set_snapshot(snapshot);
+    }
+    let meta = event.meta_mut();
+    meta.customer_id = meta.customer_id.take().or(after.customer_id);
+    event
+}
+
 fn named_type(name: &str) -> Result<EventType, Problem> {
     name.parse().map_err(|unknown: crate::event::UnknownEventType| {
         let error = FieldError { field: "eventType".to_owned(), message: unknown.to_string() };
@@ -190,7 +196,12 @@ fn named_type(name: &str) -> Result<EventType, Problem> {
     })
 }
 
-async fn publish(parts: &Parts, event: Event, trace: Option<TraceParent>) -> Result<Handled, Problem> {
+/// Publishes `event`, and answers when all replicas of the broker have it.
+pub(super) async fn publish(
+    parts: &Parts,
+    event: Event,
+    trace: Option<TraceParent>,
+) -> Result<Handled, Problem> {
     let sent =
         tokio::time::timeout(parts.options.publish_timeout, parts.publisher.publish(event, trace)).await;
     let late = || PublishRefused::KafkaUnavailable("kafka did not acknowledge the event in time".to_owned());
@@ -228,7 +239,7 @@ async fn publish(parts: &Parts, event: Event, trace: Option<TraceParent>) -> Res
 
 /// An order id as people send it.
 #[derive(Debug)]
-struct OrderId(String);
+pub(super) struct OrderId(pub(super) String);
 
 impl<'de> Deserialize<'de> for OrderId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -2,6 +2,7 @@
 
 mod connections;
 mod events;
+mod inbound;
 mod live;
 mod operations;
 
@@ -54,6 +55,7 @@ impl TestApi {
             }
         });
         let parts = Parts {
+            inbound: Arc::new(inbound::senders()),
             stages: Stages::new(
                 db.clone(),
                 env.clock.clone(),
