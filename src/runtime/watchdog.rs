@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! fetched stands, nothing is in memory ──► ask where the log ends ──► there is more ──► stalled partition ─┐
-//! position stands, and nobody works on that record ───────────────────────────────────► poisoned head ─────┼─► take it up anew
+//! position stands, and nobody works on that record ──► look at all tasks why ──► no one ► poisoned head ───┼─► take it up anew
 //! an attempt runs for longer than any may ────────────────────────────────────────────► stuck lane ────────┘
 //! work is ready though nobody woke it ────────────────────────────────────────────────► lost wake-up ──────► it was polled
 //! ```
@@ -128,15 +128,36 @@ pub(crate) struct Look {
     pub(crate) end: Option<i64>,
     /// Whether more would be fetched at once, if there were more.
     pub(crate) fetches: bool,
-    /// Whether somebody ought to work on the record at the position, and nobody does.
-    pub(crate) rests: bool,
+    /// Who works on the record at the position.
+    pub(crate) head: Head,
     /// The record of an attempt that runs for longer than any may.
     pub(crate) stuck: Option<i64>,
+}
+
+/// What becomes of the record at the position, as far as can be told without a look at all tasks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Head {
+    /// There is none: everything that was fetched is complete.
+    None,
+    /// It is being taken in.
+    Intake,
+    /// An attempt is made at it, or it is being read again.
+    Attempt,
+    /// It is on its way to another topic, or its stage is being told so first.
+    Append,
+    /// It is done as soon as a cursor is stored.
+    Cursor,
+    /// The partition, or the stage, starts nothing at present: it is paused, waits for a service, or ends.
+    Idle,
+    /// Somebody ought to work on it, and nobody does.
+    Rests,
 }
 
 /// What to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Advice {
+    /// Look at all tasks for one that waits at the position with reason, and say so by [`Watchdog::excuse`].
+    LookCloser,
     /// Ask the broker where the log ends.
     AskEnd,
     /// Take the partition up anew.
@@ -214,7 +235,7 @@ impl Watchdog {
             watched.acted_on = None;
         }
         watched.fetched.follow(look.fetched, is_new || !look.fetches, now_ms);
-        watched.head.follow(look.position, is_new || !look.rests, now_ms);
+        watched.head.follow(look.position, is_new || look.head != Head::Rests, now_ms);
         if watched.acted_on.is_some() {
             return None;
         }
@@ -227,7 +248,8 @@ impl Watchdog {
             return Some(watched.take_up(Trouble::PoisonedHead { offset: look.position }, look.generation));
         }
         if fetched < watched.patience(options.stalled_after) {
-            return None;
+            let is_worth_it = head >= watched.patience(options.head_after) / 2;
+            return is_worth_it.then_some(Advice::LookCloser);
         }
         match look.end {
             Some(end) if end > look.fetched => {
@@ -239,6 +261,13 @@ impl Watchdog {
                 watched.fetched.since_ms = now_ms - as_ms(watched.patience(options.stalled_after) / 2);
                 Some(Advice::AskEnd)
             }
+        }
+    }
+
+    /// The record at the position waits with reason: it begins to stand when it no longer does.
+    pub(crate) fn excuse(&mut self, partition: i32, now_ms: i64) {
+        if let Some(watched) = self.partitions.get_mut(&partition) {
+            watched.head.since_ms = now_ms;
         }
     }
 

@@ -10,13 +10,21 @@ use crate::runtime::consumer::Rewind;
 use crate::runtime::options::RuntimeOptions;
 use crate::runtime::progress::PartitionState;
 use crate::runtime::stage::EffectStage;
-use crate::runtime::watchdog::{Advice, LOST_WAKEUP, Look, Trouble, Watchdog, WatchdogOptions};
+use crate::runtime::watchdog::{Advice, Head, LOST_WAKEUP, Look, Trouble, Watchdog, WatchdogOptions};
 
 /// Between looks.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// See [`Engine::under_way`].
-type UnderWay = (BTreeSet<(i32, i64)>, BTreeMap<i32, i64>, BTreeSet<i32>);
+/// What is being done at one moment.
+#[derive(Debug, Default)]
+struct UnderWay {
+    /// Source records that attempts are made at.
+    busy: BTreeSet<(i32, i64)>,
+    /// The first record of each partition whose attempt runs for too long.
+    stuck: BTreeMap<i32, i64>,
+    /// Partitions of which something has long been on its way to another topic, or its stage is being told so first.
+    appending: BTreeSet<i32>,
+}
 
 /// When what was or will be looked at.
 #[derive(Debug)]
@@ -25,30 +33,13 @@ pub(super) struct Guard {
     options: WatchdogOptions,
     next_look: Instant,
     next_poll: Instant,
-    /// Since when the positions stand.
-    heads: BTreeMap<i32, (i64, Instant)>,
 }
 
 impl Guard {
     pub(super) fn new(options: &RuntimeOptions) -> Self {
         let options = options.watchdog.for_handlers(options.timeout, options.in_place_limit);
         let now = Instant::now();
-        Self {
-            dog: Watchdog::new(options),
-            options,
-            next_look: now,
-            next_poll: now + options.poll_after,
-            heads: BTreeMap::new(),
-        }
-    }
-
-    /// Whether the position stands for so long that it is worth a look at all tasks why.
-    fn stands_long(&mut self, partition: i32, position: i64, now: Instant) -> bool {
-        let head = self.heads.entry(partition).or_insert((position, now));
-        if head.0 != position {
-            *head = (position, now);
-        }
-        now.duration_since(head.1) >= self.options.head_after / 2
+        Self { dog: Watchdog::new(options), options, next_look: now, next_poll: now + options.poll_after }
     }
 
     /// What a partition suffers from, until it has gone on.
@@ -71,27 +62,26 @@ impl<S: EffectStage> Engine<S> {
         self.guard.next_look = now + EVERY.min(self.guard.options.stalled_after / 4);
         let now_ms = self.env.clock.now_ms();
         let (_, waiting) = self.appends.overdue();
-        let (busy, stuck, appending) = self.under_way(now);
-        self.guard.heads.retain(|number, _| self.partitions.contains_key(number));
+        let under_way = self.under_way(now);
         let mut advice = Vec::new();
         for (&number, owned) in &self.partitions {
-            let is_excused =
+            let is_idle =
                 owned.closed || self.supervision.paused().is_some() || waiting.contains_key(&number);
-            let mut look = self.look_at(number, owned);
-            look.fetches &= !is_excused;
-            look.rests &=
-                !is_excused && !appending.contains(&number) && !busy.contains(&(number, look.position));
-            // Behind a slow target its turn may come late.
-            look.rests &= !(self.guard.stands_long(number, look.position, now)
-                && self.lanes.waits_its_turn(number, look.position));
-            look.stuck = stuck.get(&number).copied().filter(|_| !owned.closed);
-            advice.extend(
-                self.guard.dog.look(number, look, now_ms).map(|advice| (number, owned.generation, advice)),
-            );
+            let mut look = self.look_at(number, owned, &under_way);
+            if is_idle {
+                (look.fetches, look.head) = (false, Head::Idle);
+            }
+            let advised = self.guard.dog.look(number, look, now_ms);
+            advice.extend(advised.map(|advice| (number, owned.generation, look.position, advice)));
         }
         self.guard.dog.forget_others(now_ms);
-        for (partition, generation, advice) in advice {
+        for (partition, generation, position, advice) in advice {
             match advice {
+                // Behind a slow target its turn may come late.
+                Advice::LookCloser if self.lanes.waits_its_turn(partition, position, now_ms) => {
+                    self.guard.dog.excuse(partition, now_ms);
+                }
+                Advice::LookCloser => {}
                 Advice::AskEnd => self.desk.ask_end(partition),
                 Advice::TakeUp(trouble) => {
                     tracing::error!(stage = %self.name, partition, %trouble, "the partition is taken up anew");
@@ -102,61 +92,71 @@ impl<S: EffectStage> Engine<S> {
         }
     }
 
-    /// Without what runs, and without what excuses everything.
-    fn look_at(&self, number: i32, owned: &Partition) -> Look {
-        let generation = owned.generation;
+    /// A partition as it is.
+    fn look_at(&self, number: i32, owned: &Partition, under_way: &UnderWay) -> Look {
         let (position, delivered) = (owned.source.committable(), owned.source.delivered());
-        let nothing =
-            Look { generation, position, fetched: 0, end: None, fetches: false, rests: false, stuck: None };
+        let nothing = Look {
+            generation: owned.generation,
+            position,
+            fetched: 0,
+            end: None,
+            fetches: false,
+            head: Head::Idle,
+            stuck: under_way.stuck.get(&number).copied().filter(|_| !owned.closed),
+        };
         match &owned.state {
             PartitionState::Flowing => {
-                let census = self.lanes.census(number);
-                let is_empty = owned.queue.is_empty() && !owned.intake && census.in_memory == 0;
-                let fetched = delivered.max(owned.gauge.next_fetch());
-                let end = owned.gauge.asked_end();
-                let is_covered = owned.cursors.as_deref().is_some_and(|own| own.covers(position));
+                let in_memory = self.lanes.census(number).in_memory;
                 Look {
-                    fetched,
-                    end,
-                    fetches: is_empty,
-                    rests: position < delivered && !owned.intake && !is_covered,
+                    fetched: delivered.max(owned.gauge.next_fetch()),
+                    end: owned.gauge.asked_end(),
+                    fetches: owned.queue.is_empty() && !owned.intake && in_memory == 0,
+                    head: match owned.cursors.as_deref() {
+                        _ if position >= delivered => Head::None,
+                        _ if owned.intake => Head::Intake,
+                        Some(own) if own.covers(position) => Head::Cursor,
+                        _ if under_way.appending.contains(&number) => Head::Append,
+                        _ if under_way.busy.contains(&(number, position)) => Head::Attempt,
+                        _ => Head::Rests,
+                    },
                     ..nothing
                 }
             }
             // Its own marker is still to be read. Before it is written the cursors are claimed, for which the store is waited.
             PartitionState::Starting => {
-                let fetched = owned.retry.delivered();
-                let end = owned.gauge.asked_end().map(|_| i64::MAX);
                 let has_cursors = self.spec.cursors.is_none() || owned.cursors.is_some();
-                Look { fetched, end, fetches: !owned.tenure.is_claiming() && has_cursors, ..nothing }
+                Look {
+                    fetched: owned.retry.delivered(),
+                    end: owned.gauge.asked_end().map(|_| i64::MAX),
+                    fetches: !owned.tenure.is_claiming() && has_cursors,
+                    ..nothing
+                }
             }
             PartitionState::Waiting(_) | PartitionState::Stopped(_) => nothing,
         }
     }
 
-    /// Source records that attempts are made at, the first one of each partition whose attempt runs for too long, and
-    /// partitions of which something has long been on its way to another topic, or its stage is being told so first.
     fn under_way(&self, now: Instant) -> UnderWay {
-        let (mut busy, mut stuck, mut appending) = (BTreeSet::new(), BTreeMap::new(), BTreeSet::new());
+        let mut found = UnderWay::default();
         for (label, began) in self.running.all() {
             let no = match label.kind {
                 Kind::Attempt(Some(no)) | Kind::Load(no) => no,
                 Kind::Append => {
                     if now.duration_since(began) >= EVERY {
-                        appending.insert(label.partition);
+                        found.appending.insert(label.partition);
                     }
                     continue;
                 }
                 Kind::Attempt(None) | Kind::Intake => continue,
             };
             let Some(identity) = self.lanes.identity(no) else { continue };
-            busy.insert((identity.partition, identity.offset));
+            found.busy.insert((identity.partition, identity.offset));
             if now.duration_since(began) >= self.guard.options.attempt_after {
-                let first = stuck.entry(identity.partition).or_insert(identity.offset);
+                let first = found.stuck.entry(identity.partition).or_insert(identity.offset);
                 *first = identity.offset.min(*first);
             }
         }
-        (busy, stuck, appending)
+        found
     }
 
     /// Polls what runs for long although nobody woke it. What is ready then would have waited for ever.

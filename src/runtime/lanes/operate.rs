@@ -42,8 +42,8 @@ impl Lanes {
     }
 
     /// True when a task of the source record at `offset` waits in memory for its turn: for a slot, for the lane's task
-    /// before it, or at its target's gate. Looks at all tasks.
-    pub(crate) fn waits_its_turn(&self, partition: i32, offset: i64) -> bool {
+    /// before it, at its target's gate, or for a time that is still to come. Looks at all tasks.
+    pub(crate) fn waits_its_turn(&self, partition: i32, offset: i64, now_ms: i64) -> bool {
         let mut of_record = self.tasks.iter().filter(|(_, task)| {
             (task.identity.partition, task.identity.offset) == (partition, offset) && task.is_fresh()
         });
@@ -51,6 +51,7 @@ impl Lanes {
             let lane = self.lanes.get(task.lane);
             lane.is_some_and(|lane| lane.queued || lane.active.is_some())
                 || self.gates.is_shut(&task.identity)
+                || task.timer.is_some_and(|due_ms| due_ms > now_ms)
         })
     }
 

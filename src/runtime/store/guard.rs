@@ -4,7 +4,7 @@ use super::Engine;
 use crate::runtime::consumer::Rewind;
 use crate::runtime::progress::PartitionState;
 use crate::runtime::stage::StoreStage;
-use crate::runtime::watchdog::{Advice, Look};
+use crate::runtime::watchdog::{Advice, Head, Look};
 
 impl<S: StoreStage> Engine<S> {
     /// A batch that never ends keeps its first record at the head; a worker that waits for the store says so, and is excused.
@@ -21,7 +21,11 @@ impl<S: StoreStage> Engine<S> {
                 fetched: owned.position.max(owned.gauge.next_fetch()),
                 end: owned.gauge.asked_end(),
                 fetches: !is_excused && owned.in_flight == 0,
-                rests: !is_excused && owned.in_flight > 0,
+                head: match owned.in_flight {
+                    _ if is_excused => Head::Idle,
+                    0 => Head::None,
+                    _ => Head::Rests,
+                },
                 stuck: None,
             };
             advice.extend(
@@ -31,6 +35,8 @@ impl<S: StoreStage> Engine<S> {
         self.watchdog.forget_others(now_ms);
         for (partition, generation, advice) in advice {
             match advice {
+                // A batch is the only work there is.
+                Advice::LookCloser => {}
                 Advice::AskEnd => self.desk.ask_end(partition),
                 Advice::TakeUp(trouble) => {
                     let stage = self.stage.name();

@@ -12,7 +12,7 @@ const OPTIONS: WatchdogOptions = WatchdogOptions {
 };
 
 fn fine() -> Look {
-    Look { generation: 1, position: 5, fetched: 5, end: None, fetches: true, rests: false, stuck: None }
+    Look { generation: 1, position: 5, fetched: 5, end: None, fetches: true, head: Head::None, stuck: None }
 }
 
 /// Looks once a second for so long; gives what was advised, and when.
@@ -21,7 +21,8 @@ fn looks(
     seconds: std::ops::Range<i64>,
     look: impl Fn(i64) -> Look,
 ) -> Vec<(i64, Advice)> {
-    seconds.filter_map(|at| Some((at, watchdog.look(0, look(at), at * 1_000)?))).collect()
+    let advice = seconds.filter_map(|at| Some((at, watchdog.look(0, look(at), at * 1_000)?)));
+    advice.filter(|(_, advice)| *advice != Advice::LookCloser).collect()
 }
 
 #[test]
@@ -49,6 +50,7 @@ fn a_fetch_that_stands_before_the_end_is_taken_up_anew_and_then_less_and_less_of
                 asked.set(None);
                 taken.push(at);
             }
+            Some(Advice::LookCloser) => panic!("nothing is at its head"),
             None => {}
         }
     }
@@ -60,7 +62,7 @@ fn a_fetch_that_stands_before_the_end_is_taken_up_anew_and_then_less_and_less_of
 
 #[test]
 fn a_record_that_nobody_works_on_is_named_and_one_that_moves_or_waits_with_reason_is_not() {
-    let head = |at: i64| Look { position: 5, fetched: 900 + at, rests: true, ..fine() };
+    let head = |at: i64| Look { position: 5, fetched: 900 + at, head: Head::Rests, ..fine() };
     let mut watchdog = Watchdog::new(OPTIONS);
     let advice = looks(&mut watchdog, 0..400, head);
     assert_eq!(
@@ -71,8 +73,28 @@ fn a_record_that_nobody_works_on_is_named_and_one_that_moves_or_waits_with_reaso
     let mut watchdog = Watchdog::new(OPTIONS);
     let moving = looks(&mut watchdog, 0..400, |at| Look { position: at / 200, ..head(at) });
     assert_eq!(moving, []);
-    let excused = looks(&mut watchdog, 400..1_000, |at| Look { rests: at % 299 > 0, ..head(at) });
+    let excused = looks(&mut watchdog, 400..1_000, |at| Look {
+        head: if at % 299 > 0 { Head::Rests } else { Head::Attempt },
+        ..head(at)
+    });
     assert_eq!(excused, []);
+}
+
+#[test]
+fn the_costly_look_is_asked_for_once_a_head_stands_long_and_its_excuse_counts() {
+    let mut watchdog = Watchdog::new(OPTIONS);
+    let head = |at: i64| Look { position: 5, fetched: 900 + at, head: Head::Rests, ..fine() };
+    let first = (0..).find(|&at| watchdog.look(0, head(at), at * 1_000) == Some(Advice::LookCloser));
+    assert_eq!(first, Some(150));
+    // Excused each time that it is asked about, it may stand for ever.
+    for at in 151..2_000 {
+        match watchdog.look(0, head(at), at * 1_000) {
+            Some(Advice::LookCloser) => watchdog.excuse(0, at * 1_000),
+            advice => assert_eq!(advice, None, "after {at} s"),
+        }
+    }
+    let acts = looks(&mut watchdog, 2_000..2_400, head);
+    assert!(matches!(acts[..], [(_, Advice::TakeUp(Trouble::PoisonedHead { offset: 5 }))]), "{acts:?}");
 }
 
 #[test]
@@ -100,7 +122,8 @@ proptest! {
         for (position, ahead, fetches, rests, generation) in before {
             now += 1_000;
             let fetched = position + ahead;
-            watchdog.look(0, Look { generation, position, fetched, end: Some(9), fetches, rests, stuck: None }, now);
+            let head = if rests { Head::Rests } else { Head::None };
+            watchdog.look(0, Look { generation, position, fetched, end: Some(9), fetches, head, stuck: None }, now);
         }
         let standing = Look { generation: 7, position: 4, fetched: 8, end: Some(9), fetches: true, ..fine() };
         let acts = looks(&mut watchdog, now / 1_000 + 1..now / 1_000 + 31, |_| standing);
