@@ -1,28 +1,32 @@
 //! The engine's port to stored cursors, over the store.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt};
+use serde::{Deserialize, Serialize};
 
+use super::past::Archive;
 use super::store_stage::place_of;
 use crate::runtime::cursor::{
-    Claimed, CursorRow, CursorState, CursorStore, CursorWish, CursorWrite, StoreAnswer, Wish,
+    Backfill, BackfillProgress, Claimed, CursorRow, CursorState, CursorStore, CursorWish, CursorWrite, Past,
+    Running, StoreAnswer, Wish,
 };
 use crate::runtime::{ErrorClass, Failure, SourcePartition};
 use crate::store::positions::Place;
-use crate::store::{Database, StoreError, cursors};
+use crate::store::{StoreError, cursors};
 
-/// The cursors of one stage, in the database.
+/// The cursors of one stage, in the database, and the history of its source.
 #[derive(Debug, Clone)]
 pub(super) struct StoredCursors {
-    db: Database,
+    archive: Archive,
     stage: Arc<str>,
 }
 
 impl StoredCursors {
     /// The cursors of the stage called `stage`.
-    pub(super) fn new(db: Database, stage: &str) -> Self {
-        Self { db, stage: stage.into() }
+    pub(super) fn new(archive: Archive, stage: &str) -> Self {
+        Self { archive, stage: stage.into() }
     }
 
     fn place<'a>(&'a self, at: &'a SourcePartition) -> Place<'a> {
@@ -33,7 +37,7 @@ impl StoredCursors {
 impl CursorStore for StoredCursors {
     fn claim<'a>(&'a self, at: &'a SourcePartition) -> BoxFuture<'a, Result<Claimed, Failure>> {
         async move {
-            let (epoch, rows) = cursors::claim(&self.db, &self.place(at)).await.map_err(away)?;
+            let (epoch, rows) = cursors::claim(&self.archive.db, &self.place(at)).await.map_err(away)?;
             Ok(Claimed { epoch, rows: rows.into_iter().map(row).collect() })
         }
         .boxed()
@@ -50,9 +54,11 @@ impl CursorStore for StoredCursors {
                 gone: write.gone.iter().map(|target| target.to_string()).collect(),
                 cursors: write.rows.iter().map(cursor).collect(),
                 gaps: write.gaps.iter().map(gap).collect(),
+                backfills: write.backfills.iter().map(part).collect(),
                 granted: write.granted.clone(),
             };
-            let stored = cursors::store(&self.db, &self.place(at), epoch, &change).await.map_err(away)?;
+            let stored =
+                cursors::store(&self.archive.db, &self.place(at), epoch, &change).await.map_err(away)?;
             Ok(if stored { StoreAnswer::Stored } else { StoreAnswer::Lost })
         }
         .boxed()
@@ -63,11 +69,11 @@ impl CursorStore for StoredCursors {
         at: &'a SourcePartition,
     ) -> BoxFuture<'a, Result<Vec<(i64, CursorWish)>, Failure>> {
         async move {
-            let wishes = cursors::wishes(&self.db, &self.place(at)).await.map_err(away)?;
+            let wishes = cursors::wishes(&self.archive.db, &self.place(at)).await.map_err(away)?;
             // What a newer program asks and this one doesn't know waits for an owner that does.
-            let known = wishes.into_iter().filter_map(|(id, wish)| {
-                let what = Wish::parse(&wish.kind, wish.from)?;
-                Some((id, CursorWish { target: wish.target.into(), wish: what }))
+            let known = wishes.into_iter().filter_map(|(id, asked)| {
+                let wish = wish(&asked)?;
+                Some((id, CursorWish { target: asked.target.into(), wish }))
             });
             Ok(known.collect())
         }
@@ -80,14 +86,105 @@ impl CursorStore for StoredCursors {
         wish: &'a CursorWish,
     ) -> BoxFuture<'a, Result<(), Failure>> {
         async move {
-            let asked = cursors::Wish {
-                target: wish.target.to_string(),
-                kind: wish.wish.as_str().to_owned(),
-                from: wish.wish.offset(),
-            };
-            cursors::ask(&self.db, &self.place(at), &asked).await.map_err(away)
+            let asked = asked(wish);
+            cursors::ask(&self.archive.db, &self.place(at), &asked).await.map_err(away)
         }
         .boxed()
+    }
+
+    fn past<'a>(
+        &'a self,
+        at: &'a SourcePartition,
+        from: i64,
+        to: i64,
+    ) -> BoxFuture<'a, Result<Past, Failure>> {
+        self.archive.read(at, from, to).boxed()
+    }
+}
+
+fn wish(asked: &cursors::Wish) -> Option<Wish> {
+    let id: Arc<str> = asked.backfill.as_deref()?.into();
+    match asked.kind.as_str() {
+        "backfill" => Some(Wish::Backfill(Backfill {
+            id,
+            from: asked.from?,
+            to: asked.to,
+            every: asked.every_micros.map(|micros| Duration::from_micros(micros.unsigned_abs())),
+            newest_only: asked.newest_only,
+        })),
+        "cancel_backfill" => Some(Wish::CancelBackfill(id)),
+        _ => None,
+    }
+}
+
+fn asked(wish: &CursorWish) -> cursors::Wish {
+    let (kind, id, backfill) = match &wish.wish {
+        Wish::Backfill(backfill) => ("backfill", &backfill.id, Some(backfill)),
+        Wish::CancelBackfill(id) => ("cancel_backfill", id, None),
+    };
+    cursors::Wish {
+        target: wish.target.to_string(),
+        kind: kind.to_owned(),
+        from: backfill.map(|backfill| backfill.from),
+        to: backfill.and_then(|backfill| backfill.to),
+        backfill: Some(id.to_string()),
+        every_micros: backfill.and_then(|backfill| backfill.every).map(micros),
+        newest_only: backfill.is_some_and(|backfill| backfill.newest_only),
+    }
+}
+
+fn micros(time: Duration) -> i64 {
+    i64::try_from(time.as_micros()).unwrap_or(i64::MAX)
+}
+
+fn part(progress: &BackfillProgress) -> cursors::BackfillPart {
+    let count = |events: u64| i64::try_from(events).unwrap_or(i64::MAX);
+    cursors::BackfillPart {
+        backfill: progress.id.to_string(),
+        from: progress.from,
+        at: progress.at,
+        to: Some(progress.to),
+        delivered: count(progress.delivered),
+        set_aside: count(progress.set_aside),
+        state: progress.state.as_str().to_owned(),
+    }
+}
+
+/// A running backfill as it lies in the cursor's row.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    id: String,
+    from: i64,
+    to: i64,
+    every_micros: Option<i64>,
+    newest_only: bool,
+    delivered: u64,
+    set_aside: u64,
+}
+
+impl Kept {
+    fn of(running: &Running) -> Self {
+        Self {
+            id: running.id.to_string(),
+            from: running.from,
+            to: running.to,
+            every_micros: running.every.map(micros),
+            newest_only: running.newest_only,
+            delivered: running.delivered,
+            set_aside: running.set_aside,
+        }
+    }
+
+    fn running(self) -> Running {
+        Running {
+            id: self.id.into(),
+            from: self.from,
+            to: self.to,
+            every: self.every_micros.map(|micros| Duration::from_micros(micros.unsigned_abs())),
+            newest_only: self.newest_only,
+            delivered: self.delivered,
+            set_aside: self.set_aside,
+        }
     }
 }
 
@@ -103,6 +200,8 @@ fn row(cursor: cursors::Cursor) -> CursorRow {
         until: cursor.until,
         state: CursorState::parse(&cursor.state, cursor.reason.as_deref()),
         resume: cursor.resume,
+        // Without it the stretch is delivered all the same, but nobody is told how far it is.
+        backfill: cursor.backfill.and_then(|kept| Some(serde_json::from_str::<Kept>(&kept).ok()?.running())),
     }
 }
 
@@ -119,6 +218,9 @@ fn cursor(row: &CursorRow) -> cursors::Cursor {
         state: row.state.as_str().to_owned(),
         reason,
         resume: row.resume,
+        backfill: row.backfill.as_ref().map(|running| {
+            serde_json::to_string(&Kept::of(running)).expect("texts and numbers are always JSON")
+        }),
     }
 }
 
@@ -129,11 +231,18 @@ fn gap(gap: &crate::runtime::cursor::Gap) -> cursors::Gap {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::crypto::Vault;
+    use crate::event::{Codec, RegistryOptions};
     use crate::runtime::cursor::suite;
     use crate::store::testing::each_engine;
 
     #[tokio::test]
     async fn the_database_keeps_cursors_as_the_port_asks() {
-        each_engine(async |db| suite::check(&StoredCursors::new(db, "webhook")).await).await;
+        each_engine(async |db| {
+            let codec = Codec::new(&RegistryOptions::default()).unwrap();
+            let archive = Archive { db, vault: Vault::ephemeral(), codec, keeper: None };
+            suite::check(&StoredCursors::new(archive, "webhook")).await;
+        })
+        .await;
     }
 }

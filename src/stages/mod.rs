@@ -12,6 +12,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use self::cursors::StoredCursors;
+use self::past::Archive;
 use crate::crypto::Vault;
 use crate::event::{Codec, EventType};
 use crate::runtime::cursor::CursorStore;
@@ -29,6 +30,7 @@ pub mod history;
 pub mod intake;
 pub mod live_feed;
 pub mod notification;
+pub mod past;
 pub mod store_stage;
 pub mod webhook;
 
@@ -189,14 +191,25 @@ pub fn start(
     Ok(specs.into_iter().map(start).collect())
 }
 
+/// The history of a stage's source.
+fn archive(parts: &Parts, stage: &topology::Stage) -> Archive {
+    let keeper = history_of(&parts.topology, &stage.source);
+    Archive { db: parts.db.clone(), vault: parts.vault.clone(), codec: parts.codec.clone(), keeper }
+}
+
+/// The stage that keeps the history of the topic called `source` on the broker.
+pub fn history_of(topology: &Topology, source: &str) -> Option<Arc<str>> {
+    let keeps = |stage: &&topology::Stage| stage.runs == history::NAME && *stage.source == *source;
+    topology.stages().find(keeps).map(|stage| stage.name.as_str().into())
+}
+
 /// What the engine has to know of a stage that the topology declares.
 fn spec(stage: &topology::Stage, parts: &Parts) -> StageSpec {
     let options = &parts.options.runtime;
     // A stage that retries has targets outside, which may fall behind.
-    let cursors = stage
-        .retry_topic
-        .as_ref()
-        .map(|_| -> Arc<dyn CursorStore> { Arc::new(StoredCursors::new(parts.db.clone(), &stage.name)) });
+    let cursors = stage.retry_topic.as_ref().map(|_| -> Arc<dyn CursorStore> {
+        Arc::new(StoredCursors::new(archive(parts, stage), &stage.name))
+    });
     StageSpec {
         stage: stage.name.clone(),
         group: stage.group.to_string(),

@@ -24,6 +24,8 @@ pub struct Cursor {
     pub reason: Option<String>,
     /// While a backfill runs: the `next` that its cancel restores.
     pub resume: Option<i64>,
+    /// That backfill, as JSON.
+    pub backfill: Option<String>,
 }
 
 /// Offsets that a target never got.
@@ -46,6 +48,33 @@ pub struct Wish {
     pub kind: String,
     /// From which offset on.
     pub from: Option<i64>,
+    /// Up to which.
+    pub to: Option<i64>,
+    /// The backfill that is meant.
+    pub backfill: Option<String>,
+    /// Microseconds between two events, at least.
+    pub every_micros: Option<i64>,
+    /// Of every lane only the newest event.
+    pub newest_only: bool,
+}
+
+/// How far a backfill is on a partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackfillPart {
+    /// The backfill.
+    pub backfill: String,
+    /// The first offset.
+    pub from: i64,
+    /// Offsets below are finished.
+    pub at: i64,
+    /// Behind the last offset; `None` before it has begun.
+    pub to: Option<i64>,
+    /// Events that took effect.
+    pub delivered: i64,
+    /// Events that ended otherwise.
+    pub set_aside: i64,
+    /// The state's name.
+    pub state: String,
 }
 
 /// What changes at once.
@@ -57,6 +86,8 @@ pub struct Change {
     pub cursors: Vec<Cursor>,
     /// Gaps to record.
     pub gaps: Vec<Gap>,
+    /// How far backfills are.
+    pub backfills: Vec<BackfillPart>,
     /// Wishes that are carried out.
     pub granted: Vec<i64>,
 }
@@ -136,6 +167,9 @@ pub async fn store(
         )
         .await?;
     }
+    for part in &change.backfills {
+        note_progress(&mut tx, place, part).await?;
+    }
     for &id in &change.granted {
         tx.execute("DELETE FROM cursor_wishes WHERE id = $1", &[id.into()]).await?;
     }
@@ -149,13 +183,32 @@ pub async fn store(
 /// When the database is away.
 pub async fn ask(db: &Database, place: &Place<'_>, wish: &Wish) -> Result<(), StoreError> {
     let mut tx = db.begin().await?;
+    ask_within(&mut tx, place, wish).await?;
+    tx.commit().await
+}
+
+/// The same, together with what else `tx` does.
+///
+/// # Errors
+/// When the database is away.
+pub async fn ask_within(tx: &mut Transaction, place: &Place<'_>, wish: &Wish) -> Result<(), StoreError> {
+    let values = [
+        wish.target.as_str().into(),
+        wish.kind.as_str().into(),
+        wish.from.into(),
+        wish.to.into(),
+        wish.backfill.as_deref().into(),
+        wish.every_micros.into(),
+        i64::from(wish.newest_only).into(),
+    ];
     tx.execute(
-        "INSERT INTO cursor_wishes (stage, cluster_id, topic_id, partition, target, kind, from_offset)
-         VALUES ($1, $2, $3, $4, $5, $6, $7)",
-        &with(place, [wish.target.as_str().into(), wish.kind.as_str().into(), wish.from.into()]),
+        "INSERT INTO cursor_wishes (stage, cluster_id, topic_id, partition, target, kind, from_offset, to_offset,
+             backfill_id, every_micros, newest_only)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+        &with(place, values),
     )
     .await?;
-    tx.commit().await
+    Ok(())
 }
 
 /// What is asked and not carried out yet, oldest first, each with its number.
@@ -165,7 +218,7 @@ pub async fn ask(db: &Database, place: &Place<'_>, wish: &Wish) -> Result<(), St
 pub async fn wishes(db: &Database, place: &Place<'_>) -> Result<Vec<(i64, Wish)>, StoreError> {
     let rows = db
         .rows(
-            "SELECT id, target, kind, from_offset FROM cursor_wishes
+            "SELECT * FROM cursor_wishes
              WHERE stage = $1 AND cluster_id = $2 AND topic_id = $3 AND partition = $4 ORDER BY id",
             &key(place),
         )
@@ -176,6 +229,10 @@ pub async fn wishes(db: &Database, place: &Place<'_>) -> Result<Vec<(i64, Wish)>
                 target: row.text("target")?,
                 kind: row.text("kind")?,
                 from: row.opt_int("from_offset")?,
+                to: row.opt_int("to_offset")?,
+                backfill: row.opt_text("backfill_id")?,
+                every_micros: row.opt_int("every_micros")?,
+                newest_only: row.opt_int("newest_only")? == Some(1),
             };
             Ok((row.int("id")?, wish))
         })
@@ -191,14 +248,41 @@ async fn write(tx: &mut Transaction, place: &Place<'_>, cursor: &Cursor) -> Resu
         cursor.state.as_str().into(),
         cursor.reason.as_deref().into(),
         cursor.resume.into(),
+        cursor.backfill.as_deref().into(),
     ];
     tx.execute(
         "INSERT INTO cursors (stage, cluster_id, topic_id, partition, target, next_offset, done, until_offset,
-             state, reason, resume_offset)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+             state, reason, resume_offset, backfill)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
          ON CONFLICT (stage, cluster_id, topic_id, partition, target) DO UPDATE SET
              next_offset = excluded.next_offset, done = excluded.done, until_offset = excluded.until_offset,
-             state = excluded.state, reason = excluded.reason, resume_offset = excluded.resume_offset",
+             state = excluded.state, reason = excluded.reason, resume_offset = excluded.resume_offset,
+             backfill = excluded.backfill",
+        &with(place, values),
+    )
+    .await?;
+    Ok(())
+}
+
+/// A part that nobody asked for in the store (its endpoint is gone) has no row, and needs none.
+async fn note_progress(
+    tx: &mut Transaction,
+    place: &Place<'_>,
+    part: &BackfillPart,
+) -> Result<(), StoreError> {
+    let values = [
+        part.backfill.as_str().into(),
+        part.from.into(),
+        part.at.into(),
+        part.to.into(),
+        part.delivered.into(),
+        part.set_aside.into(),
+        part.state.as_str().into(),
+    ];
+    tx.execute(
+        "UPDATE backfill_parts SET from_offset = $6, at_offset = $7, to_offset = $8, delivered = $9, set_aside = $10,
+             state = $11
+         WHERE stage = $1 AND cluster_id = $2 AND topic_id = $3 AND partition = $4 AND backfill_id = $5",
         &with(place, values),
     )
     .await?;
@@ -222,5 +306,6 @@ fn cursor(row: &Row) -> Result<Cursor, StoreError> {
         state: row.text("state")?,
         reason: row.opt_text("reason")?,
         resume: row.opt_int("resume_offset")?,
+        backfill: row.opt_text("backfill")?,
     })
 }

@@ -3,6 +3,8 @@
 //! A version counts the events of one order from 1, in the order in which they took effect. An event is kept
 //! masked, with the personal values sealed beside it (see [`super::personal`]).
 
+pub mod past;
+
 use serde_json::Value as Json;
 
 use super::batch;

@@ -6,6 +6,7 @@
 
 pub mod attempts;
 pub mod audit;
+pub mod backfills;
 mod batch;
 pub mod controls;
 pub mod conversations;
@@ -26,6 +27,7 @@ pub mod redrives;
 pub mod scratch;
 mod text_enum;
 mod value;
+pub mod webhook_starts;
 pub mod webhooks;
 
 #[cfg(test)]

@@ -15,17 +15,17 @@ use crate::harness::kafka::TestKafka;
 const SOON: Duration = Duration::from_secs(60);
 const LONG: Duration = Duration::from_secs(3_600);
 
-struct Scene {
-    kafka: TestKafka,
-    spec: StageSpec,
-    outside: Arc<Outside>,
-    cursors: MemoryCursors,
-    at: SourcePartition,
+pub(crate) struct Scene {
+    pub(crate) kafka: TestKafka,
+    pub(crate) spec: StageSpec,
+    pub(crate) outside: Arc<Outside>,
+    pub(crate) cursors: MemoryCursors,
+    pub(crate) at: SourcePartition,
 }
 
 impl Scene {
     /// One partition; a target may have 25 tasks waiting.
-    async fn new(subject: &str) -> Self {
+    pub(crate) async fn new(subject: &str) -> Self {
         let kafka = TestKafka::new(subject);
         let mut spec = kafka.stage("courier", 1, true).await;
         spec.options.max_buffered_records = 100;
@@ -41,13 +41,13 @@ impl Scene {
         Self { kafka, spec, outside: Arc::new(Outside::default()), cursors, at }
     }
 
-    fn start(&self) -> Member {
+    pub(crate) fn start(&self) -> Member {
         let plan: Arc<Plan> = Arc::new(|_: &str, _, _| Outcome::Done);
         Member::start(&self.kafka, &self.spec, &self.outside, &plan)
     }
 
     /// Sends the numbers `from..to` to each of `lanes` lanes of each target.
-    async fn send(&self, targets: &[&str], lanes: u64, from: u64, to: u64) {
+    pub(crate) async fn send(&self, targets: &[&str], lanes: u64, from: u64, to: u64) {
         let mut values = Vec::new();
         for number in from..to {
             for lane in 0..lanes {
@@ -58,13 +58,13 @@ impl Scene {
     }
 
     /// How many numbers took effect in the lanes of `target`.
-    fn effects(&self, target: &str) -> usize {
+    pub(crate) fn effects(&self, target: &str) -> usize {
         let effects = self.outside.effects.lock().expect("no panic");
         let of = effects.iter().filter(|(lane, _)| lane.split('.').next() == Some(target));
         of.map(|(_, numbers)| numbers.len()).sum()
     }
 
-    async fn position(&self, member: &Member, position: i64) {
+    pub(crate) async fn position(&self, member: &Member, position: i64) {
         eventually("the source is complete", SOON, async || {
             let progress = member.handle.progress.borrow();
             progress.partitions.get(&0).is_some_and(|at| at.position == position)
@@ -72,7 +72,7 @@ impl Scene {
         .await;
     }
 
-    async fn ask(&self, target: &str, wish: Wish) {
+    pub(crate) async fn ask(&self, target: &str, wish: Wish) {
         self.cursors.ask(&self.at, &CursorWish { target: target.into(), wish }).await.expect("there");
         eventually("the wish is granted", SOON, async || {
             self.cursors.wishes(&self.at).await.expect("there").is_empty()
@@ -230,38 +230,6 @@ async fn a_target_that_is_deleted_gets_nothing_more_and_keeps_nothing_back() {
     member.settled().await;
     scene.assert_clean().await;
     assert_eq!(scene.effects("shop"), 0);
-    member.leave().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_new_target_starts_at_the_end_and_a_backfill_goes_back_until_it_is_cancelled() {
-    let scene = Scene::new("cursor-backfill").await;
-    scene.outside.set_state("new", TargetState::Held("not registered yet".into()));
-    let member = scene.start();
-    scene.send(&["new"], 1, 0, 50).await;
-    scene.position(&member, 50).await;
-    // Registered at the end: what was there before isn't for it.
-    scene.outside.set_state("fresh", TargetState::Flowing);
-    scene.ask("fresh", Wish::StartAt(52)).await;
-    scene.send(&["fresh"], 1, 0, 5).await;
-    eventually("only what came after", SOON, async || scene.effects("fresh") == 3).await;
-    assert_eq!(scene.outside.of("fresh.0"), [2, 3, 4]);
-
-    // Delivered once, then again from the tenth on, but slowly; the cancel ends that.
-    scene.outside.set_state("new", TargetState::Flowing);
-    eventually("it is served", SOON, async || scene.effects("new") == 50).await;
-    member.settled().await;
-    scene.outside.set_pace("new", Some(Duration::from_millis(100)));
-    scene.ask("new", Wish::Backfill(10)).await;
-    eventually("it goes back", SOON, async || scene.outside.attempts_of("new.0", 12) == 2).await;
-    scene.ask("new", Wish::CancelBackfill).await;
-    scene.outside.set_pace("new", None);
-    scene.send(&["new"], 1, 50, 55).await;
-    eventually("the new ones arrive", SOON, async || scene.outside.of("new.0").contains(&54)).await;
-    member.settled().await;
-    assert_eq!(scene.outside.attempts_of("new.0", 9), 1, "before the backfill");
-    assert_eq!(scene.outside.attempts_of("new.0", 45), 1, "cancelled before it came so far");
-    eventually("no cursor is left", SOON, async || scene.cursors.rows(&scene.at).is_empty()).await;
     member.leave().await;
 }
 

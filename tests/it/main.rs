@@ -5,6 +5,7 @@ mod harness;
 mod cli_events;
 mod cli_service;
 mod cli_set_up;
+mod cursor_backfill;
 mod cursors;
 mod demo;
 mod duplicates;

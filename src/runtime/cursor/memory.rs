@@ -5,10 +5,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::future::{BoxFuture, FutureExt};
 
+use super::backfill::BackfillProgress;
 use super::row::{CursorRow, Gap};
-use super::store::{Claimed, CursorStore, CursorWish, CursorWrite, StoreAnswer};
+use super::store::{Claimed, CursorStore, CursorWish, CursorWrite, Past, StoreAnswer};
 use crate::runtime::outcome::Failure;
-use crate::runtime::record::SourcePartition;
+use crate::runtime::record::{Record, SourcePartition};
 
 /// See the module. Clones share what is kept.
 #[derive(Debug, Clone, Default)]
@@ -19,6 +20,9 @@ struct Kept {
     epoch: i64,
     rows: BTreeMap<Arc<str>, CursorRow>,
     gaps: Vec<Gap>,
+    backfills: BTreeMap<Arc<str>, BackfillProgress>,
+    /// What has left the log, by offset.
+    past: BTreeMap<i64, Record>,
     wishes: BTreeMap<i64, CursorWish>,
     asked: i64,
 }
@@ -32,6 +36,16 @@ impl MemoryCursors {
     /// The gaps that were recorded.
     pub fn gaps(&self, at: &SourcePartition) -> Vec<Gap> {
         self.lock().get(at).map(|kept| kept.gaps.clone()).unwrap_or_default()
+    }
+
+    /// How far the backfill called `id` is on a partition.
+    pub fn backfill(&self, at: &SourcePartition, id: &str) -> Option<BackfillProgress> {
+        self.lock().get(at)?.backfills.get(id).cloned()
+    }
+
+    /// Keeps a record for when it has left the log.
+    pub fn keep(&self, at: &SourcePartition, record: Record) {
+        self.lock().entry(at.clone()).or_default().past.insert(record.offset, record);
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<SourcePartition, Kept>> {
@@ -50,6 +64,9 @@ impl MemoryCursors {
             kept.rows.insert(Arc::clone(&row.target), row.clone());
         }
         kept.gaps.extend(write.gaps.iter().cloned());
+        for progress in &write.backfills {
+            kept.backfills.insert(Arc::clone(&progress.id), progress.clone());
+        }
         for wish in &write.granted {
             kept.wishes.remove(wish);
         }
@@ -100,6 +117,25 @@ impl CursorStore for MemoryCursors {
             kept.asked += 1;
             kept.wishes.insert(kept.asked, wish.clone());
             Ok(())
+        }
+        .boxed()
+    }
+
+    fn past<'a>(
+        &'a self,
+        at: &'a SourcePartition,
+        from: i64,
+        to: i64,
+    ) -> BoxFuture<'a, Result<Past, Failure>> {
+        async move {
+            let partitions = self.lock();
+            let Some(kept) = partitions.get(at).filter(|kept| !kept.past.is_empty()) else {
+                return Ok(Past::nothing(from, to));
+            };
+            let records: Vec<Record> = kept.past.range(from..to).map(|(_, record)| record.clone()).collect();
+            let first = records.first().map_or(to, |record| record.offset);
+            // What is kept is kept without holes.
+            Ok(Past { records, next: to, gap: (from < first).then_some((from, first)) })
         }
         .boxed()
     }

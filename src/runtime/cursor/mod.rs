@@ -16,10 +16,12 @@
 //! marker and is valid.
 //!
 //! - `state`: one cursor; `table`: all cursors of a partition, and who may be read next. Pure.
+//! - `backfill`: a stretch that a target gets once more: `next` goes back, `resume` says to where it was.
 //! - `row`, `store`: what is stored, and the port to it; `memory` is the port without a database.
 //!
 //! What must not live here: lanes, jobs, Kafka.
 
+mod backfill;
 mod finished;
 mod memory;
 mod row;
@@ -32,8 +34,9 @@ mod properties;
 #[cfg(test)]
 pub(crate) mod suite;
 
+pub use backfill::{Backfill, BackfillProgress, BackfillState, Running};
 pub use memory::MemoryCursors;
 pub use row::{CursorRow, CursorState, Gap, Wish};
 pub(crate) use state::Detached;
-pub use store::{Claimed, CursorStore, CursorWish, CursorWrite, StoreAnswer};
+pub use store::{Claimed, CursorStore, CursorWish, CursorWrite, Past, StoreAnswer};
 pub(crate) use table::{Cursors, Live};

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use super::backfill::{Backfill, Running};
+
 /// A cursor as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CursorRow {
@@ -17,6 +19,8 @@ pub struct CursorRow {
     pub state: CursorState,
     /// While a backfill runs: the `next` that its cancel restores.
     pub resume: Option<i64>,
+    /// That backfill.
+    pub backfill: Option<Running>,
 }
 
 /// Whether a cursor is read.
@@ -51,43 +55,12 @@ impl CursorState {
 }
 
 /// What others ask of a target's cursor on one partition; the partition's owner carries it out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Wish {
-    /// A new target is served from this offset on: the end of the partition when it was registered.
-    StartAt(i64),
-    /// Deliver again from this offset on.
-    Backfill(i64),
-    /// Stop delivering again.
-    CancelBackfill,
-}
-
-impl Wish {
-    /// The name in the store.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::StartAt(_) => "start_at",
-            Self::Backfill(_) => "backfill",
-            Self::CancelBackfill => "cancel_backfill",
-        }
-    }
-
-    /// The offset that belongs to it.
-    pub fn offset(self) -> Option<i64> {
-        match self {
-            Self::StartAt(offset) | Self::Backfill(offset) => Some(offset),
-            Self::CancelBackfill => None,
-        }
-    }
-
-    /// The wish called `name`; `None` when there is none, or its offset is missing.
-    pub fn parse(name: &str, offset: Option<i64>) -> Option<Self> {
-        match name {
-            "start_at" => offset.map(Self::StartAt),
-            "backfill" => offset.map(Self::Backfill),
-            "cancel_backfill" => Some(Self::CancelBackfill),
-            _ => None,
-        }
-    }
+    /// Deliver a stretch again.
+    Backfill(Backfill),
+    /// Stop the backfill of this name.
+    CancelBackfill(Arc<str>),
 }
 
 /// Offsets that a target never got: they had left the log before its cursor was read so far.
@@ -106,15 +79,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn states_and_wishes_read_back_from_their_names() {
+    fn states_read_back_from_their_names() {
         for state in [CursorState::Detached, CursorState::Held("paused".into()), CursorState::Attached] {
             let why = if let CursorState::Held(why) = &state { Some(&**why) } else { None };
             assert_eq!(CursorState::parse(state.as_str(), why), state);
         }
-        for wish in [Wish::StartAt(5), Wish::Backfill(0), Wish::CancelBackfill] {
-            assert_eq!(Wish::parse(wish.as_str(), wish.offset()), Some(wish));
-        }
-        assert_eq!(Wish::parse("backfill", None), None);
-        assert_eq!(Wish::parse("dance", Some(1)), None);
     }
 }

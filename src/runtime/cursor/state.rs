@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::backfill::{Backfill, BackfillProgress, BackfillState, Running};
 use super::finished::Finished;
 use super::row::{CursorRow, CursorState};
 use crate::runtime::offsets;
@@ -33,6 +34,10 @@ pub(super) struct Cursor {
     held: Option<Arc<str>>,
     /// The `next` that a cancelled backfill restores.
     resume: Option<i64>,
+    /// That backfill.
+    running: Option<Running>,
+    /// Backfills that ended since this was last asked for.
+    ended: Vec<BackfillProgress>,
     /// The row that the store is known to hold.
     stored: Option<CursorRow>,
     /// A row was sent since and nobody knows yet whether the store holds it: its `until`, the lowest of several.
@@ -80,6 +85,8 @@ impl Cursor {
             until: Some(start),
             held: None,
             resume: None,
+            running: None,
+            ended: Vec::new(),
             stored: None,
             unsure: None,
         }
@@ -99,6 +106,8 @@ impl Cursor {
             until: row.until,
             held,
             resume: row.resume,
+            running: row.backfill.clone(),
+            ended: Vec::new(),
             stored: Some(row.clone()),
             unsure: None,
             finished,
@@ -120,6 +129,7 @@ impl Cursor {
             until: self.until,
             state,
             resume: self.resume,
+            backfill: self.running.clone(),
         }
     }
 
@@ -207,7 +217,8 @@ impl Cursor {
     /// offsets: until it has dispatched these too, live tasks wait behind the gate.
     pub(super) fn attach(&mut self, admitted: i64, near: i64) -> bool {
         let is_near = self.dispatched <= admitted && self.dispatched + near >= admitted;
-        let may = self.until.is_none() && self.held.is_none();
+        let brings_again = self.running.as_ref().is_some_and(|running| self.dispatched < running.to);
+        let may = self.until.is_none() && self.held.is_none() && !brings_again;
         if may && is_near && self.finished.end() <= admitted {
             self.until = Some(admitted);
             return true;
@@ -220,22 +231,63 @@ impl Cursor {
         self.held = None;
     }
 
-    /// Delivers again from `from` on; for a detached cursor. What was finished above `next` isn't delivered again.
-    pub(super) fn backfill(&mut self, from: i64) {
-        let next = self.next();
-        if from < next {
-            self.resume = Some(self.resume.map_or(next, |resume| resume.max(next)));
-            self.finished.go_back_to(from);
-            self.dispatched = self.dispatched.min(from);
+    /// Delivers a stretch again; for a detached cursor. What it would come to anyway, and what was finished above
+    /// `next`, isn't delivered again.
+    pub(super) fn backfill(&mut self, asked: &Backfill) {
+        if let Some(other) = self.running.as_ref().map(|running| Arc::clone(&running.id)) {
+            self.cancel_backfill(&other);
         }
+        let next = self.next();
+        let to = asked.to.map_or(next, |to| to.min(next));
+        if asked.from >= to {
+            self.ended.push(BackfillProgress::without(asked, BackfillState::Done));
+            return;
+        }
+        self.resume = Some(next);
+        self.finished.go_back_to(asked.from);
+        self.finished.add(to, next);
+        self.dispatched = self.dispatched.min(asked.from);
+        self.running = Some(Running::begin(asked, to));
     }
 
-    /// Delivers no more again: what lay below the `next` of before counts as finished.
-    pub(super) fn cancel_backfill(&mut self) -> Option<i64> {
+    /// Delivers no more again: what lay below the `next` of before counts as finished. `None` when no backfill of this
+    /// name runs.
+    pub(super) fn cancel_backfill(&mut self, id: &str) -> Option<i64> {
+        self.running.as_ref().filter(|running| &*running.id == id)?;
+        self.end_backfill(BackfillState::Cancelled);
         let resume = self.resume.take()?;
         self.finished.add(i64::MIN, resume);
         self.dispatched = self.dispatched.max(resume);
         Some(resume)
+    }
+
+    /// The backfill that runs.
+    pub(super) fn running(&self) -> Option<&Running> {
+        self.running.as_ref()
+    }
+
+    /// How far the backfill is that runs.
+    pub(super) fn progress(&self) -> Option<BackfillProgress> {
+        self.running.as_ref().map(|running| running.progress(self.next(), BackfillState::Running))
+    }
+
+    /// The backfills that ended, once.
+    pub(super) fn take_ended(&mut self) -> Vec<BackfillProgress> {
+        std::mem::take(&mut self.ended)
+    }
+
+    /// Ends the backfill that runs.
+    pub(super) fn end_backfill(&mut self, state: BackfillState) {
+        if let Some(running) = self.running.take() {
+            self.ended.push(running.progress(self.next(), state));
+        }
+    }
+
+    /// An event of the target ended; `took_effect` says how.
+    pub(super) fn note_ended(&mut self, offset: i64, took_effect: bool) {
+        if let Some(running) = self.running.as_mut().filter(|running| running.covers(offset)) {
+            *(if took_effect { &mut running.delivered } else { &mut running.set_aside }) += 1;
+        }
     }
 
     /// Records below `low` have left the log: what of them is missing, as (from, to).
@@ -245,7 +297,7 @@ impl Cursor {
             return None;
         }
         let from = self.finished.first_open(self.dispatched);
-        self.finished.add(self.dispatched, low);
+        self.add(self.dispatched, low);
         self.dispatched = low;
         (from < low).then_some((from, low))
     }
@@ -265,6 +317,7 @@ impl Cursor {
     pub(super) fn is_urgent(&self) -> bool {
         match &self.stored {
             None => true,
+            Some(_) if !self.ended.is_empty() => true,
             Some(_) if self.unsure.is_some() => true,
             Some(row) => {
                 row.until != self.until
@@ -293,6 +346,9 @@ impl Cursor {
         self.finished.add(first, behind);
         let next = self.next();
         self.resume = self.resume.filter(|&resume| next < resume);
+        if self.running.as_ref().is_some_and(|running| next >= running.to) {
+            self.end_backfill(BackfillState::Done);
+        }
     }
 
     fn is_stored_until(&self, until: i64) -> bool {

@@ -2,9 +2,10 @@
 
 use futures_util::future::BoxFuture;
 
+use super::backfill::BackfillProgress;
 use super::row::{CursorRow, Gap, Wish};
 use crate::runtime::outcome::Failure;
-use crate::runtime::record::SourcePartition;
+use crate::runtime::record::{Record, SourcePartition};
 
 /// Keeps the cursors of one stage.
 ///
@@ -32,6 +33,33 @@ pub trait CursorStore: std::fmt::Debug + Send + Sync {
     /// Asks something of a target's cursor; the partition's owner carries it out within a few seconds.
     fn ask<'a>(&'a self, at: &'a SourcePartition, wish: &'a CursorWish)
     -> BoxFuture<'a, Result<(), Failure>>;
+
+    /// What is kept elsewhere of the records `from..to` of the partition, which have left the log; at least one step
+    /// on the way to `to`.
+    fn past<'a>(
+        &'a self,
+        at: &'a SourcePartition,
+        from: i64,
+        to: i64,
+    ) -> BoxFuture<'a, Result<Past, Failure>>;
+}
+
+/// Records that have left the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Past {
+    /// Those that are kept, in order, under their own offsets.
+    pub records: Vec<Record>,
+    /// The offset behind what this tells of.
+    pub next: i64,
+    /// What is kept nowhere: its first offset, and the one behind its last.
+    pub gap: Option<(i64, i64)>,
+}
+
+impl Past {
+    /// Nothing of `from..to` is kept.
+    pub fn nothing(from: i64, to: i64) -> Self {
+        Self { records: Vec::new(), next: to, gap: Some((from, to)) }
+    }
 }
 
 /// What is asked of whom.
@@ -61,6 +89,8 @@ pub struct CursorWrite {
     pub gone: Vec<std::sync::Arc<str>>,
     /// Gaps that were met.
     pub gaps: Vec<Gap>,
+    /// How far backfills are.
+    pub backfills: Vec<BackfillProgress>,
     /// Numbers of wishes that are carried out with this.
     pub granted: Vec<i64>,
 }
@@ -68,7 +98,8 @@ pub struct CursorWrite {
 impl CursorWrite {
     /// True when there is nothing to write.
     pub fn is_empty(&self) -> bool {
-        self.rows.is_empty() && self.gone.is_empty() && self.gaps.is_empty() && self.granted.is_empty()
+        let Self { rows, gone, gaps, backfills, granted } = self;
+        rows.is_empty() && gone.is_empty() && gaps.is_empty() && backfills.is_empty() && granted.is_empty()
     }
 }
 

@@ -1,6 +1,10 @@
 //! What every keeper of cursors must do; run over each of them.
 
-use super::{CursorRow, CursorState, CursorStore, CursorWish, CursorWrite, Gap, StoreAnswer, Wish};
+use std::time::Duration;
+
+use super::{
+    Backfill, CursorRow, CursorState, CursorStore, CursorWish, CursorWrite, Gap, Running, StoreAnswer, Wish,
+};
 use crate::runtime::record::SourcePartition;
 
 fn at(partition: i32) -> SourcePartition {
@@ -9,7 +13,17 @@ fn at(partition: i32) -> SourcePartition {
 
 fn row(target: &str, next: i64, until: Option<i64>) -> CursorRow {
     let state = if until.is_some() { CursorState::Attached } else { CursorState::Held("paused".into()) };
-    CursorRow { target: target.into(), next, done: format!("map of {next}"), until, state, resume: Some(3) }
+    let backfill = until.is_some().then(|| Running {
+        id: "b".into(),
+        from: 1,
+        to: 9,
+        every: Some(Duration::from_millis(250)),
+        newest_only: true,
+        delivered: 3,
+        set_aside: 1,
+    });
+    let done = format!("map of {next}");
+    CursorRow { target: target.into(), next, done, until, state, resume: Some(3), backfill }
 }
 
 fn write(rows: &[CursorRow]) -> CursorWrite {
@@ -54,8 +68,13 @@ async fn who_claimed_last_writes_and_nobody_else(store: &dyn CursorStore) {
 
 async fn wishes_wait_in_order_until_they_are_granted(store: &dyn CursorStore) {
     let at = at(3);
-    let asked = [Wish::StartAt(4), Wish::Backfill(0), Wish::CancelBackfill]
-        .map(|wish| CursorWish { target: "a".into(), wish });
+    let (every, id) = (Some(Duration::from_micros(1_500)), || "b".into());
+    let asked = [
+        Wish::Backfill(Backfill { id: id(), from: 0, to: Some(7), every, newest_only: true }),
+        Wish::Backfill(Backfill { id: id(), from: 0, to: None, every: None, newest_only: false }),
+        Wish::CancelBackfill(id()),
+    ];
+    let asked = asked.map(|wish| CursorWish { target: "a".into(), wish });
     for wish in &asked {
         store.ask(&at, wish).await.expect("there");
     }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::backfill::{Backfill, BackfillProgress, BackfillState, Running};
 use super::row::{CursorRow, Gap};
 use super::state::{Cursor, Detached};
 use super::store::CursorWrite;
@@ -30,6 +31,8 @@ pub(crate) struct Cursors {
     /// Targets whose rows are to be deleted.
     gone: BTreeSet<Arc<str>>,
     gaps: Vec<Gap>,
+    /// Backfills that ended.
+    ended: Vec<BackfillProgress>,
     granted: Vec<i64>,
     /// Below this the source may have completed what cursors cover, and won't bring it again.
     complete_to: i64,
@@ -119,26 +122,46 @@ impl Cursors {
 
     /// The target was deleted.
     pub(crate) fn remove(&mut self, target: &str) {
-        if let Some((target, _)) = self.cursors.remove_entry(target) {
+        if let Some((target, mut cursor)) = self.cursors.remove_entry(target) {
+            cursor.end_backfill(BackfillState::Cancelled);
+            self.ended.extend(cursor.take_ended());
             self.gone.insert(target);
         }
     }
 
-    /// A new target is served from `start` on, if it has no cursor yet.
-    pub(crate) fn start_at(&mut self, target: &Arc<str>, start: i64) {
-        self.cursors.entry(Arc::clone(target)).or_insert_with(|| Cursor::starting_at(start));
-    }
-
-    /// Delivers to a detached target again from `from` on.
-    pub(crate) fn backfill(&mut self, target: &str, from: i64) {
-        if let Some(cursor) = self.cursors.get_mut(target) {
-            cursor.backfill(from);
+    /// Delivers a stretch to a detached target again; to one that is gone it isn't.
+    pub(crate) fn backfill(&mut self, target: &str, asked: &Backfill) {
+        match self.cursors.get_mut(target) {
+            Some(cursor) => cursor.backfill(asked),
+            None => self.ended.push(BackfillProgress::without(asked, BackfillState::Cancelled)),
         }
     }
 
     /// Stops that. Answers below which offset the target's waiting tasks are void.
-    pub(crate) fn cancel_backfill(&mut self, target: &str) -> Option<i64> {
-        self.cursors.get_mut(target)?.cancel_backfill()
+    pub(crate) fn cancel_backfill(&mut self, target: &str, id: &str) -> Option<i64> {
+        self.cursors.get_mut(target)?.cancel_backfill(id)
+    }
+
+    /// The backfill of `target` that runs.
+    pub(crate) fn backfilling(&self, target: &str) -> Option<&Running> {
+        self.cursors.get(target)?.running()
+    }
+
+    /// Targets that get only the newest events of a stretch, and what of it the reader has not brought: from, to.
+    pub(crate) fn newest_only(&self) -> impl Iterator<Item = (&Arc<str>, i64, i64)> {
+        let read = self.cursors.iter().filter(|(_, cursor)| cursor.held().is_none());
+        read.filter_map(|(target, cursor)| {
+            let running = cursor.running().filter(|running| running.newest_only)?;
+            let at = cursor.dispatched();
+            (at < running.to).then_some((target, at, running.to))
+        })
+    }
+
+    /// All tasks of `target` at `offset` ended, or are in another topic; one of them took effect, or none.
+    pub(crate) fn note_ended(&mut self, target: &str, offset: i64, took_effect: bool) {
+        if let Some(cursor) = self.cursors.get_mut(target) {
+            cursor.note_ended(offset, took_effect);
+        }
     }
 
     /// Notes that a wish is carried out with the next write.
@@ -245,11 +268,14 @@ impl Cursors {
         attached
     }
 
-    /// The log begins at `low`: what cursors had not read below is a gap, which is recorded. Gives the new ones.
-    pub(crate) fn lose_below(&mut self, low: i64) -> Vec<Gap> {
+    /// The records `from..to` are lost: what cursors that are there have not read of them is a gap, which is recorded.
+    /// Gives the new ones.
+    pub(crate) fn lose(&mut self, from: i64, to: i64) -> Vec<Gap> {
         let mut gaps = Vec::new();
         for (target, cursor) in &mut self.cursors {
-            if let Some((from, to)) = cursor.lose_below(low) {
+            if cursor.dispatched() >= from
+                && let Some((from, to)) = cursor.lose_below(to)
+            {
                 gaps.push(Gap { target: Arc::clone(target), from, to });
             }
         }
@@ -273,6 +299,7 @@ impl Cursors {
     /// What the store has to be told; it is being told from now on. One write at a time: answer with
     /// [`Cursors::stored`], or tell again.
     pub(crate) fn send(&mut self) -> CursorWrite {
+        self.ended.extend(self.cursors.values_mut().flat_map(Cursor::take_ended));
         let write = self.write();
         for row in &write.rows {
             if let Some(cursor) = self.cursors.get_mut(&row.target) {
@@ -283,9 +310,11 @@ impl Cursors {
     }
 
     fn write(&self) -> CursorWrite {
-        let changed = self.cursors.iter().filter(|(target, cursor)| cursor.is_changed(target));
+        let changed = || self.cursors.iter().filter(|(target, cursor)| cursor.is_changed(target));
+        let running = changed().filter_map(|(_, cursor)| cursor.progress());
         CursorWrite {
-            rows: changed.map(|(target, cursor)| cursor.row(target)).collect(),
+            backfills: self.ended.iter().cloned().chain(running).collect(),
+            rows: changed().map(|(target, cursor)| cursor.row(target)).collect(),
             gone: self.gone.iter().filter(|target| !self.cursors.contains_key(*target)).cloned().collect(),
             gaps: self.gaps.clone(),
             granted: self.granted.clone(),
@@ -294,7 +323,11 @@ impl Cursors {
 
     /// True when the store must be told at once: completions or starts wait for it.
     pub(crate) fn is_urgent(&self) -> bool {
-        !self.gone.is_empty() || !self.granted.is_empty() || self.cursors.values().any(Cursor::is_urgent)
+        let ended = !self.ended.is_empty();
+        ended
+            || !self.gone.is_empty()
+            || !self.granted.is_empty()
+            || self.cursors.values().any(Cursor::is_urgent)
     }
 
     /// The store holds what `write` says.
@@ -306,6 +339,7 @@ impl Cursors {
         }
         self.gone.retain(|target| !write.gone.contains(target));
         self.gaps.drain(..write.gaps.len());
+        self.ended.retain(|ended| !write.backfills.contains(ended));
         self.granted.retain(|wish| !write.granted.contains(wish));
     }
 }

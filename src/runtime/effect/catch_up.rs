@@ -7,7 +7,8 @@ use std::sync::Arc;
 use super::attempt::Payload;
 use super::engine::Engine;
 use super::intake;
-use super::log_reader::{Chunk, LogReader};
+use super::log_reader::LogReader;
+use super::past::{self, Stretch};
 use super::report::What;
 use crate::clock::Clock;
 use crate::runtime::backoff::Backoff;
@@ -25,8 +26,8 @@ pub(super) struct Reread<I> {
     from: i64,
     /// The offset behind what was read and opened.
     next: i64,
-    /// Where the log begins, when that is behind `from`.
-    low: Option<i64>,
+    /// Records of it that are nowhere any more.
+    gap: Option<(i64, i64)>,
     opened: Vec<Brought<I>>,
     /// The tasks that they opened.
     tasks: Tasks,
@@ -44,9 +45,14 @@ struct Brought<I> {
 }
 
 /// Opens what was read again. A record that opens nothing, or that the live stream dead-letters, concerns no cursor.
-async fn open_again<S: EffectStage>(stage: &S, clock: &Clock, from: i64, chunk: Chunk) -> Reread<S::Input> {
-    let Chunk { records, next, low } = chunk;
-    let mut reread = Reread { from, next, low, opened: Vec::new(), tasks: Tasks::default(), away: None };
+async fn open_again<S: EffectStage>(
+    stage: &S,
+    clock: &Clock,
+    from: i64,
+    stretch: Stretch,
+) -> Reread<S::Input> {
+    let Stretch { records, next, gap } = stretch;
+    let mut reread = Reread { from, next, gap, opened: Vec::new(), tasks: Tasks::default(), away: None };
     for record in records {
         match intake::open(stage, clock, &record, &mut reread.tasks).await {
             Ok(intake::What::Tasks(input, opened, seen)) => {
@@ -122,40 +128,67 @@ impl<S: EffectStage> Engine<S> {
     fn read_on(&mut self, partition: i32, now_ms: i64) {
         let room = self.room(partition);
         let bytes = self.spec.options.max_buffered_bytes / self.partitions.len().max(1) / BYTES_PART;
+        let remembers = self.remembers();
+        let Some(store) = self.spec.cursors.clone() else { return };
         let Some(owned) = self.partitions.get_mut(&partition) else { return };
         let admitted = owned.next_admitted();
         let Some(own) = owned.cursors.as_deref_mut() else { return };
         if own.reading || now_ms < own.read_at_ms || own.bytes() >= bytes {
             return;
         }
-        let with_room = own.with_room(room);
-        let Some(from) = own.table.read_from(admitted, &|target| with_room.contains(target)) else {
+        own.plan_survey(remembers);
+        let surveys = own.survey.as_ref().is_some_and(|survey| survey.wants().is_some());
+        let readable = own.to_be_read(room, now_ms);
+        let from = own.table.read_from(admitted, &|target| readable.contains(target));
+        if surveys && (from.is_none() || own.surveys_next) {
+            own.surveys_next = false;
+            return self.survey_on(partition);
+        }
+        own.surveys_next = true;
+        let Some(from) = from else {
             if own.table.count() == (0, 0) {
                 own.reader = None;
             }
             return;
         };
-        let to = own.table.read_to(from, admitted);
-        let reader = match &own.reader {
-            Some(reader) => reader.clone(),
-            None => match LogReader::start(&self.env.kafka, &self.spec.source, partition) {
-                Ok(reader) => reader,
-                Err(why) => return self.wait_to_read(partition, &why),
-            },
-        };
-        own.reader = Some(reader.clone());
-        own.reading = true;
+        let (to, at) = (own.table.read_to(from, admitted), Arc::clone(&own.at));
+        let Some(reader) = self.reader_of(partition) else { return };
         let (stage, clock) = (Arc::clone(&self.hands.stage), self.env.clock.clone());
+        if let Some(own) = self.cursors_of(partition) {
+            own.reading = true;
+        }
         self.spawn(partition, async move {
-            let chunk = match reader.chunk(from, to).await {
-                Ok(chunk) => chunk,
+            let stretch = match past::read(&reader, &*store, &at, (from, to)).await {
+                Ok(stretch) => stretch,
                 Err(why) => return What::Reread(Box::new(Err(why))),
             };
-            What::Reread(Box::new(Ok(Box::pin(open_again(&*stage, &clock, from, chunk)).await)))
+            What::Reread(Box::new(Ok(Box::pin(open_again(&*stage, &clock, from, stretch)).await)))
         });
     }
 
-    fn wait_to_read(&mut self, partition: i32, why: &Failure) {
+    /// How many events are recognised when they were written twice.
+    fn remembers(&self) -> usize {
+        self.hands.stage.identity().map_or(0, |_| self.spec.options.duplicates_window)
+    }
+
+    /// The reader of a partition; without one it is tried again later.
+    pub(super) fn reader_of(&mut self, partition: i32) -> Option<LogReader> {
+        if let Some(reader) = self.cursors_of(partition)?.reader.clone() {
+            return Some(reader);
+        }
+        match LogReader::start(&self.env.kafka, &self.spec.source, partition) {
+            Ok(reader) => {
+                self.cursors_of(partition)?.reader = Some(reader.clone());
+                Some(reader)
+            }
+            Err(why) => {
+                self.wait_to_read(partition, &why);
+                None
+            }
+        }
+    }
+
+    pub(super) fn wait_to_read(&mut self, partition: i32, why: &Failure) {
         let now = self.env.clock.now_ms();
         let Some(own) = self.cursors_of(partition) else { return };
         if !own.read_backoff.is_waiting() {
@@ -165,25 +198,26 @@ impl<S: EffectStage> Engine<S> {
     }
 
     pub(super) fn on_reread(&mut self, partition: i32, reread: Result<Reread<S::Input>, Failure>) {
-        let room = self.room(partition);
+        let (room, now) = (self.room(partition), self.env.clock.now_ms());
         let Some(owned) = self.partitions.get_mut(&partition) else { return };
         let (closed, admitted) = (owned.closed, owned.next_admitted());
         let Some(own) = owned.cursors.as_deref_mut() else { return };
         own.reading = false;
-        let Reread { from, next, low, opened, tasks, away } = match reread {
+        let Reread { from, next, gap, opened, tasks, away } = match reread {
             Ok(reread) => reread,
             Err(why) => return self.wait_to_read(partition, &why),
         };
         if closed {
             return;
         }
-        if let Some(low) = low {
-            for gap in own.table.lose_below(low) {
+        if let Some((from, to)) = gap {
+            for gap in own.table.lose(from, to) {
                 tracing::error!(stage = %self.name, partition, target = %gap.target, from = gap.from, to = gap.to,
                     "records left the log before a target got them; the gap is recorded");
             }
         }
-        let readers = own.table.readers(from, next, admitted);
+        let mut readers = own.table.readers(from, next, admitted);
+        readers.retain(|target| own.is_surveyed(target));
         let mut stopped: BTreeSet<Arc<str>> = BTreeSet::new();
         for Brought { payload, offset, opened, seen } in opened {
             let Some(own) = self.cursors_of(partition) else { return };
@@ -201,14 +235,24 @@ impl<S: EffectStage> Engine<S> {
                 if !own.table.wants(&target, from, offset, admitted) {
                     continue;
                 }
-                if !own.has_room(&target, room) {
+                let lanes = opened.clone().filter_map(|at| tasks.get(at));
+                let lanes = lanes.filter(|spec| *spec.target == target).map(|spec| spec.lane);
+                let brings = match own.is_newest(&target, offset, lanes) {
+                    Some(false) => continue,
+                    newest => newest.is_some() && own.keeps_pace(&target, offset, now),
+                };
+                let has_room = own.has_room(&target, room);
+                if !brings || !has_room {
                     own.table.reach(&target, from, offset, admitted);
-                    own.full.insert(Arc::clone(&target));
+                    if !has_room {
+                        own.full.insert(Arc::clone(&target));
+                    }
                     stopped.insert(target);
                     continue;
                 }
                 own.full.remove(&target);
                 if own.table.dispatch(&target, offset) {
+                    own.was_brought(&target, offset, now);
                     self.bring(partition, &target, &payload, opened.clone(), &tasks);
                 }
             }

@@ -9,9 +9,10 @@ use std::sync::Arc;
 use super::engine::Engine;
 use super::own_cursors::{Covered, Duty, OwnCursors};
 use super::report::What;
+use super::survey::Surveyed;
 use crate::runtime::backoff::Backoff;
 use crate::runtime::consumer::Side;
-use crate::runtime::cursor::{Claimed, CursorWish, CursorWrite, Cursors, Detached, Live, StoreAnswer, Wish};
+use crate::runtime::cursor::{Claimed, CursorWish, CursorWrite, Cursors, Detached, Live, StoreAnswer};
 use crate::runtime::error::PartitionFault;
 use crate::runtime::lanes::{OfTarget, TaskNo};
 use crate::runtime::outcome::Failure;
@@ -29,6 +30,7 @@ pub(super) enum Told {
     Claimed(Claimed),
     Stored(CursorWrite, Result<StoreAnswer, Failure>),
     Wishes(Result<Vec<(i64, CursorWish)>, Failure>),
+    Surveyed(Result<Surveyed, Failure>),
 }
 
 impl<S: EffectStage> Engine<S> {
@@ -63,6 +65,7 @@ impl<S: EffectStage> Engine<S> {
         match told {
             Told::Claimed(claimed) => self.on_claimed(partition, &claimed),
             Told::Stored(write, answer) => self.on_stored(partition, write, answer),
+            Told::Surveyed(surveyed) => self.on_surveyed(partition, surveyed),
             Told::Wishes(Ok(wishes)) => self.on_wishes(partition, wishes),
             Told::Wishes(Err(why)) => {
                 tracing::debug!(partition, %why, "wishes can't be read");
@@ -117,7 +120,7 @@ impl<S: EffectStage> Engine<S> {
     }
 
     /// Invariant 3 (isolation): a target that isn't served, or has its share waiting, is detached.
-    fn look_after(&mut self, partition: i32, target: &Arc<str>) {
+    pub(super) fn look_after(&mut self, partition: i32, target: &Arc<str>) {
         let Some(own) = self.partitions.get(&partition).and_then(|owned| owned.cursors.as_deref()) else {
             return;
         };
@@ -216,6 +219,11 @@ impl<S: EffectStage> Engine<S> {
         self.update_gate(partition, target);
     }
 
+    /// True when the target was deleted.
+    pub(super) fn is_gone(&self, target: &str) -> bool {
+        self.hands.stage.target_state(target) == TargetState::Gone
+    }
+
     /// The target was deleted: what is open of it runs, and ends as skipped.
     fn drop_cursor(&mut self, partition: i32, target: &Arc<str>) {
         if let Some(own) = self.cursors_of(partition) {
@@ -239,6 +247,7 @@ impl<S: EffectStage> Engine<S> {
             if let Some(committed) = self.desk.committed(Side::Source, number) {
                 own.table.sweep(committed);
             }
+            own.paces.keep(|target| own.table.backfilling(target).is_some());
             targets.insert(number, own.table.targets().cloned().collect());
         }
         for (partition, targets) in targets {
@@ -340,47 +349,5 @@ impl<S: EffectStage> Engine<S> {
             stage.refresh().await;
             What::Cursors(Box::new(Told::Wishes(store.wishes(&at).await)))
         });
-    }
-
-    fn on_wishes(&mut self, partition: i32, wishes: Vec<(i64, CursorWish)>) {
-        let Some(own) = self.cursors_of(partition) else { return };
-        own.asking = false;
-        for (id, CursorWish { target, wish }) in wishes {
-            match wish {
-                Wish::StartAt(start) => {
-                    if let Some(own) = self.cursors_of(partition) {
-                        own.table.start_at(&target, start);
-                    }
-                }
-                Wish::Backfill(from) => {
-                    let detached =
-                        self.cursors_of(partition).is_some_and(|own| own.table.is_detached(&target));
-                    if !detached {
-                        self.detach(partition, &target, None);
-                    }
-                    if let Some(own) = self.cursors_of(partition) {
-                        own.table.backfill(&target, from);
-                    }
-                }
-                Wish::CancelBackfill => self.cancel_backfill(partition, &target),
-            }
-            if let Some(own) = self.cursors_of(partition) {
-                own.table.grant(id);
-            }
-            self.update_gate(partition, &target);
-        }
-    }
-
-    /// What waits of a backfill is void.
-    fn cancel_backfill(&mut self, partition: i32, target: &Arc<str>) {
-        let Some(below) = self.cursors_of(partition).and_then(|own| own.table.cancel_backfill(target)) else {
-            return;
-        };
-        for task in self.lanes.of_target(partition, target) {
-            let is_void = task.idle && task.place.is_none() && task.offset < below;
-            if is_void && self.cursors_of(partition).is_some_and(|own| own.has(task.no)) {
-                self.give_back(partition, task.no);
-            }
-        }
     }
 }

@@ -97,7 +97,9 @@ impl Reader {
             return Ok(Chunk { records: rest.cloned().collect(), next: last.next.min(to), low: None });
         }
         let chunk = self.read(from, to)?;
-        self.last = Some((from, Chunk { records: chunk.records.clone(), next: chunk.next, low: None }));
+        // What has left the log is told anew to whoever asks for it.
+        let last = Chunk { records: chunk.records.clone(), next: chunk.next, low: None };
+        self.last = chunk.low.is_none().then_some((from, last));
         Ok(chunk)
     }
 

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use super::backfill::Paces;
 use super::log_reader::LogReader;
+use super::survey::Survey;
 use crate::runtime::backoff::Backoff;
 use crate::runtime::cursor::Cursors;
 use crate::runtime::duplicates::{Duplicates, Seen, Verdict};
@@ -35,6 +37,8 @@ struct AtOffset {
     tasks: usize,
     /// Others at this offset were given back: it is finished only after it was read again.
     to_be_read: bool,
+    /// One of them took effect.
+    took_effect: bool,
     bytes: usize,
 }
 
@@ -61,6 +65,10 @@ pub(super) struct OwnCursors {
     pub(super) looked_at_ms: i64,
     pub(super) store_backoff: Backoff,
     pub(super) read_backoff: Backoff,
+    pub(super) paces: Paces,
+    pub(super) survey: Option<Survey>,
+    /// Whose turn to read it is: the survey's, or that of what is to be brought.
+    pub(super) surveys_next: bool,
     seen: Duplicates,
     tasks: HashMap<TaskNo, (Arc<str>, i64)>,
     open: BTreeMap<(Arc<str>, i64), AtOffset>,
@@ -88,6 +96,9 @@ impl OwnCursors {
             looked_at_ms: 0,
             store_backoff: Backoff::default(),
             read_backoff: Backoff::default(),
+            paces: Paces::default(),
+            survey: None,
+            surveys_next: false,
             seen: Duplicates::new(remembers),
             tasks: HashMap::new(),
             open: BTreeMap::new(),
@@ -123,6 +134,28 @@ impl OwnCursors {
     /// The targets of which more may be brought.
     pub(super) fn with_room(&self, room: usize) -> BTreeSet<Arc<str>> {
         self.table.targets().filter(|target| self.has_room(target, room)).cloned().collect()
+    }
+
+    /// Those of them to which it may be brought now.
+    pub(super) fn to_be_read(&self, room: usize, now_ms: i64) -> BTreeSet<Arc<str>> {
+        let mut targets = self.with_room(room);
+        let at = |target: &str| self.table.dispatched(target).unwrap_or(i64::MAX);
+        targets.retain(|target| self.keeps_pace(target, at(target), now_ms) && self.is_surveyed(target));
+        targets
+    }
+
+    /// Whether the event of `target` at `offset` may be brought now.
+    pub(super) fn keeps_pace(&self, target: &str, offset: i64, now_ms: i64) -> bool {
+        let running = self.table.backfilling(target).filter(|running| running.covers(offset));
+        running.is_none() || self.paces.is_due(target, now_ms)
+    }
+
+    /// The event of `target` at `offset` was brought.
+    pub(super) fn was_brought(&mut self, target: &Arc<str>, offset: i64, now_ms: i64) {
+        let running = self.table.backfilling(target).filter(|running| running.covers(offset));
+        if let Some(every) = running.and_then(|running| running.every) {
+            self.paces.brought(target, every, now_ms);
+        }
     }
 
     /// True when an earlier record that was read for cursors brought the same event: it takes effect there.
@@ -178,8 +211,11 @@ impl OwnCursors {
     }
 
     /// A task ended, or is acknowledged in another topic. False when it was no cursor's.
-    pub(super) fn end(&mut self, no: TaskNo) -> bool {
+    pub(super) fn end(&mut self, no: TaskNo, took_effect: bool) -> bool {
         let Some((target, offset)) = self.tasks.remove(&no) else { return false };
+        if let Some(at) = self.open.get_mut(&(Arc::clone(&target), offset)) {
+            at.took_effect |= took_effect;
+        }
         self.drop_one(&target, offset);
         true
     }
@@ -194,10 +230,11 @@ impl OwnCursors {
     fn settle(&mut self, target: &Arc<str>, offset: i64) {
         let key = (Arc::clone(target), offset);
         let Some(at) = self.open.get(&key).filter(|at| at.tasks == 0) else { return };
-        let is_finished = !at.to_be_read;
+        let (is_finished, took_effect) = (!at.to_be_read, at.took_effect);
         self.bytes -= at.bytes;
         self.open.remove(&key);
         if is_finished {
+            self.table.note_ended(target, offset, took_effect);
             self.table.finish(target, offset);
         }
     }

@@ -233,7 +233,7 @@ impl<S: EffectStage> Engine<S> {
                 self.forget(no);
                 let place = Place { offset: delivered.offset, due_ms };
                 let vacated = self.lanes.parked(no, place, self.env.clock.now_ms());
-                self.vacate(partition, no, offset, vacated);
+                self.vacate(partition, (no, offset), vacated, false);
                 self.note_placed(partition, no, place.offset);
                 if let Some(record) = record {
                     self.keep(no, record.bytes(), || record);
@@ -279,7 +279,7 @@ impl<S: EffectStage> Engine<S> {
         let offset = self.lanes.identity(no).map_or(-1, |identity| identity.offset);
         self.forget(no);
         let vacated = self.lanes.complete(no, now);
-        self.vacate(partition, no, offset, vacated);
+        self.vacate(partition, (no, offset), vacated, outcome == "done");
     }
 
     /// A task ended without an effect.
@@ -296,12 +296,13 @@ impl<S: EffectStage> Engine<S> {
         self.end(partition, no, "skipped", written_ms);
     }
 
-    fn vacate(&mut self, partition: i32, no: TaskNo, offset: i64, vacated: Vacated) {
+    fn vacate(&mut self, partition: i32, (no, offset): (TaskNo, i64), vacated: Vacated, took_effect: bool) {
         let Some(owned) = self.partitions.get_mut(&partition) else { return };
         for place in vacated.places {
             owned.place_complete(place);
         }
-        let of_cursor = vacated.source && owned.cursors.as_deref_mut().is_some_and(|own| own.end(no));
+        let mut cursors = owned.cursors.as_deref_mut().filter(|_| vacated.source);
+        let of_cursor = cursors.as_mut().is_some_and(|own| own.end(no, took_effect));
         if vacated.source && !of_cursor {
             owned.task_complete(offset);
         }

@@ -208,7 +208,7 @@ pub async fn revision(db: &Database) -> Result<i64, StoreError> {
 }
 
 /// The row's lock makes changes commit in the order of their revisions.
-async fn count_change(tx: &mut Transaction) -> Result<(), StoreError> {
+pub(super) async fn count_change(tx: &mut Transaction) -> Result<(), StoreError> {
     tx.execute("UPDATE webhook_revision SET revision = revision + 1", &[]).await.map(drop)
 }
 

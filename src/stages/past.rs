@@ -1,0 +1,122 @@
+//! Records that have left the log, made anew from the history: same partition, offset and key, the same event.
+//!
+//! The history keeps events, not bytes, so that the value is written anew with the newest schema, and headers are gone.
+//! What a stage makes of the event is the same. The history tells of everything between its first event of a partition
+//! and its stage's position: what it doesn't hold there was nobody's event. Outside of that nobody knows.
+
+use std::sync::Arc;
+
+use crate::crypto::Vault;
+use crate::event::{Codec, Defaults, EncodeError, Event};
+use crate::runtime::cursor::Past;
+use crate::runtime::{ErrorClass, Failure, Headers, Record, SourcePartition};
+use crate::store::history::past::{self, Log, PastEvent};
+use crate::store::positions::{self, Place};
+use crate::store::{Database, StoreError};
+
+/// Events that are read at once.
+const AT_ONCE: usize = 256;
+
+/// The history of one source, as records.
+#[derive(Debug, Clone)]
+pub struct Archive {
+    /// Holds it.
+    pub db: Database,
+    /// Opens personal values.
+    pub vault: Vault,
+    /// Writes events.
+    pub codec: Codec,
+    /// The stage that keeps it; without one nothing is known.
+    pub keeper: Option<Arc<str>>,
+}
+
+impl Archive {
+    /// What is known of the records `from..to`, as much as is read at once.
+    ///
+    /// # Errors
+    /// When the store or the registry is away.
+    pub async fn read(&self, at: &SourcePartition, from: i64, to: i64) -> Result<Past, Failure> {
+        let Some((first, end)) = self.known(at).await.map_err(away)?.filter(|(_, end)| from < *end) else {
+            return Ok(Past::nothing(from, to));
+        };
+        if to <= first {
+            return Ok(Past::nothing(from, to));
+        }
+        let (begin, to) = (from.max(first), to.min(end));
+        let mut gap = (from < begin).then_some((from, begin));
+        let log = Log { topic: &at.topic, partition: at.partition };
+        let events = past::between(&self.db, log, (begin, to), AT_ONCE as i64).await.map_err(away)?;
+        let mut next = if events.len() == AT_ONCE { events.last().map_or(to, |e| e.offset + 1) } else { to };
+        let mut records = Vec::with_capacity(events.len());
+        for event in events {
+            let offset = event.offset;
+            match self.record(at, event).await? {
+                Some(record) => records.push(record),
+                // What can't be made anew is a gap of its own.
+                None if gap.is_none() && records.is_empty() => {
+                    (gap, next) = (Some((offset, offset + 1)), offset + 1);
+                    break;
+                }
+                None => {
+                    next = offset;
+                    break;
+                }
+            }
+        }
+        Ok(Past { records, next, gap })
+    }
+
+    /// From which offset on the history tells of everything, and up to which.
+    async fn known(&self, at: &SourcePartition) -> Result<Option<(i64, i64)>, StoreError> {
+        let Some(stage) = self.keeper.as_deref() else { return Ok(None) };
+        let (cluster_id, topic_id, partition) = (&*at.cluster_id, &*at.topic_id, at.partition);
+        let end = positions::position(&self.db, &Place { stage, cluster_id, topic_id, partition }).await?;
+        let first = past::first(&self.db, Log { topic: &at.topic, partition }).await?;
+        Ok(first.zip(end))
+    }
+
+    /// The record of an event, or `None` when it can't be made anew.
+    async fn record(&self, at: &SourcePartition, past: PastEvent) -> Result<Option<Record>, Failure> {
+        let place = (at.partition, past.offset);
+        let event = match self.event(&past) {
+            Ok(event) => event,
+            Err(why) => {
+                tracing::error!(?place, why, "an event of the history can't be made a record");
+                return Ok(None);
+            }
+        };
+        match self.codec.encode(&at.topic, &event).await {
+            Ok(payload) => Ok(Some(Record {
+                topic: Arc::clone(&at.topic),
+                partition: at.partition,
+                offset: past.offset,
+                timestamp_ms: Some(past.stored.recorded_at),
+                key: Some(past.order_id.into_bytes().into()),
+                payload: Some(payload.into()),
+                headers: Headers::default(),
+            })),
+            Err(EncodeError::Invalid(why)) => {
+                tracing::error!(?place, why, "an event of the history can't be made a record");
+                Ok(None)
+            }
+            Err(
+                error @ (EncodeError::NotRegistered { .. }
+                | EncodeError::Refused(_)
+                | EncodeError::RegistryUnavailable(_)),
+            ) => Err(Failure::new(ErrorClass::Unavailable, error.to_string())),
+        }
+    }
+
+    fn event(&self, past: &PastEvent) -> Result<Event, String> {
+        let mut json = past.stored.unmasked(&self.vault, &past.tenant).map_err(|error| error.to_string())?;
+        if let Some(envelope) = json.as_object_mut() {
+            // A record without an id of its own has the one that was made of its place.
+            envelope.insert("id".to_owned(), past.stored.event_id.as_str().into());
+        }
+        Event::from_json(&json, &Defaults::default()).map_err(|faults| faults.to_string())
+    }
+}
+
+fn away(error: StoreError) -> Failure {
+    Failure::new(ErrorClass::Unavailable, error.to_string())
+}

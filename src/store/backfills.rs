@@ -1,0 +1,318 @@
+//! Backfills of webhook endpoints: what was asked for, and how far each partition's part is.
+//!
+//! The parts are written by the owners of the partitions, together with their cursors (see [`super::cursors`]); what
+//! is asked of them travels as a wish.
+
+use super::cursors::{self, BackfillPart, Wish};
+use super::positions::Place;
+use super::{Database, Row, StoreError, Transaction};
+
+/// A backfill as it was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Backfill {
+    /// The tenant.
+    pub tenant: String,
+    /// Its id.
+    pub id: String,
+    /// The endpoint.
+    pub endpoint_id: String,
+    /// Who asked.
+    pub asked_by: String,
+    /// When, epoch milliseconds.
+    pub asked_at: i64,
+    /// `running`, `done` or `cancelled`.
+    pub state: String,
+    /// Events per second, times 1,000; `None` is as fast as it goes.
+    pub rate_milli: Option<i64>,
+    /// Of every order only the newest event.
+    pub newest_only: bool,
+}
+
+/// One partition's part, with the place that its owner is asked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// The stage.
+    pub stage: String,
+    /// The Kafka cluster.
+    pub cluster_id: String,
+    /// The topic, as the stage knows it.
+    pub topic_id: String,
+    /// The partition.
+    pub partition: i32,
+    /// How far it is.
+    pub progress: BackfillPart,
+}
+
+impl Part {
+    /// Where its owner is asked.
+    pub fn place(&self) -> Place<'_> {
+        Place {
+            stage: &self.stage,
+            cluster_id: &self.cluster_id,
+            topic_id: &self.topic_id,
+            partition: self.partition,
+        }
+    }
+}
+
+/// Asks for a backfill: each part's owner is asked with its wish. Answers false when one of the endpoint runs already;
+/// nothing is stored then.
+///
+/// # Errors
+/// When the database is away.
+pub async fn begin(db: &Database, backfill: &Backfill, parts: &[(Part, Wish)]) -> Result<bool, StoreError> {
+    close(db, &backfill.tenant, &backfill.endpoint_id, backfill.asked_at).await?;
+    let mut tx = db.begin().await?;
+    let added = tx
+        .execute(
+            "INSERT INTO backfills (tenant_id, id, endpoint_id, asked_by, asked_at, state, rate_milli, newest_only)
+             VALUES ($1, $2, $3, $4, $5, 'running', $6, $7) ON CONFLICT DO NOTHING",
+            &[
+                backfill.tenant.as_str().into(),
+                backfill.id.as_str().into(),
+                backfill.endpoint_id.as_str().into(),
+                backfill.asked_by.as_str().into(),
+                backfill.asked_at.into(),
+                backfill.rate_milli.into(),
+                i64::from(backfill.newest_only).into(),
+            ],
+        )
+        .await?;
+    if added == 0 {
+        return Ok(false);
+    }
+    for (part, wish) in parts {
+        add_part(&mut tx, part).await?;
+        cursors::ask_within(&mut tx, &part.place(), wish).await?;
+    }
+    tx.commit().await?;
+    Ok(true)
+}
+
+/// A backfill of an endpoint and its parts, by stage and partition. One whose parts have all ended is closed by that.
+///
+/// # Errors
+/// When the database is away.
+pub async fn find(
+    db: &Database,
+    (tenant, endpoint_id, id): (&str, &str, &str),
+    now_ms: i64,
+) -> Result<Option<(Backfill, Vec<Part>)>, StoreError> {
+    close(db, tenant, endpoint_id, now_ms).await?;
+    let row = db
+        .row(
+            "SELECT * FROM backfills WHERE tenant_id = $1 AND endpoint_id = $2 AND id = $3",
+            &[tenant.into(), endpoint_id.into(), id.into()],
+        )
+        .await?;
+    let Some(row) = row else { return Ok(None) };
+    let parts = db
+        .rows(
+            "SELECT * FROM backfill_parts WHERE backfill_id = $1 ORDER BY stage, topic_id, partition",
+            &[id.into()],
+        )
+        .await?;
+    Ok(Some((backfill(&row)?, parts.iter().map(part).collect::<Result<_, _>>()?)))
+}
+
+/// Cancels a backfill that runs: the owners of its unfinished parts are asked to. Answers whether it ran.
+///
+/// # Errors
+/// When the database is away.
+pub async fn cancel(
+    db: &Database,
+    (tenant, endpoint_id, id): (&str, &str, &str),
+    now_ms: i64,
+) -> Result<bool, StoreError> {
+    let Some((_, parts)) = find(db, (tenant, endpoint_id, id), now_ms).await? else { return Ok(false) };
+    let mut tx = db.begin().await?;
+    let cancelled = tx
+        .execute(
+            "UPDATE backfills SET state = 'cancelled', ended_at = $4
+             WHERE tenant_id = $1 AND endpoint_id = $2 AND id = $3 AND state = 'running'",
+            &[tenant.into(), endpoint_id.into(), id.into(), now_ms.into()],
+        )
+        .await?;
+    if cancelled == 0 {
+        return Ok(false);
+    }
+    for part in parts.iter().filter(|part| part.progress.state == "running") {
+        let wish = Wish {
+            target: endpoint_id.to_owned(),
+            kind: "cancel_backfill".to_owned(),
+            from: None,
+            to: None,
+            backfill: Some(id.to_owned()),
+            every_micros: None,
+            newest_only: false,
+        };
+        cursors::ask_within(&mut tx, &part.place(), &wish).await?;
+    }
+    tx.commit().await?;
+    Ok(true)
+}
+
+/// Closes the backfill of an endpoint whose parts have all ended.
+async fn close(db: &Database, tenant: &str, endpoint_id: &str, now_ms: i64) -> Result<(), StoreError> {
+    let mut tx = db.begin().await?;
+    tx.execute(
+        "UPDATE backfills SET state = 'done', ended_at = $3
+         WHERE tenant_id = $1 AND endpoint_id = $2 AND state = 'running' AND NOT EXISTS (
+             SELECT 1 FROM backfill_parts p WHERE p.backfill_id = backfills.id AND p.state = 'running')",
+        &[tenant.into(), endpoint_id.into(), now_ms.into()],
+    )
+    .await?;
+    tx.commit().await
+}
+
+async fn add_part(tx: &mut Transaction, part: &Part) -> Result<(), StoreError> {
+    let progress = &part.progress;
+    tx.execute(
+        "INSERT INTO backfill_parts (backfill_id, stage, cluster_id, topic_id, partition, from_offset, at_offset,
+             to_offset, delivered, set_aside, state)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+        &[
+            progress.backfill.as_str().into(),
+            part.stage.as_str().into(),
+            part.cluster_id.as_str().into(),
+            part.topic_id.as_str().into(),
+            part.partition.into(),
+            progress.from.into(),
+            progress.at.into(),
+            progress.to.into(),
+            progress.delivered.into(),
+            progress.set_aside.into(),
+            progress.state.as_str().into(),
+        ],
+    )
+    .await?;
+    Ok(())
+}
+
+fn backfill(row: &Row) -> Result<Backfill, StoreError> {
+    Ok(Backfill {
+        tenant: row.text("tenant_id")?,
+        id: row.text("id")?,
+        endpoint_id: row.text("endpoint_id")?,
+        asked_by: row.text("asked_by")?,
+        asked_at: row.int("asked_at")?,
+        state: row.text("state")?,
+        rate_milli: row.opt_int("rate_milli")?,
+        newest_only: row.int("newest_only")? == 1,
+    })
+}
+
+fn part(row: &Row) -> Result<Part, StoreError> {
+    let partition = i32::try_from(row.int("partition")?)
+        .map_err(|error| StoreError::Corrupt { column: "partition".to_owned(), reason: error.to_string() })?;
+    Ok(Part {
+        stage: row.text("stage")?,
+        cluster_id: row.text("cluster_id")?,
+        topic_id: row.text("topic_id")?,
+        partition,
+        progress: BackfillPart {
+            backfill: row.text("backfill_id")?,
+            from: row.int("from_offset")?,
+            at: row.int("at_offset")?,
+            to: row.opt_int("to_offset")?,
+            delivered: row.int("delivered")?,
+            set_aside: row.int("set_aside")?,
+            state: row.text("state")?,
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::testing::each_engine;
+
+    const ONE: (&str, &str, &str) = ("shop", "wh_1", "bf_1");
+
+    fn asked(id: &str) -> Backfill {
+        Backfill {
+            tenant: "shop".to_owned(),
+            id: id.to_owned(),
+            endpoint_id: "wh_1".to_owned(),
+            asked_by: "p".to_owned(),
+            asked_at: 5,
+            state: "running".to_owned(),
+            rate_milli: Some(1_500),
+            newest_only: true,
+        }
+    }
+
+    fn part_of(id: &str, partition: i32) -> (Part, Wish) {
+        let progress = BackfillPart {
+            backfill: id.to_owned(),
+            from: 3,
+            at: 3,
+            to: None,
+            delivered: 0,
+            set_aside: 0,
+            state: "running".to_owned(),
+        };
+        let wish = Wish {
+            target: "wh_1".to_owned(),
+            kind: "backfill".to_owned(),
+            from: Some(3),
+            to: Some(9),
+            backfill: Some(id.to_owned()),
+            every_micros: Some(7),
+            newest_only: true,
+        };
+        let [stage, cluster_id, topic_id] = ["webhook", "c", "t"].map(str::to_owned);
+        (Part { stage, cluster_id, topic_id, partition, progress }, wish)
+    }
+
+    async fn told(db: &Database, part: &Part, at: i64, state: &str) {
+        let place = part.place();
+        let (epoch, _) = cursors::claim(db, &place).await.unwrap();
+        let state = state.to_owned();
+        let progress = BackfillPart { at, to: Some(9), delivered: 2, state, ..part.progress.clone() };
+        let change = cursors::Change { backfills: vec![progress], ..cursors::Change::default() };
+        assert!(cursors::store(db, &place, epoch, &change).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn one_backfill_of_an_endpoint_runs_at_a_time_and_is_over_with_its_last_part() {
+        each_engine(async |db| {
+            let parts = [part_of("bf_1", 0), part_of("bf_1", 1)];
+            assert!(begin(&db, &asked("bf_1"), &parts).await.unwrap());
+            assert!(!begin(&db, &asked("bf_2"), &[part_of("bf_2", 0)]).await.unwrap());
+            let wishes = cursors::wishes(&db, &parts[1].0.place()).await.unwrap();
+            assert_eq!(wishes.iter().map(|(_, wish)| wish).collect::<Vec<_>>(), [&parts[1].1]);
+            told(&db, &parts[0].0, 9, "done").await;
+            told(&db, &parts[1].0, 5, "running").await;
+            let (found, told_parts) = find(&db, ONE, 6).await.unwrap().unwrap();
+            assert_eq!(found, asked("bf_1"));
+            let shown: Vec<_> = told_parts.iter().map(|part| (part.partition, part.progress.at)).collect();
+            assert_eq!(shown, [(0, 9), (1, 5)]);
+            told(&db, &parts[1].0, 9, "done").await;
+            assert_eq!(find(&db, ONE, 7).await.unwrap().unwrap().0.state, "done");
+            assert!(begin(&db, &asked("bf_2"), &[part_of("bf_2", 0)]).await.unwrap());
+            assert_eq!(find(&db, ("other", "wh_1", "bf_1"), 7).await.unwrap(), None);
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_cancel_asks_the_owners_of_what_is_unfinished() {
+        each_engine(async |db| {
+            let parts = [part_of("bf_1", 0), part_of("bf_1", 1)];
+            assert!(begin(&db, &asked("bf_1"), &parts).await.unwrap());
+            told(&db, &parts[0].0, 9, "done").await;
+            assert!(!cancel(&db, ("shop", "wh_2", "bf_1"), 8).await.unwrap());
+            assert!(cancel(&db, ONE, 8).await.unwrap());
+            assert!(!cancel(&db, ONE, 8).await.unwrap(), "once");
+            let kinds = async |part: &Part| {
+                let wishes = cursors::wishes(&db, &part.place()).await.unwrap();
+                wishes.into_iter().map(|(_, wish)| wish.kind).collect::<Vec<_>>()
+            };
+            assert_eq!(kinds(&parts[0].0).await, ["backfill"]);
+            assert_eq!(kinds(&parts[1].0).await, ["backfill", "cancel_backfill"]);
+            assert_eq!(find(&db, ONE, 9).await.unwrap().unwrap().0.state, "cancelled");
+        })
+        .await;
+    }
+}

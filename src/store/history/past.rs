@@ -1,0 +1,79 @@
+//! The history by where its events lay in Kafka: for those who need records that have left the log.
+
+use super::{StoredEvent, stored_event};
+use crate::store::{Database, Row, StoreError};
+
+/// An event, and where it lay.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PastEvent {
+    /// The tenant.
+    pub tenant: String,
+    /// The order.
+    pub order_id: String,
+    /// The offset.
+    pub offset: i64,
+    /// The event.
+    pub stored: StoredEvent,
+}
+
+/// A partition of a topic, as named on the broker.
+#[derive(Debug, Clone, Copy)]
+pub struct Log<'a> {
+    /// The topic.
+    pub topic: &'a str,
+    /// The partition.
+    pub partition: i32,
+}
+
+/// The lowest offset whose event is kept.
+///
+/// # Errors
+/// As the database says.
+pub async fn first(db: &Database, log: Log<'_>) -> Result<Option<i64>, StoreError> {
+    let sql = "SELECT MIN(record_offset) AS first FROM order_events WHERE topic = $1 AND partition = $2";
+    let row = db.row(sql, &[log.topic.into(), log.partition.into()]).await?;
+    row.map_or(Ok(None), |row| row.opt_int("first"))
+}
+
+/// The lowest offset below `below` whose event happened at `at_ms` or later.
+///
+/// # Errors
+/// As the database says.
+pub async fn first_since(
+    db: &Database,
+    log: Log<'_>,
+    below: i64,
+    at_ms: i64,
+) -> Result<Option<i64>, StoreError> {
+    let sql = "SELECT record_offset FROM order_events
+               WHERE topic = $1 AND partition = $2 AND record_offset < $3 AND occurred_at >= $4
+               ORDER BY record_offset LIMIT 1";
+    let values = [log.topic.into(), log.partition.into(), below.into(), at_ms.into()];
+    db.row(sql, &values).await?.map(|row| row.int("record_offset")).transpose()
+}
+
+/// The events of `from..to`, by offset, at most `limit`.
+///
+/// # Errors
+/// As the database says.
+pub async fn between(
+    db: &Database,
+    log: Log<'_>,
+    (from, to): (i64, i64),
+    limit: i64,
+) -> Result<Vec<PastEvent>, StoreError> {
+    let sql = "SELECT * FROM order_events
+               WHERE topic = $1 AND partition = $2 AND record_offset >= $3 AND record_offset < $4
+               ORDER BY record_offset LIMIT $5";
+    let values = [log.topic.into(), log.partition.into(), from.into(), to.into(), limit.into()];
+    db.rows(sql, &values).await?.iter().map(past_event).collect()
+}
+
+fn past_event(row: &Row) -> Result<PastEvent, StoreError> {
+    Ok(PastEvent {
+        tenant: row.text("tenant_id")?,
+        order_id: row.text("order_id")?,
+        offset: row.int("record_offset")?,
+        stored: stored_event(row)?,
+    })
+}
