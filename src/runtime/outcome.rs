@@ -19,6 +19,9 @@ pub enum Outcome {
         /// What went wrong.
         why: Failure,
     },
+    /// It failed because its target can't be reached by anybody: doesn't count as an attempt. The task stays the first of
+    /// its lane, or is its cursor's again, until the stage lets the target start more.
+    Postponed(Failure),
     /// Never: complete once the dead-letter topic has acknowledged it.
     Dead(Failure),
     /// Covered by a stored cursor, which took it over: complete.

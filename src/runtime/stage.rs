@@ -84,6 +84,18 @@ pub trait EffectStage: Send + Sync + 'static {
     /// How many tasks of one target this member runs at once, at least 1: a target that hangs can't take more.
     fn target_concurrency(&self, target: &str) -> usize;
 
+    /// When the next task of a target may start, in epoch milliseconds, where that is yet to come: its rate is used up, or
+    /// it isn't to be reached. Asked before every start, and perhaps again at the same time; answers from memory.
+    fn not_before(&self, _target: &str, _now_ms: i64) -> Option<i64> {
+        None
+    }
+
+    /// Hook: an attempt at a task of `target` starts now, which [`EffectStage::not_before`] allowed.
+    fn starting(&self, _target: &str, _now_ms: i64) {}
+
+    /// Told how many of the source's partitions this member works on, whenever that changes.
+    fn owns(&self, _partitions: usize) {}
+
     /// Called about once a second: brings up to date what [`EffectStage::target_state`] answers from.
     fn refresh(&self) -> impl Future<Output = ()> + Send {
         std::future::ready(())
@@ -106,6 +118,8 @@ pub enum TargetState {
     Flowing,
     /// Not for now, in these words: what concerns it is kept for it by a cursor.
     Held(Arc<str>),
+    /// The same, as it can't be reached: what failed already keeps its attempts and its place in its schedule.
+    Away(Arc<str>),
     /// It was deleted: nothing is kept for it.
     Gone,
 }

@@ -226,7 +226,9 @@ fn spec(stage: &topology::Stage, parts: &Parts) -> StageSpec {
             concurrency: stage.concurrency,
             timeout: stage.timeout,
             background: stage.background,
-            in_place_limit: stage.retry.as_ref().map_or(options.in_place_limit, |retry| retry.in_place),
+            // Jitter takes no delay to the retry topic.
+            in_place_limit: (stage.retry.as_ref())
+                .map_or(options.in_place_limit, |retry| retry.in_place.mul_f64(1.0 + retry.jitter)),
             age_limit: stage.retry.as_ref().and_then(|retry| retry.age_limit),
             holds_lanes: stage
                 .retry

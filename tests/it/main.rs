@@ -28,4 +28,5 @@ mod runtime_retry_topic;
 mod runtime_store;
 mod watchdog;
 mod webhook_attempts;
+mod webhook_down;
 mod webhooks;

@@ -264,7 +264,7 @@ async fn an_endpoint_that_is_gone_is_disabled_and_one_that_refuses_for_good_is_a
 #[tokio::test(flavor = "multi_thread")]
 async fn what_waits_for_a_deleted_endpoint_is_skipped() {
     let mut program = TestProgram::new("deleted", options()).await;
-    let down = Receiver::start(|_| Answer::status(503).with("retry-after", "8")).await;
+    let down = Receiver::start(|_| Answer::status(503).with("retry-after", "12")).await;
     let registered = register(&program, "shop", &down, &[]).await;
     program.start(&["webhook", "attempts"]);
     program.publish(&shipped("shop", "o-1")).await;

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use super::at_once::{Pass, first_attempt};
 use super::attempt::{Loaded, Payload};
-use super::engine::{Engine, TIGHT, limit};
+use super::engine::{Engine, TIGHT, room};
 use super::intake::{self, Opened, Round};
 use super::partition::OpenRecord;
 use super::report::{Attempted, Kind, What};
@@ -269,8 +269,8 @@ impl<S: EffectStage> Engine<S> {
         let (partition, generation) = (pass.partition, pass.generation);
         let concurrency = self.spec.options.concurrency;
         let stage = &self.hands.stage;
-        let limit = |target: &str| limit(&**stage, concurrency, target);
-        if !self.lanes.is_clear(partition, spec.lane, spec.target, concurrency, &limit)
+        let room = |target: &str| room(&**stage, concurrency, target, pass.now_ms);
+        if !self.lanes.is_clear(partition, spec.lane, spec.target, concurrency, &room)
             || self.stretch.is_over()
         {
             if pass.tight {
@@ -281,6 +281,7 @@ impl<S: EffectStage> Engine<S> {
         if pass.tight && self.waits > 0 {
             detach(&mut task.record);
         }
+        stage.starting(spec.target, pass.now_ms);
         let label = Label { partition, generation, kind: Kind::Attempt(None) };
         let attempted = match self.running.attempt(label, task) {
             Ok(What::Done { kind, written_ms, spent }) => {

@@ -127,6 +127,7 @@ impl<S: EffectStage> Engine<S> {
         let (detached, held) = (own.table.is_detached(target), own.table.held(target).cloned());
         match (self.hands.stage.target_state(target), held) {
             (TargetState::Held(why), None) => self.detach(partition, target, Some(why)),
+            (TargetState::Away(why), None) => self.take_apart(partition, target, Some(why), false),
             (TargetState::Flowing, Some(_)) => self.resume(partition, target),
             (TargetState::Gone, _) => self.drop_cursor(partition, target),
             (TargetState::Flowing, None)
@@ -134,12 +135,19 @@ impl<S: EffectStage> Engine<S> {
             {
                 self.detach(partition, target, None);
             }
-            (TargetState::Flowing | TargetState::Held(_), _) => {}
+            (TargetState::Flowing | TargetState::Held(_) | TargetState::Away(_), _) => {}
         }
     }
 
     /// Takes a target from the live stream, or from its reader when it is to be held.
     pub(super) fn detach(&mut self, partition: i32, target: &Arc<str>, held: Option<Arc<str>>) {
+        // What failed keeps its place in the schedule, but not while nothing is tried for who knows how long.
+        let failed_too = held.is_some();
+        self.take_apart(partition, target, held, failed_too);
+    }
+
+    /// The same; `failed_too` says whether what failed is given back as well, and begins anew with its attempts.
+    fn take_apart(&mut self, partition: i32, target: &Arc<str>, held: Option<Arc<str>>, failed_too: bool) {
         let now = self.env.clock.now_ms();
         // Nothing starts while it is taken apart.
         self.lanes.set_gate(partition, target, Some(i64::MIN), now);
@@ -147,9 +155,8 @@ impl<S: EffectStage> Engine<S> {
         let in_memory = |task: &&OfTarget| task.place.is_none();
         let open: BTreeSet<i64> = of_target.iter().filter(in_memory).map(|task| task.offset).collect();
         let leaves = |task: &OfTarget| {
-            // What failed keeps its place in the schedule, but not while nothing is tried.
             let fresh = task.place.is_none() && task.attempt == 0;
-            task.idle && (fresh || held.is_some())
+            task.idle && (fresh || failed_too)
         };
         let waiting: BTreeSet<i64> =
             of_target.iter().filter(|task| leaves(task)).map(|task| task.offset).collect();
@@ -199,6 +206,12 @@ impl<S: EffectStage> Engine<S> {
         }
     }
 
+    /// True while the target of a task can't be reached.
+    pub(super) fn is_away(&self, no: TaskNo) -> bool {
+        let target = self.lanes.identity(no).map(|identity| self.hands.stage.target_state(&identity.target));
+        matches!(target, Some(TargetState::Away(_)))
+    }
+
     /// A cursor's task is to be tried later, but its target is held: the reader brings it again then.
     pub(super) fn is_held_back(&mut self, partition: i32, no: TaskNo) -> bool {
         let Some(identity) = self.lanes.identity(no).cloned() else { return false };
@@ -241,14 +254,16 @@ impl<S: EffectStage> Engine<S> {
 
     /// Once per tick: cursors with nothing left to say go, targets whose state changed are heeded.
     pub(super) fn tend_cursors(&mut self) {
-        let mut targets: BTreeMap<i32, Vec<Arc<str>>> = BTreeMap::new();
+        let mut targets: BTreeMap<i32, BTreeSet<Arc<str>>> = BTreeMap::new();
         for (&number, owned) in &mut self.partitions {
             let Some(own) = owned.cursors.as_deref_mut().filter(|_| !owned.closed) else { continue };
             if let Some(committed) = self.desk.committed(Side::Source, number) {
                 own.table.sweep(committed);
             }
             own.paces.keep(|target| own.table.backfilling(target).is_some());
-            targets.insert(number, own.table.targets().cloned().collect());
+            // What rests may be away for long: then a cursor has what waits for it.
+            let waiting = self.lanes.resting().filter(|target| self.lanes.waiting(number, target) > 0);
+            targets.insert(number, own.table.targets().chain(waiting).cloned().collect());
         }
         for (partition, targets) in targets {
             for target in targets {

@@ -25,7 +25,7 @@ use crate::runtime::Environment;
 use crate::runtime::consumer::{Desk, Event, RecordBatch, Side};
 use crate::runtime::control::Supervision;
 use crate::runtime::error::PartitionFault;
-use crate::runtime::lanes::{Lanes, TaskNo};
+use crate::runtime::lanes::{Lanes, Room, TaskNo};
 use crate::runtime::options::StageSpec;
 use crate::runtime::progress::{Balance, Progress};
 use crate::runtime::rebalance::Draining;
@@ -173,9 +173,9 @@ impl<S: EffectStage> Engine<S> {
                 return true;
             }
             let (concurrency, stage) = (self.spec.options.concurrency, &self.hands.stage);
-            let limit = |target: &str| limit(&**stage, concurrency, target);
-            let Some(no) = self.lanes.next(concurrency, &limit, now) else { return false };
-            self.start_attempt(no);
+            let room = |target: &str| room(&**stage, concurrency, target, now);
+            let Some(no) = self.lanes.next(concurrency, &room, now) else { return false };
+            self.start_attempt(no, now);
         }
     }
 
@@ -264,7 +264,7 @@ impl<S: EffectStage> Engine<S> {
         (self.bound() / SHARES).max(1)
     }
 
-    fn start_attempt(&mut self, no: TaskNo) {
+    fn start_attempt(&mut self, no: TaskNo, now: i64) {
         let Some(identity) = self.lanes.identity(no).cloned() else { return };
         let Some(owned) = self.partitions.get(&identity.partition) else { return };
         let history = self.lanes.history(no).unwrap_or_default();
@@ -272,6 +272,7 @@ impl<S: EffectStage> Engine<S> {
         let (partition, generation) = (identity.partition, owned.generation);
         let (attempt, first_failed_at_ms) = (history.attempt, history.first_failed_at_ms);
         let (began, target) = (Instant::now(), identity.target);
+        self.hands.stage.starting(&target, now);
         let label = |kind| Label { partition, generation, kind };
         let (label, begun) = match payload {
             Payload { record: Some(record), input: Some(input) } => {
@@ -332,7 +333,10 @@ impl<S: EffectStage> Engine<S> {
     }
 }
 
-/// How many tasks of a target may run at once. Whatever a stage allows, one leaves half of the slots to the others.
-pub(super) fn limit<S: EffectStage>(stage: &S, concurrency: usize, target: &str) -> usize {
-    stage.target_concurrency(target).min((concurrency / 2).max(1))
+/// Whether a target may start one more task. Whatever a stage allows, one leaves half of the slots to the others.
+pub(super) fn room<S: EffectStage>(stage: &S, concurrency: usize, target: &str, now_ms: i64) -> Room {
+    match stage.not_before(target, now_ms) {
+        Some(at_ms) if at_ms > now_ms => Room::NotBefore(at_ms),
+        Some(_) | None => Room::AtOnce(stage.target_concurrency(target).min((concurrency / 2).max(1))),
+    }
 }

@@ -24,6 +24,7 @@ impl<S: EffectStage> Engine<S> {
         let with_map = self.spec.options.completed_runs_map;
         let remembers = self.hands.stage.identity().map_or(0, |_| self.spec.options.duplicates_window);
         self.partitions.insert(number, Partition::new(assigned, self.incarnation, with_map, remembers));
+        self.hands.stage.owns(self.partitions.len());
         self.claim(number);
     }
 
@@ -146,6 +147,7 @@ impl<S: EffectStage> Engine<S> {
     /// Forgets a partition and cuts off what runs of it.
     pub(super) fn let_go(&mut self, number: i32) {
         let Some(owned) = self.partitions.remove(&number) else { return };
+        self.hands.stage.owns(self.partitions.len());
         self.running.cut(number);
         series::forget_partition(&self.env.metrics, &self.spec, number);
         let census = self.lanes.census(number);

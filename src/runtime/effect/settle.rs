@@ -127,10 +127,15 @@ impl<S: EffectStage> Engine<S> {
                 self.lanes.bury(no);
                 self.put_dead(no, &why);
             }
+            Outcome::Postponed(why) => {
+                self.failed(kind, &why);
+                self.remember(no, loaded);
+                self.postpone(partition, no);
+            }
             Outcome::Retry { after, why } => {
                 self.failed(kind, &why);
                 self.remember(no, loaded);
-                if self.is_held_back(partition, no) {
+                if !self.is_away(no) && self.is_held_back(partition, no) {
                     return;
                 }
                 let now = self.env.clock.now_ms();
@@ -157,6 +162,16 @@ impl<S: EffectStage> Engine<S> {
                     PartitionFault::Fatal { topic, partition, offset, why: why.to_string() },
                 );
             }
+        }
+    }
+
+    /// The attempt doesn't count; what was never tried otherwise is its cursor's while the target isn't served.
+    fn postpone(&mut self, partition: i32, no: TaskNo) {
+        let now = self.env.clock.now_ms();
+        self.lanes.rest(no, now + NEVER_BEGAN.as_millis() as i64, Attempt::NeverBegan, now);
+        let never_tried = self.lanes.history(no).is_some_and(|history| history.attempt == 0);
+        if never_tried && self.lanes.place(no).is_none() {
+            self.is_held_back(partition, no);
         }
     }
 

@@ -1,7 +1,7 @@
 //! Starting a fresh task at once: a lane is made only when it turns out that the task has to wait.
 
 use super::task::{Phase, Task};
-use super::{Identity, Lanes, TaskNo};
+use super::{Identity, Lanes, Room, TaskNo};
 
 impl Lanes {
     /// True when a fresh task of `lane` may start at once: its lane has no open task, nothing that could start waits
@@ -12,12 +12,12 @@ impl Lanes {
         lane: &str,
         target: &str,
         concurrency: usize,
-        limit: &dyn Fn(&str) -> usize,
+        room: &dyn Fn(&str) -> Room,
     ) -> bool {
         self.flowing.contains_key(&partition)
             && self.ready.free_slots(concurrency) > 0
             && self.lanes.find(partition, lane).is_none()
-            && self.ready.has_room(target, limit)
+            && self.ready.has_room(target, room)
             && !self.gates.has(partition, target)
     }
 

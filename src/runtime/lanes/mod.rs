@@ -33,6 +33,7 @@ use self::table::Table;
 use self::targets::{Gates, Names};
 use self::task::{LaneNo, Phase, Standing, Task};
 
+pub(crate) use self::ready::Room;
 pub(crate) use self::targets::OfTarget;
 pub(crate) use self::task::{
     Admitted, Attempt, Census, Count, History, Identity, Indexed, Place, TaskNo, Vacated,
@@ -183,15 +184,15 @@ impl Lanes {
         }
     }
 
-    /// The next task to start, or `None` when nothing may: no slot is free, or nothing is ready. `limit` bounds
-    /// the running tasks of a target.
+    /// The next task to start, or `None` when nothing may: no slot is free, or nothing is ready. `room` says whether a
+    /// target may start one more.
     pub(crate) fn next(
         &mut self,
         concurrency: usize,
-        limit: &dyn Fn(&str) -> usize,
+        room: &dyn Fn(&str) -> Room,
         now_ms: i64,
     ) -> Option<TaskNo> {
-        while let Some((lane_no, class)) = self.ready.pop(concurrency, limit) {
+        while let Some((lane_no, class)) = self.ready.pop(concurrency, room) {
             let Some(lane) = self.lanes.get_mut(lane_no) else { continue };
             lane.queued = false;
             let first = lane.tasks.front().copied();
@@ -202,7 +203,7 @@ impl Lanes {
                 && !self.gates.is_shut(&task.identity)
                 && task.place.is_none_or(|place| place.due_ms <= now_ms)
                 && self.flowing.get(&lane.partition).is_some_and(|admitted| task.may_start(*admitted));
-            if !fits || !self.ready.has_room(&task.identity.target, limit) {
+            if !fits || !self.ready.has_room(&task.identity.target, room) {
                 self.consider(lane_no, now_ms);
                 continue;
             }
@@ -305,6 +306,7 @@ impl Lanes {
 
     /// Wakes what is due.
     pub(crate) fn wake(&mut self, now_ms: i64) {
+        self.ready.wake(now_ms);
         while let Some(&(due_ms, no)) = self.timers.first() {
             if due_ms > now_ms {
                 return;
@@ -326,9 +328,9 @@ impl Lanes {
         }
     }
 
-    /// When the next task is due, if any waits for a time.
+    /// When the next task or target is due, if any waits for a time.
     pub(crate) fn next_due_ms(&self) -> Option<i64> {
-        self.timers.first().map(|(due_ms, _)| *due_ms)
+        self.timers.first().map(|(due_ms, _)| *due_ms).into_iter().chain(self.ready.next_due_ms()).min()
     }
 
     /// What identifies a task.

@@ -4,7 +4,7 @@
 //! looking at its lanes, and targets of one priority take turns. The best priority goes first, but every
 //! [`FAIR_EVERY`]th start is the turn of the priority that was passed over the longest, or of the lowest. Within a queue lanes go as
 //! they came, but those with a parked first task by its place in the retry topic: what has to be read back is read
-//! in the order of the log.
+//! in the order of the log. A target that is to be left alone until some time rests until then, and costs nothing.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -24,6 +24,15 @@ pub(super) enum Class {
     Fresh,
     /// A later attempt, or back from the retry topic.
     Retry,
+}
+
+/// Whether a target may start one more task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// It may while fewer than so many run; at least one.
+    AtOnce(usize),
+    /// Not before this time, in epoch milliseconds, which is yet to come.
+    NotBefore(i64),
 }
 
 type Level = (Class, u16);
@@ -57,6 +66,8 @@ struct Turns {
 pub(super) struct Ready {
     targets: HashMap<Arc<str>, Target>,
     levels: BTreeMap<Level, Turns>,
+    /// Targets that aren't listed, by when they are again.
+    resting: BTreeSet<(i64, Arc<str>)>,
     running: usize,
     running_retries: usize,
     starts: u64,
@@ -76,18 +87,14 @@ impl Ready {
     }
 
     /// The next lane to start and the class under which it stood, if slots allow.
-    pub(super) fn pop(
-        &mut self,
-        concurrency: usize,
-        limit: &dyn Fn(&str) -> usize,
-    ) -> Option<(LaneNo, Class)> {
+    pub(super) fn pop(&mut self, concurrency: usize, room: &dyn Fn(&str) -> Room) -> Option<(LaneNo, Class)> {
         if self.running >= concurrency.max(1) {
             return None;
         }
         loop {
             let level = self.choose(concurrency)?;
             let name = self.levels.get_mut(&level)?.targets.pop_front()?;
-            let lane = self.take_turn(&name, level, limit);
+            let lane = self.take_turn(&name, level, room);
             if self.targets.get(&name).is_some_and(Target::is_idle) {
                 self.targets.remove(&name);
             }
@@ -101,12 +108,17 @@ impl Ready {
         }
     }
 
-    /// A lane of `name`, unless it has no room: then it is listed again when one of its tasks ends.
-    fn take_turn(&mut self, name: &Arc<str>, level: Level, limit: &dyn Fn(&str) -> usize) -> Option<LaneNo> {
+    /// A lane of `name`, unless it has no room: then it is listed again when one of its tasks ends, or its time has come.
+    fn take_turn(&mut self, name: &Arc<str>, level: Level, room: &dyn Fn(&str) -> Room) -> Option<LaneNo> {
         let target = self.targets.get_mut(name)?;
         target.listed.remove(&level);
-        if target.running >= limit(name).max(1) {
-            return None;
+        match room(name) {
+            Room::AtOnce(most) if target.running < most.max(1) => {}
+            Room::AtOnce(_) => return None,
+            Room::NotBefore(at_ms) => {
+                self.resting.insert((at_ms, Arc::clone(name)));
+                return None;
+            }
         }
         let lanes = target.lanes.get_mut(&level)?;
         let lane = lanes.pop_first().map(|(_, lane)| lane);
@@ -125,8 +137,30 @@ impl Ready {
     }
 
     /// True when `target` may run one more.
-    pub(super) fn has_room(&self, target: &str, limit: &dyn Fn(&str) -> usize) -> bool {
-        self.targets.get(target).is_none_or(|known| known.running < limit(target).max(1))
+    pub(super) fn has_room(&self, target: &str, room: &dyn Fn(&str) -> Room) -> bool {
+        match room(target) {
+            Room::AtOnce(most) => self.targets.get(target).is_none_or(|known| known.running < most.max(1)),
+            Room::NotBefore(_) => false,
+        }
+    }
+
+    /// Lists the targets again that have rested until `now_ms`.
+    pub(super) fn wake(&mut self, now_ms: i64) {
+        while self.resting.first().is_some_and(|(at_ms, _)| *at_ms <= now_ms) {
+            if let Some((_, target)) = self.resting.pop_first() {
+                self.list_all(&target);
+            }
+        }
+    }
+
+    /// The targets that rest.
+    pub(super) fn resting(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.resting.iter().map(|(_, target)| target)
+    }
+
+    /// When the first of the resting targets is listed again.
+    pub(super) fn next_due_ms(&self) -> Option<i64> {
+        self.resting.first().map(|(at_ms, _)| *at_ms)
     }
 
     /// Tasks that wait for `target` on `partition`.
@@ -177,11 +211,7 @@ impl Ready {
         if target.is_idle() {
             self.targets.remove(&identity.target);
         } else if ended && !target.lanes.is_empty() {
-            let unlisted: Vec<Level> =
-                target.lanes.keys().filter(|level| !target.listed.contains(level)).copied().collect();
-            for level in unlisted {
-                self.list(&identity.target, level);
-            }
+            self.list_all(&identity.target);
         }
     }
 
@@ -203,6 +233,15 @@ impl Ready {
         }
         // Among equals the older work goes first.
         open.map(|(level, _)| *level).min_by_key(|(class, priority)| (*priority, *class == Class::Fresh))
+    }
+
+    fn list_all(&mut self, target: &Arc<str>) {
+        let Some(known) = self.targets.get(target) else { return };
+        let unlisted: Vec<Level> =
+            known.lanes.keys().filter(|level| !known.listed.contains(level)).copied().collect();
+        for level in unlisted {
+            self.list(target, level);
+        }
     }
 
     fn list(&mut self, target: &Arc<str>, level: Level) {

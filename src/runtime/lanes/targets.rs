@@ -128,6 +128,11 @@ impl Lanes {
         self.ready.waiting(partition, target)
     }
 
+    /// The targets that may start nothing for a while.
+    pub(crate) fn resting(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.ready.resting()
+    }
+
     /// The target for which the most tasks of `partition` wait in memory.
     pub(crate) fn busiest(&self, partition: i32) -> Option<Arc<str>> {
         self.ready.busiest(partition)

@@ -33,7 +33,7 @@ fn to_park(admitted: Admitted) -> TaskNo {
 }
 
 fn start(lanes: &mut Lanes, now_ms: i64) -> Option<TaskNo> {
-    lanes.next(MANY, &|_| MANY, now_ms)
+    lanes.next(MANY, &|_| Room::AtOnce(MANY), now_ms)
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn of_several_copies_the_latest_counts() {
 #[test]
 fn a_target_that_hangs_takes_neither_all_slots_nor_all_waiting_room() {
     let mut lanes = open_lanes();
-    let limit = |target: &str| if target == "slow" { 2 } else { MANY };
+    let limit = |target: &str| Room::AtOnce(if target == "slow" { 2 } else { MANY });
     for offset in 0..10 {
         let admitted = lanes.fresh(identity(&format!("s{offset}"), "slow", offset, 100), 5, 0);
         assert_eq!(matches!(admitted, Admitted::Park(_)), offset >= 5, "{offset}: {admitted:?}");
@@ -131,6 +131,28 @@ fn a_target_that_hangs_takes_neither_all_slots_nor_all_waiting_room() {
     let started: Vec<TaskNo> = std::iter::from_fn(|| lanes.next(10, &limit, 0)).collect();
     assert_eq!(started.len(), 3);
     assert!(started.contains(&healthy));
+}
+
+/// Invariant 3 (isolation): what rests takes no slot, and is looked at again when its time has come.
+#[test]
+fn a_target_that_is_to_be_left_alone_rests_until_its_time_and_others_go_on() {
+    let mut lanes = open_lanes();
+    let room = |target: &str| if target == "away" { Room::NotBefore(50) } else { Room::AtOnce(MANY) };
+    let away = queued(lanes.fresh(identity("a", "away", 1, 100), MANY, 0));
+    let other = queued(lanes.fresh(identity("b", "there", 2, 100), MANY, 0));
+    assert_eq!(lanes.next(10, &room, 0), Some(other));
+    assert_eq!(lanes.next(10, &room, 0), None);
+    assert!(!lanes.is_clear(0, "c", "away", 10, &room), "not even what never waited");
+    assert_eq!((lanes.next_due_ms(), lanes.free_slots(10)), (Some(50), 9));
+    // Something new of it changes nothing.
+    let second = queued(lanes.fresh(identity("c", "away", 3, 100), MANY, 10));
+    assert_eq!(lanes.next(10, &room, 10), None);
+    lanes.wake(49);
+    assert_eq!(start(&mut lanes, 49), None, "nobody asks before");
+    lanes.wake(50);
+    assert_eq!(start(&mut lanes, 50), Some(away));
+    assert_eq!(start(&mut lanes, 50), Some(second));
+    assert_eq!(lanes.next_due_ms(), None);
 }
 
 #[test]
@@ -142,7 +164,7 @@ fn the_urgent_go_first_but_the_lowest_priority_is_not_starved() {
     }
     let mut low = 0;
     for _ in 0..1_000 {
-        let no = lanes.next(1, &|_| MANY, 0).expect("work waits");
+        let no = lanes.next(1, &|_| Room::AtOnce(MANY), 0).expect("work waits");
         low += usize::from(lanes.identity(no).expect("open").priority == 200);
         lanes.complete(no, 0);
     }
@@ -158,7 +180,7 @@ fn however_many_priorities_wait_the_lowest_gets_its_share() {
     }
     let mut starts = BTreeMap::new();
     for _ in 0..1_600 {
-        let no = lanes.next(1, &|_| MANY, 0).expect("work waits");
+        let no = lanes.next(1, &|_| Room::AtOnce(MANY), 0).expect("work waits");
         *starts.entry(lanes.identity(no).expect("open").priority).or_insert(0) += 1;
         lanes.complete(no, 0);
     }
@@ -180,7 +202,7 @@ fn parked_work_is_served_in_the_order_in_which_it_was_parked() {
     }
     lanes.open(0, i64::MAX, 0);
     let mut places = Vec::new();
-    while let Some(no) = lanes.next(10, &|_| 10, 0) {
+    while let Some(no) = lanes.next(10, &|_| Room::AtOnce(10), 0) {
         places.extend(lanes.place(no).map(|place| place.offset));
         lanes.complete(no, 0);
     }
@@ -197,7 +219,7 @@ fn a_dispute_behind_fifty_thousand_waiting_lanes_starts_before_nearly_all_of_the
     }
     let dispute = queued(lanes.fresh(identity("dispute", "t3", WAITING, 10), usize::MAX, 0));
     let before = (0..WAITING).take_while(|_| {
-        let no = lanes.next(1, &|_| MANY, 0).expect("work waits");
+        let no = lanes.next(1, &|_| Room::AtOnce(MANY), 0).expect("work waits");
         lanes.complete(no, 0);
         no != dispute
     });
@@ -216,7 +238,7 @@ fn retries_take_at_most_half_the_slots_while_fresh_work_waits() {
     for offset in 100..200 {
         queued(lanes.fresh(identity(&format!("f{offset}"), "t", offset, 100), MANY, 0));
     }
-    let started: Vec<TaskNo> = std::iter::from_fn(|| lanes.next(20, &|_| MANY, 0)).collect();
+    let started: Vec<TaskNo> = std::iter::from_fn(|| lanes.next(20, &|_| Room::AtOnce(MANY), 0)).collect();
     let retries = started.iter().filter(|no| lanes.place(**no).is_some()).count();
     assert_eq!((started.len(), retries), (20, 10));
 }
@@ -263,7 +285,7 @@ impl World {
     /// A record whose lane is clear starts at once, as the engine does it.
     fn deliver_and_start(&mut self, lanes: &mut Lanes, lane: u8, target: u8, slots: usize) {
         let (name, target) = (format!("lane {lane}"), format!("target {target}"));
-        if lanes.is_clear(0, &name, &target, slots, &|_| 2) {
+        if lanes.is_clear(0, &name, &target, slots, &|_| Room::AtOnce(2)) {
             let offset = self.next_source;
             self.next_source += 1;
             let no = lanes.begin(identity(&name, &target, offset, 100));
@@ -275,7 +297,7 @@ impl World {
     }
 
     fn start(&mut self, lanes: &mut Lanes, slots: usize) -> bool {
-        let Some(no) = lanes.next(slots, &|_| 2, self.now_ms) else { return false };
+        let Some(no) = lanes.next(slots, &|_| Room::AtOnce(2), self.now_ms) else { return false };
         self.started(lanes, no, slots);
         true
     }

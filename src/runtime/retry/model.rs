@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use proptest::prelude::*;
 
 use super::{Epoch, Marked, Tenure};
-use crate::runtime::lanes::{Admitted, History, Identity, Indexed, Lanes, Place, TaskNo, Vacated};
+use crate::runtime::lanes::{Admitted, History, Identity, Indexed, Lanes, Place, Room, TaskNo, Vacated};
 use crate::runtime::offsets::{CompletedRuns, Tracker, decode};
 
 const CONCURRENCY: usize = 3;
@@ -176,7 +176,7 @@ impl World {
 
     fn start(&mut self) {
         let Some(owner) = &mut self.owner else { return };
-        owner.running.extend(owner.lanes.next(CONCURRENCY, &|_| CONCURRENCY, 0));
+        owner.running.extend(owner.lanes.next(CONCURRENCY, &|_| Room::AtOnce(CONCURRENCY), 0));
     }
 
     /// The task that runs longest ends, with an effect or by being parked.

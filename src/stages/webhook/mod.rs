@@ -8,6 +8,7 @@
 //!
 //! - `stage`: the engine's port, and the chain above.
 //! - `registry`, `target`: endpoints as deliveries need them, never older than a moment.
+//! - `breaker`, `pace`, `traffic`: when an endpoint is to be left alone; the engine asks before it starts a task.
 //! - `body`, `facts`, `signature`, `headers`, `verdict`: what is sent and what an answer means; pure.
 //! - `client`: one bounded POST, pooled connections, the check of addresses.
 //! - `receipts`, `told`: what was tried, acknowledged by Kafka before the task ends. The `attempts` stage stores it.
@@ -16,18 +17,22 @@
 //! tasks of an endpoint and parks what must wait.
 
 mod body;
+mod breaker;
 mod client;
 mod facts;
 mod headers;
 mod options;
+mod pace;
 mod receipts;
 mod registry;
 mod signature;
 mod stage;
 mod target;
 mod told;
+mod traffic;
 mod verdict;
 
+pub use breaker::BreakerOptions;
 pub use options::WebhookOptions;
 pub use receipts::ReceiptTopics;
 pub use stage::{NAME, WebhookParts, WebhookStage};
@@ -63,6 +68,10 @@ pub(super) fn start(
                 exhausted: parts.topic("webhooks.exhausted"),
             },
             policy: schedule_of(declared),
+            partitions: parts
+                .topology
+                .topic_on_broker(&declared.source)
+                .map_or(1, |source| source.partitions.unsigned_abs() as usize),
             metrics: Arc::clone(&parts.env.metrics),
             clock: parts.env.clock.clone(),
         },

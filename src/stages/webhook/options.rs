@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::breaker::BreakerOptions;
+
 /// How webhooks are registered and delivered.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -27,6 +29,8 @@ pub struct WebhookOptions {
     /// An unused connection is closed after so long.
     #[serde(with = "humantime_serde")]
     pub idle_timeout: Duration,
+    /// When an endpoint that fails for every order is left alone.
+    pub breaker: BreakerOptions,
 }
 
 impl Default for WebhookOptions {
@@ -40,6 +44,7 @@ impl Default for WebhookOptions {
             refresh: Duration::from_millis(100),
             idle_connections: 1_000,
             idle_timeout: Duration::from_secs(20),
+            breaker: BreakerOptions::default(),
         }
     }
 }

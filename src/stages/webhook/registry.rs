@@ -37,6 +37,11 @@ impl View {
         self.tenants.get(tenant)?.get(id)
     }
 
+    /// The endpoint called `id`, of whichever tenant.
+    pub(super) fn by_id(&self, id: &str) -> Option<&Arc<Target>> {
+        self.ids.get(id)
+    }
+
     /// The endpoints of `tenant` that are told of `event_type`. What concerns a disabled one is kept for it by a cursor.
     pub(super) fn subscribed(
         &self,
@@ -121,6 +126,11 @@ impl Registry {
     /// How many requests the endpoint called `id` wants at once, at most, where it says so.
     pub(super) fn concurrency(&self, id: &str) -> Option<u32> {
         self.latest()?.ids.get(id)?.concurrency
+    }
+
+    /// How many requests a second the endpoint called `id` wants, at most, where it says so.
+    pub(super) fn rate(&self, id: &str) -> Option<u32> {
+        self.latest()?.ids.get(id)?.rate
     }
 
     /// Whether the endpoint called `id` is to be delivered to, from memory. That it is gone is said only by a view

@@ -11,10 +11,12 @@ use super::client::guard::Guard;
 use super::client::{Answer, AttemptError, Client, PoolLimits};
 use super::headers::{Moment, headers};
 use super::options::WebhookOptions;
+use super::pace::Rate;
 use super::receipts::{ReceiptTopics, Receipts};
 use super::registry::{Registry, View};
 use super::target::Target;
 use super::told::{exhausted, receipt};
+use super::traffic::Traffic;
 use super::verdict::{Blame, Verdict, judge};
 use crate::clock::Clock;
 use crate::crypto::Vault;
@@ -55,6 +57,8 @@ pub struct WebhookParts {
     pub receipts: ReceiptTopics,
     /// When failed deliveries are tried again, where an endpoint doesn't say.
     pub policy: Schedule,
+    /// Partitions of the source.
+    pub partitions: usize,
     /// Counts.
     pub metrics: Arc<Metrics>,
     /// Tells the time.
@@ -69,6 +73,7 @@ pub struct WebhookStage {
     registry: Registry,
     client: Client,
     receipts: Receipts,
+    traffic: Traffic,
     concurrency: usize,
     metrics: Arc<Metrics>,
     clock: Clock,
@@ -98,6 +103,8 @@ pub(super) struct Attempted {
     pub(super) took: Duration,
     pub(super) ended: Result<Answer, AttemptError>,
     pub(super) verdict: Verdict,
+    /// It doesn't count as an attempt, and the endpoint isn't asked again before this time, epoch milliseconds.
+    pub(super) resumes_at: Option<i64>,
 }
 
 impl WebhookStage {
@@ -129,6 +136,7 @@ impl WebhookStage {
             ),
             client: Client::new(guard, limits),
             receipts: Receipts::new(parts.codec, parts.producer, parts.receipts, parts.clock.clone()),
+            traffic: Traffic::new(options.breaker, parts.partitions),
             concurrency,
             metrics: parts.metrics,
             clock: parts.clock,
@@ -149,10 +157,17 @@ impl WebhookStage {
             Err(why) => Err(AttemptError::Unusable(why.clone())),
         };
         let took = begun.elapsed();
-        let verdict = judge(&ended, self.clock.now_ms());
+        let now_ms = self.clock.now_ms();
+        let verdict = judge(&ended, now_ms);
+        let resumes_at = self.traffic.note(&target.id, &delivery.order_id, &verdict, now_ms);
         self.metrics.webhook_attempts.with_label_values(&[verdict.as_str()]).inc();
         self.metrics.webhook_delivery.with_label_values::<&str>(&[]).observe(took.as_secs_f64());
-        Attempted { at_ms, took, ended, verdict }
+        Attempted { at_ms, took, ended, verdict, resumes_at }
+    }
+
+    /// This member's part of the rate that an endpoint asks for.
+    fn rate(&self, target: &str) -> Option<Rate> {
+        self.registry.rate(target).map(|limit| Rate(self.traffic.share(limit)))
     }
 
     /// What the attempt means for the task. Disabling a gone endpoint is part of it.
@@ -175,6 +190,9 @@ impl WebhookStage {
             Verdict::Failed { blame, at_least, error } => (*blame, *at_least, error.clone()),
         };
         let answered = attempted.ended.as_ref().ok().map(|answer| answer.status);
+        if attempted.resumes_at.is_some() {
+            return Outcome::Postponed(Failure::new(class(attempted, blame), error).with_answer(answered));
+        }
         match target.schedule.after(task.attempt, seed(task, target), at_least) {
             Some(after) => {
                 let why = Failure::new(class(attempted, blame), error).with_answer(answered);
@@ -300,18 +318,43 @@ impl EffectStage for WebhookStage {
     }
 
     fn target_concurrency(&self, target: &str) -> usize {
-        let wanted = self.registry.concurrency(target).and_then(|wanted| usize::try_from(wanted).ok());
+        if self.traffic.is_probing(target) {
+            return 1;
+        }
+        let wanted = self.registry.concurrency(target).map(|wanted| self.traffic.share(wanted));
+        let wanted = wanted.and_then(|wanted| usize::try_from(wanted).ok());
         wanted.unwrap_or(self.concurrency).clamp(1, self.concurrency)
     }
 
+    fn not_before(&self, target: &str, now_ms: i64) -> Option<i64> {
+        self.traffic.not_before(target, self.rate(target), now_ms)
+    }
+
+    fn starting(&self, target: &str, now_ms: i64) {
+        self.traffic.starting(target, self.rate(target), now_ms);
+    }
+
+    fn owns(&self, partitions: usize) {
+        self.traffic.owns(partitions);
+    }
+
     async fn refresh(&self) {
-        if let Err(error) = self.registry.fresh().await {
-            tracing::debug!(%error, "endpoints can't be read; the last view stands");
+        match self.registry.fresh().await {
+            Ok(view) => self.traffic.keep(|endpoint| view.by_id(endpoint).is_some()),
+            Err(error) => tracing::debug!(%error, "endpoints can't be read; the last view stands"),
         }
+        let open = self.traffic.tidy(self.clock.now_ms());
+        let open = i64::try_from(open).unwrap_or(i64::MAX);
+        self.metrics.webhook_breakers_open.with_label_values::<&str>(&[]).set(open);
     }
 
     fn target_state(&self, target: &str) -> TargetState {
-        self.registry.state(target)
+        match self.registry.state(target) {
+            TargetState::Flowing if self.traffic.is_away(target, self.clock.now_ms()) => {
+                TargetState::Away("it can't be reached; its breaker is open".into())
+            }
+            state => state,
+        }
     }
 
     fn cursors_lag(&self, offsets: u64) {

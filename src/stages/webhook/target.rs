@@ -31,7 +31,6 @@ pub(super) struct Target {
     /// The bound on one whole attempt.
     pub(super) timeout: Duration,
     /// Requests per second that it is told with, at most.
-    #[expect(dead_code, reason = "the limit on requests per second reads it")]
     pub(super) rate: Option<u32>,
     /// Requests that it gets at once, at most.
     pub(super) concurrency: Option<u32>,

@@ -22,6 +22,7 @@ pub(super) fn receipt(
         Outcome::Retry { after, .. } => {
             Some(attempted.at_ms.saturating_add(millis(attempted.took)).saturating_add(millis(*after)))
         }
+        Outcome::Postponed(_) => attempted.resumes_at,
         Outcome::Done | Outcome::Skipped(_) | Outcome::Dead(_) | Outcome::Handed(_) | Outcome::Fatal(_) => {
             None
         }

@@ -153,6 +153,31 @@ impl TestProgram {
         members.all(|handle| handle.progress.borrow().is_caught_up())
     }
 
+    /// The tasks of the members of this stage that are in memory.
+    pub(crate) fn in_memory(&self, stage: &str) -> u64 {
+        let members = self.stages.iter().filter(|handle| handle.stage == stage);
+        members.map(|handle| handle.progress.borrow().balance.in_flight).sum()
+    }
+
+    /// Publishes events as our own producers do, many at a time and each key's in their order.
+    pub(crate) async fn publish_all(&self, events: &[Event]) -> Vec<Delivered> {
+        let topic = self.topic("orders.events");
+        let mut delivered = Vec::with_capacity(events.len());
+        for events in events.chunks(500) {
+            let mut records = Vec::with_capacity(events.len());
+            for event in events {
+                let payload = self.parts.codec.encode(&topic, event).await.expect("it fits its schema");
+                let key = event.meta().order_id.as_bytes().to_vec();
+                let mut record = OutRecord::keyed(topic.as_str(), key, payload);
+                record.headers = Headers::from(event::headers(event, None));
+                records.push(self.parts.env.producer.send(record));
+            }
+            let sent = futures_util::future::join_all(records).await;
+            delivered.extend(sent.into_iter().map(|sent| sent.expect("acknowledged")));
+        }
+        delivered
+    }
+
     /// Drains, and fails the test if a stage didn't end well or left work behind.
     pub(crate) async fn halt(&mut self) {
         self.stop.cancel();
