@@ -4,7 +4,7 @@
 //! without (acknowledgements from all, no automatic commits, no silent reset) is set here, after the user's
 //! own properties, and can't be overridden by them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +14,7 @@ use serde::Deserialize;
 
 use super::control::{BreakerOptions, StageControl};
 use super::cursor::CursorStore;
+use super::outcome::ErrorClass;
 use super::watchdog::WatchdogOptions;
 
 /// How to reach Kafka (`[kafka]`).
@@ -207,6 +208,9 @@ pub struct RuntimeOptions {
     /// A task is given up when its next attempt would come later than this after its first failure. The topology says it.
     #[serde(skip)]
     pub age_limit: Option<Duration>,
+    /// What fails so is given up at once, without another attempt. The topology says it.
+    #[serde(skip)]
+    pub not_retryable: BTreeSet<ErrorClass>,
     /// Whether the lane of a dead-lettered task waits until somebody decides. The topology says it.
     #[serde(skip)]
     pub holds_lanes: bool,
@@ -253,6 +257,7 @@ impl Default for RuntimeOptions {
             background: false,
             in_place_limit: Duration::from_secs(5),
             age_limit: None,
+            not_retryable: BTreeSet::new(),
             holds_lanes: false,
             revoke_drain: Duration::from_secs(5),
             shutdown_drain: Duration::from_secs(20),

@@ -17,7 +17,9 @@ use crate::crypto::Vault;
 use crate::event::{Codec, EventType};
 use crate::runtime::cursor::CursorStore;
 use crate::runtime::retry::Schedule;
-use crate::runtime::{Environment, RuntimeOptions, StageControl, StageHandle, StageSpec, StartAt};
+use crate::runtime::{
+    Environment, ErrorClass, RuntimeOptions, StageControl, StageHandle, StageSpec, StartAt,
+};
 use crate::store::Database;
 use crate::topology::{self, Topology};
 
@@ -145,6 +147,16 @@ pub enum StartError {
         /// What the program has.
         known: String,
     },
+    /// Failures are to be given up at once that can't happen.
+    #[error(
+        "stage {stage:?} gives up on failures of a class that there isn't (retry.not_retryable); there are: {known}"
+    )]
+    NoSuchClass {
+        /// The stage.
+        stage: String,
+        /// Every class.
+        known: String,
+    },
 }
 
 /// The names of the stages called `names`; `all` is every one that the topology declares.
@@ -171,7 +183,16 @@ fn find<'t>(topology: &'t Topology, name: &str) -> Result<(&'t topology::Stage, 
         runs: stage.runs.clone(),
         known: TABLE.iter().map(|row| row.name).collect::<Vec<_>>().join(", "),
     })?;
+    if not_retryable(stage).any(|class| class.is_none()) {
+        let known = ErrorClass::ALL.map(ErrorClass::as_str).join(", ");
+        return Err(StartError::NoSuchClass { stage: name.to_owned(), known });
+    }
     Ok((stage, row))
+}
+
+/// What the topology says is given up at once; `None` is a class that there isn't.
+fn not_retryable(stage: &topology::Stage) -> impl Iterator<Item = Option<ErrorClass>> {
+    stage.retry.iter().flat_map(|retry| &retry.not_retryable).map(|name| ErrorClass::parse(name))
 }
 
 /// Starts one member of each stage called `names`; they end after `stop`.
@@ -230,6 +251,7 @@ fn spec(stage: &topology::Stage, parts: &Parts) -> StageSpec {
             in_place_limit: (stage.retry.as_ref())
                 .map_or(options.in_place_limit, |retry| retry.in_place.mul_f64(1.0 + retry.jitter)),
             age_limit: stage.retry.as_ref().and_then(|retry| retry.age_limit),
+            not_retryable: not_retryable(stage).flatten().collect(),
             holds_lanes: stage
                 .retry
                 .as_ref()
@@ -264,5 +286,15 @@ mod tests {
         let topology = Topology::from_yaml(&layers).unwrap();
         let error = select(&topology, &["all".to_owned()]).unwrap_err().to_string();
         assert!(error.contains("\"bulk\"") && error.contains("\"histori\""), "{error}");
+
+        let given_up = |class: &str| {
+            let overlay = format!("stages: {{ webhook: {{ retry: {{ not_retryable: [{class}] }} }} }}");
+            let layers = [("the built-in topology", topology::BUILT_IN), ("overlay", overlay.as_str())];
+            let topology = Topology::from_yaml(&layers).unwrap();
+            select(&topology, &["webhook".to_owned()]).map_err(|error| error.to_string())
+        };
+        assert_eq!(given_up("rejected"), Ok(vec!["webhook".to_owned()]));
+        let error = given_up("refused").unwrap_err();
+        assert!(error.contains("webhook") && error.contains("rejected"), "{error}");
     }
 }

@@ -1,7 +1,7 @@
 //! The form of a topology file, key by key. Unknown keys are errors; what keys mean together is settled in
 //! `resolve`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, de};
@@ -207,6 +207,8 @@ pub struct RetryPolicy {
     pub age_limit: Option<Duration>,
     /// What becomes of a lane whose first task was given up.
     pub after_last: AfterLast,
+    /// The classes of failures that are given up at once, without another attempt.
+    pub not_retryable: BTreeSet<String>,
 }
 
 impl Default for RetryPolicy {
@@ -219,6 +221,7 @@ impl Default for RetryPolicy {
             in_place: Duration::from_secs(5),
             age_limit: None,
             after_last: AfterLast::Release,
+            not_retryable: BTreeSet::new(),
         }
     }
 }

@@ -58,6 +58,32 @@ async fn a_held_lane_waits_through_a_restart_until_its_dead_letter_is_redriven()
     second.leave().await;
 }
 
+/// The policy says which failures are worth another attempt.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_not_retryable_is_given_up_at_once_and_the_rest_is_tried_again() {
+    let kafka = TestKafka::new("not-retryable");
+    let mut spec = kafka.stage("courier", 1, true).await;
+    spec.options.not_retryable = [ErrorClass::Rejected].into();
+    let outside = Arc::new(Outside::default());
+    let plan: Arc<Plan> = Arc::new(|_: &str, number, attempt| {
+        let class = if number == 0 { ErrorClass::Rejected } else { ErrorClass::Timeout };
+        match attempt {
+            1 => Outcome::Retry { after: Duration::ZERO, why: Failure::new(class, "no") },
+            _ => Outcome::Done,
+        }
+    });
+    kafka.send(&spec.source, 0, "k", &["all.a 0".to_owned(), "all.a 1".to_owned()]).await;
+    let member = Member::start(&kafka, &spec, &outside, &plan);
+    eventually("the lane goes on", SOON, async || outside.of("all.a") == [1]).await;
+    member.settled().await;
+    assert_eq!((outside.attempts_of("all.a", 0), outside.attempts_of("all.a", 1)), (1, 2));
+    let dead = kafka.all(&spec.dead_letters).await;
+    assert_eq!((dead.len(), dead[0].headers.text("of-error-class")), (1, Some("rejected")));
+    let told = outside.given_up.lock().expect("no panic").clone();
+    assert_eq!(told, [("all.a".to_owned(), 0, ErrorClass::Rejected)], "its stage was told");
+    member.leave().await;
+}
+
 /// Rule 7: a lane has an age limit.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_task_that_grew_too_old_is_given_up_before_its_attempts_are_used_up() {

@@ -142,7 +142,9 @@ impl<S: EffectStage> Engine<S> {
                 let until = now.saturating_add(i64::try_from(after.as_millis()).unwrap_or(i64::MAX));
                 let closed = self.partitions.get(&partition).is_some_and(|owned| owned.closed);
                 // A closed partition starts nothing: the task is left open for the next owner.
-                if let Some(why) = self.too_old(no, until, &why, now).filter(|_| !closed) {
+                let is_final = self.spec.options.not_retryable.contains(&why.class).then(|| why.clone());
+                let given_up = is_final.or_else(|| self.too_old(no, until, &why, now));
+                if let Some(why) = given_up.filter(|_| !closed) {
                     self.lanes.bury(no);
                     self.put_dead(no, &why);
                 } else if after <= self.spec.options.in_place_limit || closed {
