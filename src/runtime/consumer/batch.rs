@@ -138,6 +138,16 @@ impl Records {
         self.entries.pool.bytes_in_use()
     }
 
+    /// The next record, as it lies in its batch.
+    pub(crate) fn sight(&self) -> Option<Sight<'_>> {
+        self.entries.list.get(self.at).map(|entry| Sight { entry, data: &self.data })
+    }
+
+    /// Passes the next record over.
+    pub(crate) fn pass(&mut self) {
+        self.at = (self.at + 1).min(self.entries.list.len());
+    }
+
     /// Their offsets, in order.
     pub(crate) fn offsets(&self) -> impl Iterator<Item = i64> {
         self.entries.list[self.at..].iter().map(|entry| entry.offset)
@@ -322,13 +332,48 @@ fn write_header(data: &mut Vec<u8>, name: &[u8], value: Option<&[u8]>) {
     data.extend_from_slice(value.unwrap_or_default());
 }
 
+/// A record where it lies in its batch.
+#[derive(Debug)]
+pub(crate) struct Sight<'b> {
+    entry: &'b Entry,
+    data: &'b Bytes,
+}
+
+impl<'b> Sight<'b> {
+    /// Its offset.
+    pub(crate) fn offset(&self) -> i64 {
+        self.entry.offset
+    }
+
+    /// What it counts for against byte bounds.
+    pub(crate) fn bytes(&self) -> usize {
+        self.entry.bytes()
+    }
+
+    /// The names and values of its headers, in order.
+    pub(crate) fn headers(&self) -> impl Iterator<Item = (&'b [u8], Option<&'b [u8]>)> + use<'b> {
+        let length = |length: u32| if length == NULL { 0 } else { length as usize };
+        let start = self.entry.start as usize + length(self.entry.key) + length(self.entry.payload);
+        let mut rest = self.data.get(start..start + self.entry.headers as usize).unwrap_or_default();
+        std::iter::from_fn(move || {
+            let (name, value) = (number_at(rest, 0)?, number_at(rest, 4)?);
+            let behind = 8 + name as usize;
+            let end = behind + length(value);
+            let header = (rest.get(8..behind)?, (value != NULL).then(|| rest.get(behind..end)).flatten());
+            rest = rest.get(end..)?;
+            Some(header)
+        })
+    }
+}
+
+fn number_at(bytes: &[u8], at: usize) -> Option<u32> {
+    let four = bytes.get(at..at + 4)?;
+    Some(u32::from_le_bytes(four.try_into().ok()?))
+}
+
 fn read_headers(bytes: &Bytes) -> Headers {
     let (mut pairs, mut at) = (Vec::new(), 0);
-    let number = |at: usize| {
-        let four = bytes.get(at..at + 4)?;
-        Some(u32::from_le_bytes(four.try_into().ok()?))
-    };
-    while let (Some(name), Some(value)) = (number(at), number(at + 4)) {
+    while let (Some(name), Some(value)) = (number_at(bytes, at), number_at(bytes, at + 4)) {
         let start = at + 8;
         let behind = start + name as usize;
         let name = String::from_utf8_lossy(&bytes[start..behind]).into_owned();

@@ -245,7 +245,7 @@ impl<S: EffectStage> Engine<S> {
                 self.balance.opened += 1;
                 self.count("opened", 1);
                 let Task { record, input, .. } = *task;
-                let loaded = Loaded { record: Some(record), input: Some(input) };
+                let loaded = Loaded { record: Some(record), input: Some(input), lane: None };
                 self.payloads.insert(no, Payload::from(loaded));
             }
         }
@@ -334,7 +334,7 @@ pub(super) fn detach(record: &mut Shared<Record>) {
     }
 }
 
-fn identity(partition: i32, offset: i64, spec: TaskSpec<'_>) -> Identity {
+fn identity<'n>(partition: i32, offset: i64, spec: TaskSpec<'n>) -> Identity<'n> {
     let TaskSpec { lane, target, priority } = spec;
-    Identity { partition, lane: lane.into(), target: Arc::clone(target), offset, priority }
+    Identity { partition, lane, target, offset, priority }
 }

@@ -31,11 +31,13 @@ const AFTER_PANIC: Duration = Duration::from_secs(1);
 pub(super) struct Payload<I> {
     pub(super) record: Option<Arc<Record>>,
     pub(super) input: Option<Arc<I>>,
+    /// The name of its lane, where the lanes don't keep it: of one that is parked.
+    pub(super) lane: Option<Arc<str>>,
 }
 
 impl<I> Clone for Payload<I> {
     fn clone(&self) -> Self {
-        Self { record: self.record.clone(), input: self.input.clone() }
+        Self { record: self.record.clone(), input: self.input.clone(), lane: self.lane.clone() }
     }
 }
 
@@ -44,17 +46,19 @@ impl<I> Clone for Payload<I> {
 pub(super) struct Loaded<I> {
     pub(super) record: Option<Shared<Record>>,
     pub(super) input: Option<Shared<I>>,
+    /// The name of its lane, when it was read with the record.
+    pub(super) lane: Option<Arc<str>>,
 }
 
 impl<I> From<Payload<I>> for Loaded<I> {
-    fn from(payload: Payload<I>) -> Self {
-        Self { record: payload.record.map(Shared::from), input: payload.input.map(Shared::from) }
+    fn from(Payload { record, input, lane }: Payload<I>) -> Self {
+        Self { record: record.map(Shared::from), input: input.map(Shared::from), lane }
     }
 }
 
 impl<I> From<Loaded<I>> for Payload<I> {
-    fn from(loaded: Loaded<I>) -> Self {
-        Self { record: loaded.record.map(Shared::into_arc), input: loaded.input.map(Shared::into_arc) }
+    fn from(Loaded { record, input, lane }: Loaded<I>) -> Self {
+        Self { record: record.map(Shared::into_arc), input: input.map(Shared::into_arc), lane }
     }
 }
 
@@ -157,7 +161,7 @@ fn ended<S: EffectStage>(stage: &S, task: Box<Task<S::Input>>, outcome: Outcome)
 }
 
 fn attempted<I>(record: Option<Shared<Record>>, input: Option<Shared<I>>, ending: Ending) -> What<I> {
-    What::Attempted(Box::new(Attempted { loaded: Loaded { record, input }, ending }))
+    What::Attempted(Box::new(Attempted { loaded: Loaded { record, input, lane: None }, ending }))
 }
 
 /// Loads what is missing, and runs an attempt. Gives back what was loaded.
@@ -165,12 +169,29 @@ pub(super) async fn load_and_attempt<S: EffectStage>(
     hands: Arc<Hands<S>>,
     job: Job<S::Input>,
 ) -> What<S::Input> {
-    let Job { loaded: Loaded { record, input }, target, attempt: number, first_failed_at_ms, parked_at } =
-        job;
+    let mut read = None;
+    let mut what = load_and_run(hands, job, &mut read).await;
+    if let What::Attempted(attempted) = &mut what {
+        attempted.loaded.lane = read;
+    }
+    what
+}
+
+/// Notes in `lane` the name of the lane, when the record had to be read.
+async fn load_and_run<S: EffectStage>(
+    hands: Arc<Hands<S>>,
+    job: Job<S::Input>,
+    lane: &mut Option<Arc<str>>,
+) -> What<S::Input> {
+    let Job { loaded, target, attempt: number, first_failed_at_ms, parked_at } = job;
+    let Loaded { record, input, .. } = loaded;
     let record = match record {
         Some(record) => record,
         None => match load(&hands.readback, parked_at).await {
-            Ok(record) => record,
+            Ok((record, read)) => {
+                *lane = read;
+                record
+            }
             Err(why) => return attempted(None, input, Ending::NeverBegan(why)),
         },
     };
@@ -195,14 +216,18 @@ pub(super) async fn load_and_attempt<S: EffectStage>(
     }
 }
 
-async fn load(readback: &Readback, parked_at: Option<(i32, i64)>) -> Result<Shared<Record>, Failure> {
+/// A parked record, and the name of its lane.
+async fn load(
+    readback: &Readback,
+    parked_at: Option<(i32, i64)>,
+) -> Result<(Shared<Record>, Option<Arc<str>>), Failure> {
     let Some((partition, offset)) = parked_at else {
         return Err(Failure::new(ErrorClass::Internal, "a task is neither in memory nor parked"));
     };
     let marked = readback.fetch(partition, offset).await?;
     let mark =
         Mark::read(&marked.headers).map_err(|error| Failure::new(ErrorClass::Internal, error.to_string()))?;
-    Ok(mark.original(&marked).into())
+    Ok((mark.original(&marked).into(), mark.task.map(|of| of.lane)))
 }
 
 /// Asks until the answer is not `Retry`, a few times; the last `Retry` stands. A panic is a dead record.

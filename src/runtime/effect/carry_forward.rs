@@ -10,7 +10,7 @@ use super::engine::Engine;
 use super::put_aside;
 use super::report::{Aside, What};
 use crate::runtime::backoff::Backoff;
-use crate::runtime::lanes::{Place, TaskNo};
+use crate::runtime::lanes::TaskNo;
 use crate::runtime::offsets::MOST_CHARACTERS;
 use crate::runtime::producer::OutRecord;
 use crate::runtime::retry;
@@ -18,11 +18,13 @@ use crate::runtime::stage::EffectStage;
 
 /// Records of one partition that are copied at a time.
 const AT_ONCE: usize = 64;
+/// Records that are looked up together, to be copied one part after the other: looking them up takes a look at all tasks.
+const LOOKED_UP: usize = 4_096;
 /// Complete records among the open ones that are worth no copy.
 const SLACK: i64 = 1_000;
 
 /// True when the open part of a retry partition, `span` records of which `open` are open, takes too much.
-fn is_due(map_characters: usize, span: i64, open: usize) -> bool {
+fn is_due(map_characters: usize, span: i64, open: u64) -> bool {
     let open = i64::try_from(open).unwrap_or(i64::MAX / 4);
     open > 0 && (map_characters > MOST_CHARACTERS / 2 || span > 2 * open + SLACK)
 }
@@ -40,16 +42,24 @@ impl<S: EffectStage> Engine<S> {
             return;
         }
         let span = owned.retry.delivered() - owned.retry.committable();
-        if !is_due(owned.retry.map_characters(0), span, owned.places.len()) {
+        if !is_due(owned.retry.map_characters(0), span, self.lanes.census(partition).placed) {
+            owned.to_carry.clear();
             return;
         }
-        let lowest: Vec<TaskNo> = owned.places.values().take(AT_ONCE).copied().collect();
+        if owned.to_carry.is_empty() {
+            owned.to_carry = self.lanes.lowest_places(partition, LOOKED_UP).into();
+        }
         let epoch = owned.tenure.own();
-        let carried: Vec<(TaskNo, Place)> =
-            lowest.into_iter().filter_map(|no| Some((no, self.lanes.carry(no)?))).collect();
+        let mut carried = Vec::new();
+        while carried.len() < AT_ONCE
+            && let Some((known, no)) = owned.to_carry.pop_front()
+        {
+            let is_there = self.lanes.place(no).is_some_and(|place| place.offset == known);
+            carried.extend(is_there.then(|| self.lanes.carry(no)).flatten().map(|place| (no, place)));
+        }
         owned.carried.extend(carried.iter().map(|(no, _)| *no));
         for (no, place) in carried {
-            let source = self.lanes.identity(no).map_or(-1, |identity| identity.offset);
+            let source = self.lanes.offset(no).unwrap_or(-1);
             let (producer, clock) = (self.env.producer.clone(), self.env.clock.clone());
             let (hands, topic) = (Arc::clone(&self.hands), Arc::clone(&self.retry_topic));
             self.spawn(partition, async move {
@@ -75,10 +85,9 @@ impl<S: EffectStage> Engine<S> {
         }
     }
 
-    /// Notes that a task lies at `offset` of the retry partition.
-    pub(super) fn note_placed(&mut self, partition: i32, no: TaskNo, offset: i64) {
+    /// Notes that a task has a new place in the retry partition.
+    pub(super) fn note_placed(&mut self, partition: i32, no: TaskNo) {
         let Some(owned) = self.partitions.get_mut(&partition) else { return };
-        owned.places.insert(offset, no);
         if owned.carried.remove(&no) && owned.carried.is_empty() {
             self.carry_forward(partition);
         }

@@ -57,7 +57,8 @@ async fn open_again<S: EffectStage>(
         match intake::open(stage, clock, &record, &mut reread.tasks).await {
             Ok(intake::What::Tasks(input, opened, seen)) => {
                 let offset = record.offset;
-                let payload = Payload { record: Some(Arc::new(record)), input: Some(Arc::new(input)) };
+                let payload =
+                    Payload { record: Some(Arc::new(record)), input: Some(Arc::new(input)), lane: None };
                 reread.opened.push(Brought { payload, offset, opened, seen });
             }
             Ok(intake::What::Known(_) | intake::What::Skipped(_) | intake::What::Dead(_)) => {}
@@ -289,8 +290,8 @@ impl<S: EffectStage> Engine<S> {
         for spec in opened.filter_map(|at| tasks.get(at)).filter(|spec| spec.target == target) {
             let identity = Identity {
                 partition,
-                lane: spec.lane.into(),
-                target: Arc::clone(target),
+                lane: spec.lane,
+                target,
                 offset: record.offset,
                 priority: spec.priority,
             };

@@ -188,7 +188,8 @@ impl<S: EffectStage> Engine<S> {
 
     /// Takes a task out of its lane unfinished: the reader brings it again.
     pub(super) fn give_back(&mut self, partition: i32, no: TaskNo) {
-        let Some(identity) = self.lanes.identity(no).cloned() else { return };
+        let Some(known) = self.lanes.known(no) else { return };
+        let (target, offset) = (Arc::clone(known.target), known.offset);
         self.forget(no);
         let vacated = self.lanes.complete(no, self.env.clock.now_ms());
         let Some(own) = self.cursors_of(partition) else { return };
@@ -197,7 +198,6 @@ impl<S: EffectStage> Engine<S> {
             self.count("handed", 1);
             return;
         }
-        let (target, offset) = (identity.target, identity.offset);
         own.expect(&target, offset);
         let mut duties: Vec<Duty> = vacated.places.into_iter().map(Duty::Place).collect();
         duties.extend(vacated.source.then_some(Duty::Source));
@@ -214,12 +214,13 @@ impl<S: EffectStage> Engine<S> {
 
     /// A cursor's task is to be tried later, but its target is held: the reader brings it again then.
     pub(super) fn is_held_back(&mut self, partition: i32, no: TaskNo) -> bool {
-        let Some(identity) = self.lanes.identity(no).cloned() else { return false };
+        let Some(known) = self.lanes.known(no) else { return false };
+        let (target, offset) = (Arc::clone(known.target), known.offset);
         let Some(own) = self.cursors_of(partition) else { return false };
-        if !own.has(no) || own.table.held(&identity.target).is_none() {
+        if !own.has(no) || own.table.held(&target).is_none() {
             return false;
         }
-        own.table.take_back(&identity.target, identity.offset);
+        own.table.take_back(&target, offset);
         self.give_back(partition, no);
         true
     }

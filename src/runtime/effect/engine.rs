@@ -15,6 +15,7 @@ use super::at_once::{Left, Pass};
 use super::attempt::{self, Hands, Job, Payload};
 use super::guard::Guard;
 use super::intake;
+use super::parked::Parked;
 use super::partition::Partition;
 use super::prune::Pruner;
 use super::publish::Counted;
@@ -25,7 +26,7 @@ use crate::runtime::Environment;
 use crate::runtime::consumer::{Desk, Event, RecordBatch, Side};
 use crate::runtime::control::Supervision;
 use crate::runtime::error::PartitionFault;
-use crate::runtime::lanes::{Lanes, Room, TaskNo};
+use crate::runtime::lanes::{History, Lanes, Room, TaskNo};
 use crate::runtime::options::StageSpec;
 use crate::runtime::progress::{Balance, Progress};
 use crate::runtime::rebalance::Draining;
@@ -93,7 +94,7 @@ pub(super) struct Engine<S: EffectStage> {
     pub(super) spares: Vec<Box<Task<S::Input>>>,
     pub(super) lanes: Lanes,
     pub(super) payloads: HashMap<TaskNo, Payload<S::Input>>,
-    pub(super) parked_bytes: usize,
+    pub(super) parked: Parked,
     /// Records on their way to the retry or dead-letter topic.
     pub(super) appends: Arc<Appends>,
     pub(super) guard: Guard,
@@ -117,7 +118,7 @@ impl<S: EffectStage> Engine<S> {
                 if current == Some(generation) {
                     match side {
                         Side::Source => self.take_in(partition, records),
-                        Side::Retry => records.into_iter().for_each(|record| self.index(partition, record)),
+                        Side::Retry => self.index_all(partition, records),
                     }
                 }
             }
@@ -265,17 +266,20 @@ impl<S: EffectStage> Engine<S> {
     }
 
     fn start_attempt(&mut self, no: TaskNo, now: i64) {
-        let Some(identity) = self.lanes.identity(no).cloned() else { return };
-        let Some(owned) = self.partitions.get(&identity.partition) else { return };
-        let history = self.lanes.history(no).unwrap_or_default();
-        let payload = self.payloads.get(&no).cloned().unwrap_or(Payload { record: None, input: None });
-        let (partition, generation) = (identity.partition, owned.generation);
-        let (attempt, first_failed_at_ms) = (history.attempt, history.first_failed_at_ms);
-        let (began, target) = (Instant::now(), identity.target);
+        let Some(known) = self.lanes.known(no) else { return };
+        let (partition, target) = (known.partition, Arc::clone(known.target));
+        let Some(generation) = self.partitions.get(&partition).map(|owned| owned.generation) else { return };
+        let History { attempt, first_failed_at_ms } = self.lanes.history(no).unwrap_or_default();
+        let payload =
+            self.payloads.get(&no).cloned().unwrap_or(Payload { record: None, input: None, lane: None });
+        if let Some(lane) = &payload.lane {
+            self.learn(no, lane);
+        }
+        let began = Instant::now();
         self.hands.stage.starting(&target, now);
         let label = |kind| Label { partition, generation, kind };
         let (label, begun) = match payload {
-            Payload { record: Some(record), input: Some(input) } => {
+            Payload { record: Some(record), input: Some(input), .. } => {
                 let (record, input) = (record.into(), input.into());
                 let label = label(Kind::Attempt(Some(no)));
                 let task = Task { record, input, target, attempt, first_failed_at_ms };

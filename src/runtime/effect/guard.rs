@@ -149,7 +149,7 @@ impl<S: EffectStage> Engine<S> {
                 }
                 Kind::Attempt(None) | Kind::Intake => continue,
             };
-            let Some(identity) = self.lanes.identity(no) else { continue };
+            let Some(identity) = self.lanes.known(no) else { continue };
             found.busy.insert((identity.partition, identity.offset));
             if now.duration_since(began) >= self.guard.options.attempt_after {
                 let first = found.stuck.entry(identity.partition).or_insert(identity.offset);

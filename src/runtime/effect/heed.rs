@@ -47,7 +47,7 @@ impl<S: EffectStage> Engine<S> {
     /// Ends the first task of a waiting lane without its effect.
     fn skip_first(&mut self, partition: i32, lane: &Arc<str>) -> Result<String, String> {
         let (no, _held) = self.lanes.waiting_first(partition, lane)?;
-        let offset = self.lanes.identity(no).map_or(-1, |identity| identity.offset);
+        let offset = self.lanes.offset(no).unwrap_or(-1);
         tracing::warn!(stage = %self.name, partition, offset, "an operator skipped a task");
         self.end_skipped(partition, no, SkipReason::Operator, None);
         Ok(format!("its task of the source record at {offset} ended without its effect"))

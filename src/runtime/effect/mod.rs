@@ -52,6 +52,7 @@ use self::appends::Appends;
 use self::attempt::{Hands, OnThread};
 use self::engine::{Engine, Stretch};
 use self::guard::Guard;
+use self::parked::Parked;
 use self::places::{Places, Typed};
 use self::prune::Pruner;
 use self::publish::Counted;
@@ -145,7 +146,7 @@ async fn run_member<S: EffectStage>(
         payloads: HashMap::new(),
         appends: Arc::new(Appends::default()),
         guard,
-        parked_bytes: 0,
+        parked: Parked::default(),
         partitions: BTreeMap::new(),
         faulted: BTreeMap::new(),
         draining: Vec::new(),

@@ -1,19 +1,93 @@
 //! The index of parked work: what was read back from the retry partition, and how much of it is in memory.
+//!
+//! Invariant 6 (bounds): of a parked task the lanes keep about a hundred bytes, see `lanes`. Its record is kept beside them
+//! while both together take no more than `runtime.max_parked_bytes`, and read again by its offset otherwise.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::attempt::Payload;
 use super::engine::Engine;
 use super::settle::HELD_MS;
-use crate::runtime::lanes::{History, Identity, Indexed, Place, TaskNo};
+use crate::runtime::consumer::{RecordBatch, Records};
+use crate::runtime::lanes::{History, Identity, Indexed, Lanes, Place, TaskNo};
+use crate::runtime::progress::PartitionState;
 use crate::runtime::record::Record;
 use crate::runtime::redrive;
-use crate::runtime::retry::{self, Mark};
+use crate::runtime::retry::{self, Glimpse, Mark};
 use crate::runtime::stage::EffectStage;
 
+/// Notes of kept records beyond twice their number, at most.
+const SLACK: usize = 1_024;
+
+/// Records of parked tasks that are kept in memory.
+#[derive(Debug, Default)]
+pub(super) struct Parked {
+    /// What they count for.
+    pub(super) bytes: usize,
+    /// Whose they are, those that were kept first in front. Some may be gone.
+    kept: VecDeque<TaskNo>,
+}
+
+/// A parked task as its record's headers tell it.
+struct Told<'n> {
+    identity: Identity<'n>,
+    due_ms: i64,
+    history: History,
+}
+
 impl<S: EffectStage> Engine<S> {
+    /// Takes in records of the retry partition.
+    pub(super) fn index_all(&mut self, partition: i32, records: RecordBatch) {
+        let mut records = records.into_iter();
+        while records.len() > 0 {
+            if !self.index_at_sight(partition, &mut records)
+                && let Some(record) = records.next()
+            {
+                self.index(partition, &record);
+            }
+        }
+        self.shed();
+    }
+
+    /// Takes in the next record when it is simply a parked task of ours, without making anything of it but its entry in the
+    /// index. Answers false, and has done nothing, when it may be something else.
+    fn index_at_sight(&mut self, partition: i32, records: &mut Records) -> bool {
+        let Some(sight) = records.sight() else { return false };
+        let Some(glimpse) = Glimpse::of(sight.headers()) else { return false };
+        let (place, bytes) = (sight.offset(), sight.bytes());
+        let Some(owned) = self.partitions.get_mut(&partition) else { return false };
+        let is_plain = glimpse.source_partition == partition
+            && !owned.closed
+            && owned.cursors.is_none()
+            && !owned.tenure.is_void(glimpse.epoch);
+        if !is_plain {
+            return false;
+        }
+        if !owned.retry.deliver(place) {
+            records.pass();
+            return true;
+        }
+        owned.note_parked(glimpse.source_offset);
+        let Glimpse { lane, target, priority, .. } = glimpse;
+        let told = Told {
+            identity: Identity { partition, lane, target, offset: glimpse.source_offset, priority },
+            due_ms: if glimpse.held { HELD_MS } else { glimpse.not_before_ms.unwrap_or(0) },
+            history: History { attempt: glimpse.attempt, first_failed_at_ms: glimpse.first_failed_at_ms },
+        };
+        match self.note_told(partition, place, told) {
+            Some(no) if self.has_room(bytes) => {
+                if let Some(record) = records.next() {
+                    self.keep_marked(no, &record);
+                }
+            }
+            Some(_) | None => records.pass(),
+        }
+        true
+    }
+
     /// Rule 4: the open part of the retry partition, by lane and source offset.
-    pub(super) fn index(&mut self, partition: i32, record: Record) {
+    fn index(&mut self, partition: i32, record: &Record) {
         let Some(owned) = self.partitions.get_mut(&partition) else { return };
         if owned.closed || !owned.retry.deliver(record.offset) {
             return;
@@ -22,18 +96,18 @@ impl<S: EffectStage> Engine<S> {
             self.on_marker(partition, record.offset, epoch);
             return;
         }
-        if self.is_redrive_settled(partition, &record) {
+        if self.is_redrive_settled(partition, record) {
             return;
         }
         let Some(owned) = self.partitions.get_mut(&partition) else { return };
         let mark = Mark::read(&record.headers).ok().filter(|mark| mark.source.partition == partition);
         let Some((mark, of)) = mark.and_then(|mark| mark.task.clone().map(|of| (mark, of))) else {
-            self.put_foreign(partition, &record);
+            self.put_foreign(partition, record);
             return;
         };
         match mark.epoch.parse() {
             // A redrive put it back, so no owner's epoch is due. What an owner parks of it later has one.
-            _ if redrive::is_fresh(&record, &mark) => {}
+            _ if redrive::is_fresh(record, &mark) => {}
             Ok(epoch) if owned.tenure.is_void(epoch) => {
                 tracing::info!(stage = %self.name, partition, offset = record.offset, %epoch,
                     "a parked record is void: its writer had lost the partition");
@@ -43,7 +117,7 @@ impl<S: EffectStage> Engine<S> {
             }
             Ok(_valid) => {}
             Err(_malformed) => {
-                self.put_foreign(partition, &record);
+                self.put_foreign(partition, record);
                 return;
             }
         }
@@ -57,41 +131,94 @@ impl<S: EffectStage> Engine<S> {
             return;
         }
         owned.note_parked(mark.source.offset);
-        let identity = Identity {
-            partition,
-            lane: of.lane,
-            target: of.target,
-            offset: mark.source.offset,
-            priority: of.priority,
+        let (lane, target, priority) = (&*of.lane, &*of.target, of.priority);
+        let told = Told {
+            identity: Identity { partition, lane, target, offset: mark.source.offset, priority },
+            // A held lane waits until somebody decides.
+            due_ms: if mark.held { HELD_MS } else { mark.not_before_ms.unwrap_or(0) },
+            history: History { attempt: mark.attempt, first_failed_at_ms: mark.first_failed_at_ms },
         };
-        // A held lane waits until somebody decides.
-        let due_ms = if mark.held { HELD_MS } else { mark.not_before_ms.unwrap_or(0) };
-        let place = Place { offset: record.offset, due_ms };
-        let history = History { attempt: mark.attempt, first_failed_at_ms: mark.first_failed_at_ms };
-        match self.lanes.index(identity, place, history, self.env.clock.now_ms()) {
-            Indexed::New(no) => {
-                self.balance.opened += 1;
-                self.count("opened", 1);
-                self.note_placed(partition, no, record.offset);
-                self.keep(no, record.bytes(), || Arc::new(mark.original(&record).detached()));
-            }
-            Indexed::Replaced { task: no, older } => {
-                owned.place_complete(older);
-                self.note_placed(partition, no, record.offset);
-                self.forget(no);
-                self.keep(no, record.bytes(), || Arc::new(mark.original(&record).detached()));
-            }
-            Indexed::Older => owned.retry.complete(record.offset),
-            Indexed::Known => {}
+        if let Some(no) = self.note_told(partition, record.offset, told)
+            && self.has_room(record.bytes())
+        {
+            self.keep_marked(no, record);
         }
     }
 
-    /// Keeps a parked task's record of about so many bytes while the bound on them allows.
-    pub(super) fn keep(&mut self, no: TaskNo, bytes: usize, record: impl FnOnce() -> Arc<Record>) {
-        if self.parked_bytes + bytes <= self.spec.options.max_parked_bytes {
-            let record = record();
-            self.parked_bytes += record.bytes();
-            self.payloads.insert(no, Payload { record: Some(record), input: None });
+    /// Puts a parked task into the index. Gives it when the record at `offset` stands for it now.
+    fn note_told(&mut self, partition: i32, offset: i64, told: Told<'_>) -> Option<TaskNo> {
+        let place = Place { offset, due_ms: told.due_ms };
+        let owned = self.partitions.get_mut(&partition)?;
+        match self.lanes.index(told.identity, place, told.history, self.env.clock.now_ms()) {
+            Indexed::New(no) => {
+                self.balance.opened += 1;
+                self.count("opened", 1);
+                Some(no)
+            }
+            Indexed::Replaced { task: no, older } => {
+                owned.place_complete(older);
+                self.note_placed(partition, no);
+                self.forget(no);
+                Some(no)
+            }
+            Indexed::Older => {
+                owned.retry.complete(offset);
+                None
+            }
+            Indexed::Known => None,
+        }
+    }
+
+    /// True when the record of one more parked task, of about so many bytes, may be kept. What is still to be read back is
+    /// counted as if it were in the index.
+    fn has_room(&self, bytes: usize) -> bool {
+        let most = self.spec.options.max_parked_bytes;
+        let taken = self.parked.bytes + bytes + self.lanes.bytes();
+        taken <= most && {
+            let unread = self.partitions.values().filter(|owned| owned.state == PartitionState::Starting);
+            let unread: i64 = unread.map(|owned| (owned.retry_end - owned.retry.delivered()).max(0)).sum();
+            taken + usize::try_from(unread).unwrap_or(usize::MAX / 2).saturating_mul(Lanes::BYTES_EACH)
+                <= most
+        }
+    }
+
+    fn keep_marked(&mut self, no: TaskNo, record: &Record) {
+        if let Some((mark, lane)) =
+            Mark::read(&record.headers).ok().and_then(|mark| mark.task.clone().map(|of| (mark, of.lane)))
+        {
+            self.keep(no, 0, || (Arc::new(mark.original(record).detached()), lane));
+        }
+    }
+
+    /// Keeps a parked task's record of about so many bytes, and the name of its lane, while the bound on them allows.
+    pub(super) fn keep(
+        &mut self,
+        no: TaskNo,
+        bytes: usize,
+        record: impl FnOnce() -> (Arc<Record>, Arc<str>),
+    ) {
+        if !self.has_room(bytes) {
+            return;
+        }
+        let (record, lane) = record();
+        self.parked.bytes += record.bytes();
+        self.payloads.insert(no, Payload { record: Some(record), input: None, lane: Some(lane) });
+        self.parked.kept.push_back(no);
+        if self.parked.kept.len() > 2 * self.payloads.len() + SLACK {
+            self.parked.kept.retain(|no| self.payloads.contains_key(no));
+        }
+    }
+
+    /// Lets go of kept records when the index takes their room; the first kept goes first.
+    pub(super) fn shed(&mut self) {
+        let most = self.spec.options.max_parked_bytes;
+        while self.parked.bytes + self.lanes.bytes() > most
+            && let Some(no) = self.parked.kept.pop_front()
+        {
+            // What runs needs its record.
+            if self.lanes.is_asleep(no) {
+                self.forget(no);
+            }
         }
     }
 
@@ -99,7 +226,14 @@ impl<S: EffectStage> Engine<S> {
     pub(super) fn forget(&mut self, no: TaskNo) {
         let Some(payload) = self.payloads.remove(&no) else { return };
         if let (Some(record), true) = (payload.record, self.lanes.place(no).is_some()) {
-            self.parked_bytes = self.parked_bytes.saturating_sub(record.bytes());
+            self.parked.bytes = self.parked.bytes.saturating_sub(record.bytes());
+        }
+    }
+
+    /// Tells the lanes the name of a task's lane, as its record had it.
+    pub(super) fn learn(&mut self, no: TaskNo, lane: &str) {
+        if !self.lanes.learn(no, lane) {
+            tracing::error!(stage = %self.name, "the record of a parked task names another lane than before");
         }
     }
 }

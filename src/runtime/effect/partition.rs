@@ -1,6 +1,6 @@
 //! What is known of an assigned partition of an effect stage.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use hashbrown::HashMap;
@@ -67,8 +67,10 @@ pub(super) struct Partition {
     /// assigned, or more when a former owner came further before its marker.
     source_end: i64,
     pub(super) retry: Tracker,
-    /// Where parked tasks lie in the retry partition.
-    pub(super) places: BTreeMap<i64, TaskNo>,
+    /// Where the retry partition ended when this one was assigned.
+    pub(super) retry_end: i64,
+    /// Parked tasks that are to be copied to its end next, with their places.
+    pub(super) to_carry: VecDeque<(i64, TaskNo)>,
     /// Parked tasks whose copies are on their way to the end of it.
     pub(super) carried: BTreeSet<TaskNo>,
     pub(super) tenure: Tenure,
@@ -115,7 +117,8 @@ impl Partition {
             next_admitted: assigned.source.position,
             source_end: assigned.source.high,
             retry: assigned.retry.as_ref().map_or_else(|| Tracker::new(0), resume),
-            places: BTreeMap::new(),
+            retry_end: assigned.retry.as_ref().map_or(0, |span| span.high),
+            to_carry: VecDeque::new(),
             carried: BTreeSet::new(),
             tenure: Tenure::new(incarnation, claimed, marked),
             duplicates: Duplicates::new(remembers),
@@ -195,7 +198,6 @@ impl Partition {
 
     /// Notes that a place in the retry partition is complete.
     pub(super) fn place_complete(&mut self, offset: i64) {
-        self.places.remove(&offset);
         self.retry.complete(offset);
     }
 

@@ -25,17 +25,17 @@ use crate::runtime::stage::{EffectStage, Task};
 const COPIES_READ_AGAIN: Duration = Duration::from_millis(50);
 
 impl<S: EffectStage> Engine<S> {
-    /// A mark for a task, as far as it came.
-    fn mark(&self, no: TaskNo, record: &Record) -> Option<Mark> {
-        let identity = self.lanes.identity(no)?;
+    /// A mark for a task, as far as it came. A task that ran or waited in memory has a lane whose name is known.
+    fn mark(&mut self, no: TaskNo, record: &Record) -> Option<Mark> {
+        let known = self.lanes.known(no)?;
         let history = self.lanes.history(no)?;
-        let epoch = self.epoch(identity.partition);
+        let epoch = self.epoch(known.partition);
+        let Some(lane) = known.lane.cloned() else {
+            self.cannot_put_aside(no, "the name of its lane is not known");
+            return None;
+        };
         Some(Mark {
-            task: Some(TaskOf {
-                lane: Arc::clone(&identity.lane),
-                target: Arc::clone(&identity.target),
-                priority: identity.priority,
-            }),
+            task: Some(TaskOf { lane, target: Arc::clone(known.target), priority: known.priority }),
             attempt: history.attempt,
             first_failed_at_ms: history.first_failed_at_ms,
             ..Mark::of(record, &self.name, &epoch)
@@ -81,14 +81,14 @@ impl<S: EffectStage> Engine<S> {
         let what = Aside::DeadTask { task: no, class: why.class };
         let (partition, offset) = (record.partition, record.offset);
         let input = self.payloads.get(&no).and_then(|payload| payload.input.clone());
-        let (Some(input), Some(identity)) = (input, self.lanes.identity(no)) else {
+        let (Some(input), Some(known)) = (input, self.lanes.known(no)) else {
             return self.put(partition, offset, what, out);
         };
         let history = self.lanes.history(no).unwrap_or_default();
         let task = Task {
             record: record.into(),
             input: input.into(),
-            target: Arc::clone(&identity.target),
+            target: Arc::clone(known.target),
             attempt: history.attempt,
             first_failed_at_ms: history.first_failed_at_ms,
         };
@@ -176,21 +176,19 @@ impl<S: EffectStage> Engine<S> {
     /// The record of a task that is to be put aside: it ran or waited in memory, so it is there.
     fn record_of(&mut self, no: TaskNo) -> Option<Arc<Record>> {
         let record = self.payloads.get(&no).and_then(|payload| payload.record.clone());
-        if record.is_none()
-            && let Some(identity) = self.lanes.identity(no).cloned()
-        {
-            let why = "a task that is put aside is not in memory".to_owned();
-            self.stop(
-                identity.partition,
-                PartitionFault::CannotPutAside {
-                    topic: self.spec.source.clone(),
-                    partition: identity.partition,
-                    offset: identity.offset,
-                    why,
-                },
-            );
+        if record.is_none() {
+            self.cannot_put_aside(no, "it is not in memory");
         }
         record
+    }
+
+    fn cannot_put_aside(&mut self, no: TaskNo, why: &str) {
+        let Some((partition, offset)) = self.lanes.known(no).map(|known| (known.partition, known.offset))
+        else {
+            return;
+        };
+        let (topic, why) = (self.spec.source.clone(), format!("a task is to be put aside, but {why}"));
+        self.stop(partition, PartitionFault::CannotPutAside { topic, partition, offset, why });
     }
 }
 

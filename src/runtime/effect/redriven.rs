@@ -31,12 +31,12 @@ impl<S: EffectStage> Engine<S> {
         };
         let identity = Identity {
             partition,
-            lane: Arc::clone(&of.lane),
-            target: Arc::clone(&of.target),
+            lane: &of.lane,
+            target: &of.target,
             offset: mark.source.offset,
             priority: of.priority,
         };
-        let open = self.lanes.is_open(&identity);
+        let open = self.lanes.is_open(identity);
         if open && let Some(owned) = self.partitions.get_mut(&partition) {
             tracing::info!(stage = %self.name, partition, offset = record.offset,
                 "a redriven task is still open; its copy is refused");

@@ -156,7 +156,7 @@ impl<S: EffectStage> Engine<S> {
             Outcome::Fatal(why) => {
                 self.failed(kind, &why);
                 self.remember(no, loaded);
-                let offset = self.lanes.identity(no).map_or(-1, |identity| identity.offset);
+                let offset = self.lanes.offset(no).unwrap_or(-1);
                 self.lanes.rest(no, i64::MAX, Attempt::Failed, self.env.clock.now_ms());
                 let topic = self.spec.source.clone();
                 self.stop(
@@ -181,13 +181,16 @@ impl<S: EffectStage> Engine<S> {
     fn remember(&mut self, no: TaskNo, mut loaded: Loaded<S::Input>) {
         // It may be kept for long: not with the whole batch that it came in.
         loaded.record.iter_mut().for_each(detach);
+        if let Some(lane) = loaded.lane.take() {
+            self.learn(no, &lane);
+        }
         let payload = Payload::from(loaded);
         if let Some(record) = &payload.record
             && self.lanes.place(no).is_some()
             && self.payloads.get(&no).is_none_or(|known| known.record.is_none())
         {
             // It counts while it is here, even beyond the bound: running tasks are bounded by their number.
-            self.parked_bytes += record.bytes();
+            self.parked.bytes += record.bytes();
         }
         self.payloads.insert(no, payload);
     }
@@ -247,14 +250,16 @@ impl<S: EffectStage> Engine<S> {
             Aside::Marker => {}
             Aside::Parked { task: no, due_ms } => {
                 let record = self.payloads.get(&no).and_then(|payload| payload.record.clone());
+                let lane = self.lanes.known(no).and_then(|known| known.lane.cloned());
                 self.forget(no);
                 let place = Place { offset: delivered.offset, due_ms };
                 let vacated = self.lanes.parked(no, place, self.env.clock.now_ms());
                 self.vacate(partition, (no, offset), vacated, false);
-                self.note_placed(partition, no, place.offset);
-                if let Some(record) = record {
-                    self.keep(no, record.bytes(), || record);
+                self.note_placed(partition, no);
+                if let (Some(record), Some(lane)) = (record, lane) {
+                    self.keep(no, record.bytes(), || (record, lane));
                 }
+                self.shed();
             }
             Aside::DeadTask { task: no, class } => {
                 self.dead_lettered(class.as_str());
@@ -293,7 +298,7 @@ impl<S: EffectStage> Engine<S> {
         let now = self.seen.1;
         self.count(outcome, 1);
         self.tally.complete(written_ms, now);
-        let offset = self.lanes.identity(no).map_or(-1, |identity| identity.offset);
+        let offset = self.lanes.offset(no).unwrap_or(-1);
         self.forget(no);
         let vacated = self.lanes.complete(no, now);
         self.vacate(partition, (no, offset), vacated, outcome == "done");

@@ -1,6 +1,6 @@
 //! Starting a fresh task at once: a lane is made only when it turns out that the task has to wait.
 
-use super::task::{Phase, Task};
+use super::task::Phase;
 use super::{Identity, Lanes, Room, TaskNo};
 
 impl Lanes {
@@ -27,15 +27,13 @@ impl Lanes {
     }
 
     /// Takes in a fresh task that was started at once, because [`Lanes::is_clear`].
-    pub(crate) fn begin(&mut self, identity: Identity) -> TaskNo {
-        let lane_no = self.lane_for(&identity);
-        let mut task = Task::new(lane_no, identity, Phase::Running);
+    pub(crate) fn begin(&mut self, identity: Identity<'_>) -> TaskNo {
+        let lane_no = self.lanes.find_or_make(identity.partition, identity.lane);
+        let mut task = self.task_for(lane_no, identity, Phase::Running);
         task.runs_as = Some(task.class());
-        task.history.attempt = 1;
-        let no = self.insert(lane_no, 0, task);
-        if let Some(lane) = self.lanes.get_mut(lane_no) {
-            lane.active = Some(no);
-        }
+        task.attempt = 1;
+        let no = self.insert(lane_no, 0, identity, task);
+        self.lanes.set_active(task.lane, Some(no));
         no
     }
 }

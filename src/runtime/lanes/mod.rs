@@ -13,6 +13,7 @@
 //! Invariant 2 (order) and invariant 3 (isolation: bounds per target, a share of waiting work per target and
 //! partition) are tested against this file. Times are epoch milliseconds, passed in.
 
+mod arrive;
 mod at_once;
 mod operate;
 mod ready;
@@ -22,6 +23,7 @@ mod targets;
 mod task;
 #[cfg(test)]
 mod tests;
+mod timers;
 
 use std::collections::BTreeSet;
 
@@ -30,13 +32,14 @@ use hashbrown::HashMap;
 use self::ready::Ready;
 use self::slab::Slab;
 use self::table::Table;
-use self::targets::{Gates, Names};
+use self::targets::{Gates, Targets};
 use self::task::{LaneNo, Phase, Standing, Task};
+use self::timers::Timers;
 
 pub(crate) use self::ready::Room;
 pub(crate) use self::targets::OfTarget;
 pub(crate) use self::task::{
-    Admitted, Attempt, Census, Count, History, Identity, Indexed, Place, TaskNo, Vacated,
+    Admitted, Attempt, Census, Count, History, Identity, Indexed, Known, Place, TaskNo, Vacated,
 };
 
 /// Tasks of a lane that are looked at for its priority.
@@ -48,10 +51,11 @@ pub(crate) struct Lanes {
     lanes: Table,
     tasks: Slab<TaskNo, Task>,
     ready: Ready,
-    timers: BTreeSet<(i64, TaskNo)>,
+    timers: Timers,
     gates: Gates,
-    /// One copy of each target's name, for the many parked tasks that say it.
-    targets: Names,
+    targets: Targets,
+    /// Copies of tasks that were read back from the retry partition before their acknowledgement was here.
+    read_back: HashMap<TaskNo, Vec<i64>>,
     /// Partitions whose lanes may start work, each with the offset below which every source record was admitted.
     flowing: HashMap<i32, i64>,
     /// Lanes whose first task is parked at an offset that was not admitted yet: (partition, offset, lane).
@@ -64,10 +68,12 @@ impl Lanes {
     /// `admitted` don't come again.
     pub(crate) fn open(&mut self, partition: i32, admitted: i64, now_ms: i64) {
         self.flowing.insert(partition, admitted);
-        let mut lanes = self.lanes_of(partition);
-        lanes.sort_unstable();
-        for lane in lanes {
-            self.consider(lane, now_ms);
+        for slot in self.lanes.slots() {
+            let lane = self.lanes.no_at(slot);
+            let is_of = |lane: &LaneNo| self.lanes.get(*lane).is_some_and(|lane| lane.partition == partition);
+            if let Some(lane) = lane.filter(is_of) {
+                self.consider(lane, now_ms);
+            }
         }
     }
 
@@ -97,91 +103,26 @@ impl Lanes {
     /// Forgets a partition.
     pub(crate) fn remove(&mut self, partition: i32) {
         self.freeze(partition);
-        for no in self.tasks_of(partition) {
-            self.clear_timer(no);
-            if let Some(task) = self.tasks.remove(no) {
-                self.ready.shift(&task.identity, Standing::of(&task), Standing::default());
+        for slot in self.tasks.slots() {
+            let Some(no) = self.tasks.key_at(slot) else { continue };
+            if self.tasks.at(slot).is_some_and(|task| self.targets.is_on(task.target, partition)) {
+                self.timers.remove(&mut self.tasks, slot);
+                self.read_back.remove(&no);
+                if let Some(task) = self.tasks.remove(no) {
+                    self.forget_target(&task, Standing::of(&task));
+                }
             }
         }
-        for lane in self.lanes_of(partition) {
-            self.lanes.remove(lane);
+        for slot in self.lanes.slots() {
+            let lane = self.lanes.no_at(slot);
+            let is_of = |lane: &LaneNo| self.lanes.get(*lane).is_some_and(|lane| lane.partition == partition);
+            if let Some(lane) = lane.filter(is_of) {
+                self.lanes.remove(lane);
+            }
         }
         self.ahead.retain(|(number, ..)| *number != partition);
         self.census.remove(&partition);
         self.gates.remove(partition);
-    }
-
-    /// Takes in a task that a source record opened. `share` bounds the fresh tasks of one target that wait on
-    /// one partition; beyond it they are parked, so that a target that hangs never fills the intake.
-    pub(crate) fn fresh(&mut self, identity: Identity, share: usize, now_ms: i64) -> Admitted {
-        let lane_no = self.lane_for(&identity);
-        let at = match self.find(lane_no, &identity) {
-            Ok(_open) => return Admitted::AlreadyParked,
-            Err(at) => at,
-        };
-        let behind = self.lanes.get(lane_no).is_some_and(|lane| {
-            let below = lane.tasks.iter().take(at).rev();
-            below.filter_map(|no| self.tasks.get(no)).any(Task::is_set_aside)
-        });
-        let park = behind || self.ready.waiting(identity.partition, &identity.target) >= share;
-        let phase = if park { Phase::Moving } else { Phase::Waiting };
-        let no = self.insert(lane_no, at, Task::new(lane_no, identity, phase));
-        if park {
-            return Admitted::Park(no);
-        }
-        self.consider(lane_no, now_ms);
-        Admitted::Queued(no)
-    }
-
-    /// Takes in a record of the retry partition. Of several copies the latest counts.
-    pub(crate) fn index(
-        &mut self,
-        mut identity: Identity,
-        place: Place,
-        history: History,
-        now_ms: i64,
-    ) -> Indexed {
-        identity.target = self.targets.shared(identity.target);
-        let lane_no = self.lane_for(&identity);
-        match self.find(lane_no, &identity) {
-            Ok(no) => {
-                let indexed = self.index_again(no, place, history);
-                // It may be due earlier now: a held one was redriven.
-                self.consider(lane_no, now_ms);
-                indexed
-            }
-            Err(at) => {
-                let mut task = Task::new(lane_no, identity, Phase::Waiting);
-                task.place = Some(place);
-                task.history = history;
-                let no = self.insert(lane_no, at, task);
-                self.consider(lane_no, now_ms);
-                Indexed::New(no)
-            }
-        }
-    }
-
-    fn index_again(&mut self, no: TaskNo, place: Place, history: History) -> Indexed {
-        let Some(task) = self.tasks.get_mut(no) else { return Indexed::Known };
-        if task.phase == Phase::Moving {
-            // Perhaps the append under way, read back before its acknowledgement: that will tell.
-            task.read_back.push(place.offset);
-            return Indexed::Known;
-        }
-        match task.place {
-            Some(known) if known.offset == place.offset => Indexed::Known,
-            Some(known) if known.offset > place.offset => Indexed::Older,
-            Some(older) => {
-                task.place = Some(place);
-                task.history = history;
-                Indexed::Replaced { task: no, older: older.offset }
-            }
-            // Fresh here and parked there: a former owner parked it after our position was committed.
-            None => {
-                task.read_back.push(place.offset);
-                Indexed::Known
-            }
-        }
     }
 
     /// The next task to start, or `None` when nothing may: no slot is free, or nothing is ready. `room` says whether a
@@ -195,24 +136,33 @@ impl Lanes {
         while let Some((lane_no, class)) = self.ready.pop(concurrency, room) {
             let Some(lane) = self.lanes.get_mut(lane_no) else { continue };
             lane.queued = false;
-            let first = lane.tasks.front().copied();
-            let Some((no, task)) = first.and_then(|no| Some((no, self.tasks.get(no)?))) else { continue };
-            let fits = lane.active.is_none()
+            let (partition, is_idle) = match self.lanes.get(lane_no) {
+                Some(lane) => (lane.partition, self.lanes.active(lane).is_none()),
+                None => continue,
+            };
+            let Some((slot, task)) = self.first(lane_no) else { continue };
+            let (Some(no), Some(target)) = (self.tasks.key_at(slot), self.targets.name_of(task.target))
+            else {
+                continue;
+            };
+            let fits = is_idle
                 && task.class() == class
                 && task.phase == Phase::Waiting
-                && !self.gates.is_shut(&task.identity)
-                && task.place.is_none_or(|place| place.due_ms <= now_ms)
-                && self.flowing.get(&lane.partition).is_some_and(|admitted| task.may_start(*admitted));
-            if !fits || !self.ready.has_room(&task.identity.target, room) {
+                && !self.gates.is_shut(partition, target, task.offset)
+                && task.parked_at().is_none_or(|place| place.due_ms <= now_ms)
+                && self.flowing.get(&partition).is_some_and(|admitted| task.may_start(*admitted));
+            if !fits || !self.ready.has_room(target, room) {
                 self.consider(lane_no, now_ms);
                 continue;
             }
-            lane.active = Some(no);
+            let lane = task.lane;
+            self.clear_timer(no);
             self.change(no, |task| {
                 task.runs_as = Some(class);
                 task.phase = Phase::Running;
-                task.history.attempt += 1;
+                task.attempt += 1;
             });
+            self.lanes.set_active(lane, Some(no));
             return Some(no);
         }
         None
@@ -220,16 +170,16 @@ impl Lanes {
 
     /// A running task waits in place until `until_ms`; its slot is free meanwhile.
     pub(crate) fn rest(&mut self, no: TaskNo, until_ms: i64, counts: Attempt, now_ms: i64) {
+        self.clear_timer(no);
         self.change(no, |task| {
             task.phase = Phase::Resting;
+            task.due_ms = until_ms;
             match counts {
-                Attempt::Failed => {
-                    task.history.first_failed_at_ms.get_or_insert(now_ms);
-                }
-                Attempt::NeverBegan => task.history.attempt = task.history.attempt.saturating_sub(1),
+                Attempt::Failed => task.failed(now_ms),
+                Attempt::NeverBegan => task.attempt = task.attempt.saturating_sub(1),
             }
         });
-        self.set_timer(no, until_ms);
+        self.set_timer(no);
     }
 
     /// A running task is on its way to the retry topic. Gives the fresh tasks behind it, which must be parked
@@ -237,14 +187,14 @@ impl Lanes {
     pub(crate) fn park(&mut self, no: TaskNo, now_ms: i64) -> Vec<TaskNo> {
         self.change(no, |task| {
             task.phase = Phase::Moving;
-            task.history.first_failed_at_ms.get_or_insert(now_ms);
+            task.failed(now_ms);
         });
-        let Some(lane) = self.tasks.get(no).and_then(|task| self.lanes.get(task.lane)) else {
-            return Vec::new();
-        };
-        let behind = lane.tasks.iter().copied().skip_while(|other| *other != no).skip(1);
-        let fresh: Vec<TaskNo> =
-            behind.filter(|other| self.tasks.get(other).is_some_and(Task::is_fresh)).collect();
+        let lane = self.lane_of(no).and_then(|lane| self.lanes.get(lane));
+        let Some(lane) = lane else { return Vec::new() };
+        let tasks =
+            self.lanes.tasks(lane).filter_map(|slot| Some((self.tasks.key_at(slot)?, self.tasks.at(slot)?)));
+        let behind = tasks.skip_while(|(other, _)| *other != no).skip(1);
+        let fresh: Vec<TaskNo> = behind.filter(|(_, task)| task.is_fresh()).map(|(no, _)| no).collect();
         for &other in &fresh {
             self.change(other, |task| task.phase = Phase::Moving);
         }
@@ -259,16 +209,21 @@ impl Lanes {
     /// The retry topic acknowledged a task at `place`.
     pub(crate) fn parked(&mut self, no: TaskNo, place: Place, now_ms: i64) -> Vacated {
         let mut vacated = Vacated::default();
+        self.clear_timer(no);
+        let lane = self.lane_of(no);
         self.change(no, |task| {
-            match task.place.replace(place) {
-                Some(older) => vacated.places.push(older.offset),
+            match task.put_at(place.offset) {
+                Some(older) => vacated.places.push(older),
                 None => vacated.source = true,
             }
-            let copies = std::mem::take(&mut task.read_back);
-            vacated.places.extend(copies.into_iter().filter(|&copy| copy != place.offset));
+            task.due_ms = place.due_ms;
             task.phase = Phase::Waiting;
         });
-        self.release_lane(no, now_ms);
+        let copies = self.read_back.remove(&no).unwrap_or_default();
+        vacated.places.extend(copies.into_iter().filter(|&copy| copy != place.offset));
+        if let Some(lane) = lane {
+            self.release_lane(lane, no, now_ms);
+        }
         vacated
     }
 
@@ -278,50 +233,56 @@ impl Lanes {
         // Leaves slot and counts while it is still known.
         self.change(no, |task| task.phase = Phase::Moving);
         self.clear_timer(no);
+        let lane = self.lane_of(no);
         let Some(task) = self.tasks.remove(no) else { return vacated };
-        if let Some(census) = self.census.get_mut(&task.identity.partition) {
-            census.in_memory -= 1;
+        let standing = Standing::of(&task);
+        if let Some((partition, _)) = self.targets.get(task.target) {
+            self.census.entry(partition).or_default().leave(standing);
         }
-        vacated.source = task.place.is_none();
-        vacated.places.extend(task.place.map(|place| place.offset));
-        vacated.places.extend(task.read_back);
-        let Some(lane) = self.lanes.get_mut(task.lane) else { return vacated };
-        lane.tasks.retain(|other| *other != no);
-        if lane.active == Some(no) {
-            lane.active = None;
+        self.forget_target(&task, standing);
+        vacated.source = task.place().is_none();
+        vacated.places.extend(task.place());
+        vacated.places.extend(self.read_back.remove(&no).unwrap_or_default());
+        let Some(lane_no) = lane else { return vacated };
+        self.lanes.strike(lane_no, no.slot());
+        if self.lanes.get(lane_no).is_some_and(|lane| self.lanes.active(lane) == Some(no)) {
+            self.lanes.set_active(task.lane, None);
         }
-        match lane.tasks.front() {
-            None => self.lanes.remove(task.lane),
-            Some(&next) => {
-                self.change(next, |task| {
-                    if let Some(place) = &mut task.place {
-                        place.due_ms = place.due_ms.min(now_ms);
-                    }
-                });
-                self.consider(task.lane, now_ms);
+        self.lanes.settle(task.lane);
+        match self.first(lane_no).and_then(|(slot, _)| self.tasks.key_at(slot)) {
+            None => self.lanes.remove(lane_no),
+            Some(next) => {
+                let rests = self.tasks.get(next).is_none_or(|task| task.phase == Phase::Resting);
+                if !rests {
+                    self.clear_timer(next);
+                    self.change(next, |task| task.hurry(now_ms));
+                }
+                self.consider(lane_no, now_ms);
             }
         }
         vacated
     }
 
+    fn forget_target(&mut self, task: &Task, standing: Standing) {
+        if let Some((partition, target)) = self.targets.get(task.target) {
+            self.ready.shift(partition, target, standing, Standing::default());
+        }
+        self.targets.give_back(task.target);
+    }
+
     /// Wakes what is due.
     pub(crate) fn wake(&mut self, now_ms: i64) {
         self.ready.wake(now_ms);
-        while let Some(&(due_ms, no)) = self.timers.first() {
+        while let Some((due_ms, slot)) = self.timers.first(&self.tasks) {
             if due_ms > now_ms {
                 return;
             }
-            self.clear_timer(no);
-            let Some(task) = self.tasks.get(no) else { continue };
-            let lane = task.lane;
-            if task.phase == Phase::Resting {
-                self.change(no, |task| {
-                    task.phase = Phase::Waiting;
-                    if let Some(place) = &mut task.place {
-                        place.due_ms = place.due_ms.min(now_ms);
-                    }
-                });
-                self.release_lane(no, now_ms);
+            self.timers.remove(&mut self.tasks, slot);
+            let Some(no) = self.tasks.key_at(slot) else { continue };
+            let Some(lane) = self.lane_of(no) else { continue };
+            if self.tasks.at(slot).is_some_and(|task| task.phase == Phase::Resting) {
+                self.change(no, |task| task.phase = Phase::Waiting);
+                self.release_lane(lane, no, now_ms);
             } else {
                 self.consider(lane, now_ms);
             }
@@ -330,70 +291,87 @@ impl Lanes {
 
     /// When the next task or target is due, if any waits for a time.
     pub(crate) fn next_due_ms(&self) -> Option<i64> {
-        self.timers.first().map(|(due_ms, _)| *due_ms).into_iter().chain(self.ready.next_due_ms()).min()
+        let timer = self.timers.first(&self.tasks).map(|(due_ms, _)| due_ms);
+        timer.into_iter().chain(self.ready.next_due_ms()).min()
     }
 
     /// What identifies a task.
-    pub(crate) fn identity(&self, no: TaskNo) -> Option<&Identity> {
-        self.tasks.get(no).map(|task| &task.identity)
+    pub(crate) fn known(&self, no: TaskNo) -> Option<Known<'_>> {
+        let task = self.tasks.get(no)?;
+        let (partition, target) = self.targets.get(task.target)?;
+        let lane = self.lanes.name(task.lane);
+        Some(Known { partition, lane, target, offset: task.offset, priority: task.priority })
+    }
+
+    /// The source offset of a task.
+    pub(crate) fn offset(&self, no: TaskNo) -> Option<i64> {
+        self.tasks.get(no).map(|task| task.offset)
+    }
+
+    /// Notes the name of a running task's lane, as its record tells it: while tasks are only parked, names aren't kept.
+    /// False when that is another lane's name.
+    pub(crate) fn learn(&mut self, no: TaskNo, lane: &str) -> bool {
+        let slot = self.tasks.get(no).map(|task| task.lane);
+        slot.is_some_and(|slot| self.lanes.learn(slot, lane))
     }
 
     /// What a task went through.
     pub(crate) fn history(&self, no: TaskNo) -> Option<History> {
-        self.tasks.get(no).map(|task| task.history)
+        self.tasks.get(no).map(Task::history)
     }
 
     /// Where a task is parked.
     pub(crate) fn place(&self, no: TaskNo) -> Option<Place> {
-        self.tasks.get(no).and_then(|task| task.place)
+        self.tasks.get(no).and_then(Task::parked_at)
     }
 
     /// Makes a lane ready, or sets its timer, if its first task may start.
     fn consider(&mut self, lane_no: LaneNo, now_ms: i64) {
-        let Some(lane) = self.lanes.get_mut(lane_no) else { return };
-        if lane.active.is_some() || lane.queued {
+        let Some(lane) = self.lanes.get(lane_no) else { return };
+        if lane.queued || self.lanes.active(lane).is_some() {
             return;
         }
-        let Some(&admitted) = self.flowing.get(&lane.partition) else { return };
-        let Some(&first) = lane.tasks.front() else { return };
-        let Some(task) = self.tasks.get(first).filter(|task| task.phase == Phase::Waiting) else { return };
+        let partition = lane.partition;
+        let Some(&admitted) = self.flowing.get(&partition) else { return };
+        let first = self.first(lane_no).map(|(slot, task)| (slot, *task));
+        let Some((slot, task)) = first.filter(|(_, task)| task.phase == Phase::Waiting) else { return };
         if !task.may_start(admitted) {
-            self.ahead.insert((lane.partition, task.identity.offset, lane_no));
+            self.ahead.insert((partition, task.offset, lane_no));
             return;
         }
-        if self.gates.holds(&task.identity, lane_no) {
+        let Some(target) = self.targets.name_of(task.target) else { return };
+        if self.gates.holds(partition, target, task.offset, lane_no) {
             return;
         }
-        if let Some(place) = task.place.filter(|place| place.due_ms > now_ms) {
-            self.set_timer(first, place.due_ms);
+        if task.parked_at().is_some_and(|place| place.due_ms > now_ms) {
+            self.timers.remove(&mut self.tasks, slot);
+            self.timers.insert(&mut self.tasks, slot);
             return;
         }
-        let looked_at = lane.tasks.iter().take(PRIORITY_WINDOW).filter_map(|no| self.tasks.get(no));
-        let priority = looked_at.map(|task| task.identity.priority).min().unwrap_or(task.identity.priority);
-        lane.queued = true;
-        self.ready.push(lane_no, task, priority);
+        let looked_at = self.lanes.tasks(lane).take(PRIORITY_WINDOW).filter_map(|slot| self.tasks.at(slot));
+        let priority = looked_at.map(|task| task.priority).min().unwrap_or(task.priority);
+        self.ready.push(lane_no, &task, target, priority);
+        if let Some(lane) = self.lanes.get_mut(lane_no) {
+            lane.queued = true;
+        }
     }
 
-    fn set_timer(&mut self, no: TaskNo, due_ms: i64) {
-        self.clear_timer(no);
-        if let Some(task) = self.tasks.get_mut(no) {
-            task.timer = Some(due_ms);
-            self.timers.insert((due_ms, no));
+    fn set_timer(&mut self, no: TaskNo) {
+        if self.tasks.get(no).is_some() {
+            self.timers.insert(&mut self.tasks, no.slot());
         }
     }
 
     fn clear_timer(&mut self, no: TaskNo) {
-        if let Some(due_ms) = self.tasks.get_mut(no).and_then(|task| task.timer.take()) {
-            self.timers.remove(&(due_ms, no));
+        if self.tasks.get(no).is_some() {
+            self.timers.remove(&mut self.tasks, no.slot());
         }
     }
 
-    fn release_lane(&mut self, no: TaskNo, now_ms: i64) {
-        let Some(lane_no) = self.tasks.get(no).map(|task| task.lane) else { return };
-        if let Some(lane) = self.lanes.get_mut(lane_no)
-            && lane.active == Some(no)
-        {
-            lane.active = None;
+    fn release_lane(&mut self, lane_no: LaneNo, no: TaskNo, now_ms: i64) {
+        let Some(lane) = self.lanes.get(lane_no) else { return };
+        if self.lanes.active(lane) == Some(no) {
+            self.lanes.set_active(lane_no.slot(), None);
         }
         self.consider(lane_no, now_ms);
     }
@@ -404,11 +382,21 @@ impl Lanes {
         let before = Standing::of(task);
         change(task);
         let after = Standing::of(task);
-        let census = self.census.entry(task.identity.partition).or_default();
-        census.shift(before, after);
-        self.ready.shift(&task.identity, before, after);
         if before.runs.is_some() && after.runs.is_none() {
             task.runs_as = None;
+        }
+        let (lane, target) = (task.lane, task.target);
+        if before == after {
+            return;
+        }
+        if let Some((partition, name)) = self.targets.get(target) {
+            self.census.entry(partition).or_default().shift(before, after);
+            self.ready.shift(partition, name, before, after);
+        }
+        match (before.parked, after.parked) {
+            (true, false) => self.lanes.wake(lane),
+            (false, true) => self.lanes.settle(lane),
+            (true, true) | (false, false) => {}
         }
     }
 }

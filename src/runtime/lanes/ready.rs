@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use super::task::{Identity, LaneNo, Standing, Task};
+use super::task::{LaneNo, Standing, Task};
 
 /// Every so many starts one goes by turns to the priority that was passed over the longest and to the lowest: however many
 /// priorities there are, the lowest gets one start of sixteen, which is more than 5 %.
@@ -75,12 +75,12 @@ pub(super) struct Ready {
 }
 
 impl Ready {
-    /// Adds a lane whose first task is `first`.
-    pub(super) fn push(&mut self, lane: LaneNo, first: &Task, priority: u16) {
-        let (target, level) = (&first.identity.target, (first.class(), priority));
+    /// Adds a lane whose first task is `first`, for `target`.
+    pub(super) fn push(&mut self, lane: LaneNo, first: &Task, target: &Arc<str>, priority: u16) {
+        let level = (first.class(), priority);
         // What failed in place a moment ago comes before what is read back: negative numbers.
         self.arrivals += 1;
-        let turn = first.place.map_or(i64::MIN + self.arrivals, |place| place.offset);
+        let turn = first.place().unwrap_or(i64::MIN + self.arrivals);
         let known = self.targets.entry(Arc::clone(target)).or_default();
         known.lanes.entry(level).or_default().insert((turn, lane));
         self.list(target, level);
@@ -177,24 +177,24 @@ impl Ready {
         waiting.max().map(|(_, name)| Arc::clone(name))
     }
 
-    /// Follows a task from one standing to another.
-    pub(super) fn shift(&mut self, identity: &Identity, before: Standing, after: Standing) {
-        if before == after {
+    /// Follows a task of `target` from one standing to another.
+    pub(super) fn shift(&mut self, partition: i32, name: &Arc<str>, before: Standing, after: Standing) {
+        if (before.waits, before.runs) == (after.waits, after.runs) {
             return;
         }
-        let target = match self.targets.get_mut(&identity.target) {
+        let target = match self.targets.get_mut(name) {
             Some(target) => target,
-            None => self.targets.entry(Arc::clone(&identity.target)).or_default(),
+            None => self.targets.entry(Arc::clone(name)).or_default(),
         };
         if before.waits != after.waits {
-            let waiting = target.waiting.entry(identity.partition).or_default();
+            let waiting = target.waiting.entry(partition).or_default();
             if after.waits {
                 *waiting += 1;
             } else {
                 *waiting -= 1;
             }
             if *waiting == 0 {
-                target.waiting.remove(&identity.partition);
+                target.waiting.remove(&partition);
             }
         }
         if let (None, Some(class)) = (before.runs, after.runs) {
@@ -209,9 +209,9 @@ impl Ready {
         }
         let ended = before.runs.is_some() && after.runs.is_none();
         if target.is_idle() {
-            self.targets.remove(&identity.target);
+            self.targets.remove(name);
         } else if ended && !target.lanes.is_empty() {
-            self.list_all(&identity.target);
+            self.list_all(name);
         }
     }
 

@@ -1,7 +1,8 @@
 //! Values that are found by number, without hashing: a number says where its value is, and which one it is.
 //!
-//! Memory is used again, numbers never are: what holds the number of a value that is gone finds nothing. Numbers order
-//! values by age.
+//! Memory is used again, numbers are not: what holds the number of a value that is gone finds nothing. (A place counts
+//! its values up to 2³², and then again from 0; nobody holds a number for that long.) Small, as there is one for every
+//! parked task.
 
 use std::borrow::Borrow;
 use std::marker::PhantomData;
@@ -9,29 +10,44 @@ use std::marker::PhantomData;
 /// Where a value is, and which one it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Key {
-    /// Counts the values.
-    serial: u64,
+    /// Counts the values of the slot.
+    generation: u32,
     slot: u32,
 }
 
 impl Key {
     /// Before every other.
-    pub(super) const FIRST: Self = Self { serial: 0, slot: 0 };
+    pub(super) const FIRST: Self = Self { generation: 0, slot: 0 };
+
+    /// Where the value is.
+    pub(super) fn slot(self) -> u32 {
+        self.slot
+    }
+}
+
+#[derive(Debug)]
+struct Slot<T> {
+    generation: u32,
+    value: Option<T>,
 }
 
 /// Values of one sort, with numbers of their own type.
 #[derive(Debug)]
 pub(super) struct Slab<K, T> {
-    slots: Vec<(u64, Option<T>)>,
+    slots: Vec<Slot<T>>,
     free: Vec<u32>,
-    values: u64,
     keys: PhantomData<K>,
 }
 
 impl<K, T> Default for Slab<K, T> {
     fn default() -> Self {
-        Self { slots: Vec::new(), free: Vec::new(), values: 0, keys: PhantomData }
+        Self { slots: Vec::new(), free: Vec::new(), keys: PhantomData }
     }
+}
+
+impl<K, T> Slab<K, T> {
+    /// What one value takes, in bytes.
+    pub(super) const BYTES: usize = size_of::<Slot<T>>();
 }
 
 impl<K: From<Key> + Copy, T> Slab<K, T>
@@ -40,47 +56,64 @@ where
 {
     /// Keeps a value.
     pub(super) fn insert(&mut self, value: T) -> K {
-        self.values += 1;
-        let serial = self.values;
         let slot = match self.free.pop() {
             Some(slot) => {
-                self.slots[slot as usize] = (serial, Some(value));
+                self.slots[slot as usize].value = Some(value);
                 slot
             }
             None => {
-                self.slots.push((serial, Some(value)));
+                self.slots.push(Slot { generation: 0, value: Some(value) });
                 // Four thousand million values don't fit into memory.
                 u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
             }
         };
-        Key { serial, slot }.into()
+        Key { generation: self.slots[slot as usize].generation, slot }.into()
     }
 
     /// The value of a number, as long as it is kept.
     #[inline]
     pub(super) fn get(&self, key: impl Borrow<K>) -> Option<&T> {
         let key = Key::from(*key.borrow());
-        let (serial, value) = self.slots.get(key.slot as usize)?;
-        value.as_ref().filter(|_| *serial == key.serial)
+        let slot = self.slots.get(key.slot as usize)?;
+        slot.value.as_ref().filter(|_| slot.generation == key.generation)
     }
 
     /// The same, to be changed.
     #[inline]
     pub(super) fn get_mut(&mut self, key: impl Borrow<K>) -> Option<&mut T> {
         let key = Key::from(*key.borrow());
-        let (serial, value) = self.slots.get_mut(key.slot as usize)?;
-        value.as_mut().filter(|_| *serial == key.serial)
+        let slot = self.slots.get_mut(key.slot as usize)?;
+        slot.value.as_mut().filter(|_| slot.generation == key.generation)
     }
 
     /// Takes a value out.
     pub(super) fn remove(&mut self, key: impl Borrow<K>) -> Option<T> {
         let key = Key::from(*key.borrow());
-        let (serial, value) = self.slots.get_mut(key.slot as usize)?;
-        let taken = if *serial == key.serial { value.take() } else { None };
+        let slot = self.slots.get_mut(key.slot as usize)?;
+        let taken = if slot.generation == key.generation { slot.value.take() } else { None };
         if taken.is_some() {
+            slot.generation = slot.generation.wrapping_add(1);
             self.free.push(key.slot);
         }
         taken
+    }
+
+    /// The number of what is in a slot now.
+    pub(super) fn key_at(&self, slot: u32) -> Option<K> {
+        let found = self.slots.get(slot as usize)?;
+        found.value.as_ref().map(|_| Key { generation: found.generation, slot }.into())
+    }
+
+    /// What is in a slot now.
+    #[inline]
+    pub(super) fn at(&self, slot: u32) -> Option<&T> {
+        self.slots.get(slot as usize)?.value.as_ref()
+    }
+
+    /// The same, to be changed.
+    #[inline]
+    pub(super) fn at_mut(&mut self, slot: u32) -> Option<&mut T> {
+        self.slots.get_mut(slot as usize)?.value.as_mut()
     }
 
     /// How many values are kept.
@@ -88,11 +121,24 @@ where
         self.slots.len() - self.free.len()
     }
 
+    /// Slots, those without a value too.
+    pub(super) fn slots(&self) -> std::ops::Range<u32> {
+        0..u32::try_from(self.slots.len()).unwrap_or(u32::MAX)
+    }
+
     /// All values.
     pub(super) fn iter(&self) -> impl Iterator<Item = (K, &T)> {
-        (0_u32..).zip(&self.slots).filter_map(|(slot, (serial, value))| {
-            Some((Key { serial: *serial, slot }.into(), value.as_ref()?))
+        (0_u32..).zip(&self.slots).filter_map(|(slot, found)| {
+            Some((Key { generation: found.generation, slot }.into(), found.value.as_ref()?))
         })
+    }
+}
+
+#[cfg(test)]
+impl<K, T> Slab<K, T> {
+    /// Bytes of all that was allocated.
+    pub(super) fn capacity_bytes(&self) -> usize {
+        self.slots.capacity() * Self::BYTES + self.free.capacity() * size_of::<u32>()
     }
 }
 
@@ -106,10 +152,13 @@ mod tests {
         let (first, second) = (slab.insert("first"), slab.insert("second"));
         assert_eq!(slab.remove(first), Some("first"));
         assert_eq!(slab.remove(first), None);
+        assert_eq!((slab.at(first.slot), slab.key_at(first.slot)), (None, None));
         let third = slab.insert("third");
         assert_eq!(third.slot, first.slot);
         assert_eq!((slab.get(first), slab.get(third), slab.len()), (None, Some(&"third"), 2));
-        assert!(second < third, "by age");
+        assert_eq!((slab.at(first.slot), slab.key_at(first.slot)), (Some(&"third"), Some(third)));
+        assert_eq!(slab.get_mut(first), None);
+        assert_eq!(slab.slots(), 0..2);
         let all: Vec<_> = slab.iter().collect();
         assert_eq!(all, [(third, &"third"), (second, &"second")]);
     }

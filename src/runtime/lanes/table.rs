@@ -1,30 +1,73 @@
 //! Where lanes and tasks are found: lanes by name, tasks by number or by what identifies them. Pure.
+//!
+//! A lane is told from others by two hashes of its partition and name, 96 bits together, under keys that each process
+//! draws anew; 64 of them are a keyed pseudo-random function (SipHash-1-3). Names themselves are kept only for lanes that
+//! have a task in memory: with a million parked lanes they would take more than everything else. Among a million lanes two
+//! are taken for one with a chance of 10⁻¹⁷; then one would wait behind the other in source order, and nothing be lost.
 
 use std::collections::VecDeque;
-use std::hash::BuildHasher as _;
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::slab::Slab;
-use super::task::{Lane, LaneNo, Standing, Task};
+use super::task::{LaneNo, Standing, Task};
 use super::{Identity, Lanes, TaskNo};
 
 /// Emptied lists of tasks that are kept for the next lanes, at most, and how long one may have become.
 const SPARE_LISTS: usize = 1_024;
 const SPARE_LENGTH: usize = 16;
+/// Stands for nothing where a number is expected.
+const NOTHING: u32 = u32::MAX;
+/// Set in the number of a list.
+const MANY: u32 = 1 << 31;
+
+/// A lane. Small, as there is one for every waiting order.
+#[derive(Debug)]
+pub(super) struct Lane {
+    /// The keyed hash of partition and name, in two halves for the sake of the alignment.
+    check: [u32; 2],
+    /// The quick one.
+    hash: u32,
+    pub(super) partition: i32,
+    /// The slot of its only task, the number of the list of them, or nothing.
+    tasks: u32,
+    /// The number of what is known only while one of its tasks is in memory.
+    awake: u32,
+    /// True while it stands in a ready queue.
+    pub(super) queued: bool,
+}
+
+/// What is known of a lane while one of its tasks is in memory.
+#[derive(Debug, Default)]
+struct Awake {
+    name: Option<Arc<str>>,
+    /// The task that runs, rests, or is moving after an attempt.
+    active: Option<TaskNo>,
+    /// Tasks that are not simply parked.
+    in_memory: u32,
+}
 
 /// Lanes by partition and name.
 #[derive(Debug, Default)]
 pub(super) struct Table {
     lanes: Slab<LaneNo, Lane>,
-    names: HashTable<LaneNo>,
-    hasher: DefaultHashBuilder,
-    /// Lists of lanes that are gone; kept for their memory.
-    lists: Vec<VecDeque<TaskNo>>,
+    /// Slots of lanes, by the quick hash.
+    names: HashTable<u32>,
+    quick: DefaultHashBuilder,
+    keyed: RandomState,
+    awake: Vec<Awake>,
+    free_awake: Vec<u32>,
+    /// Tasks of lanes that have several, by slot and in source order.
+    lists: Vec<VecDeque<u32>>,
+    free_lists: Vec<u32>,
 }
 
 impl Table {
+    /// Bytes of one lane, with its entry by name at the table's lowest load.
+    pub(super) const BYTES: usize = Slab::<LaneNo, Lane>::BYTES + 2 * (size_of::<u32>() + 1);
+
     pub(super) fn get(&self, no: LaneNo) -> Option<&Lane> {
         self.lanes.get(no)
     }
@@ -41,76 +84,302 @@ impl Table {
         self.lanes.iter()
     }
 
+    /// The lane in `slot`.
+    pub(super) fn no_at(&self, slot: u32) -> Option<LaneNo> {
+        self.lanes.key_at(slot)
+    }
+
+    /// The slots that lanes may be in.
+    pub(super) fn slots(&self) -> std::ops::Range<u32> {
+        self.lanes.slots()
+    }
+
     /// The lane called so, if it has open tasks.
     pub(super) fn find(&self, partition: i32, name: &str) -> Option<LaneNo> {
         if self.names.is_empty() {
             return None;
         }
-        self.find_hashed(self.hasher.hash_one((partition, name)), partition, name)
+        let hash = self.quick.hash_one((partition, name)) as u32;
+        let mut check = None;
+        self.find_hashed(hash, partition, name, &mut check)
     }
 
-    fn find_hashed(&self, hash: u64, partition: i32, name: &str) -> Option<LaneNo> {
-        let is_it = |no: &LaneNo| {
-            self.lanes.get(no).is_some_and(|lane| lane.partition == partition && *lane.name == *name)
+    fn find_hashed(
+        &self,
+        hash: u32,
+        partition: i32,
+        name: &str,
+        check: &mut Option<[u32; 2]>,
+    ) -> Option<LaneNo> {
+        let is_it = |slot: &u32| {
+            self.lanes.at(*slot).is_some_and(|lane| {
+                lane.hash == hash
+                    && lane.partition == partition
+                    && lane.check == *check.get_or_insert_with(|| self.check(partition, name))
+            })
         };
-        self.names.find(hash, is_it).copied()
+        self.names.find(spread(hash), is_it).and_then(|slot| self.lanes.key_at(*slot))
+    }
+
+    fn check(&self, partition: i32, name: &str) -> [u32; 2] {
+        let hash = self.keyed.hash_one((partition, name));
+        [hash as u32, (hash >> 32) as u32]
     }
 
     /// The lane called so; it is made if there is none.
-    pub(super) fn find_or_make(&mut self, partition: i32, name: &Arc<str>) -> LaneNo {
-        let hash = self.hasher.hash_one((partition, &**name));
-        if let Some(no) = self.find_hashed(hash, partition, name) {
+    pub(super) fn find_or_make(&mut self, partition: i32, name: &str) -> LaneNo {
+        let hash = self.quick.hash_one((partition, name)) as u32;
+        let mut check = None;
+        if let Some(no) = self.find_hashed(hash, partition, name, &mut check) {
             return no;
         }
-        let tasks = self.lists.pop().unwrap_or_default();
-        let lane = Lane { name: Arc::clone(name), partition, hash, tasks, active: None, queued: false };
+        let check = check.unwrap_or_else(|| self.check(partition, name));
+        let lane = Lane { check, hash, partition, tasks: NOTHING, awake: NOTHING, queued: false };
         let (no, lanes) = (self.lanes.insert(lane), &self.lanes);
-        self.names.insert_unique(hash, no, |no| lanes.get(no).map_or(0, |lane| lane.hash));
+        let hash_of = |slot: &u32| lanes.at(*slot).map_or(0, |lane| spread(lane.hash));
+        self.names.insert_unique(spread(hash), no.slot(), hash_of);
         no
     }
 
     /// Forgets a lane.
     pub(super) fn remove(&mut self, no: LaneNo) {
-        let Some(hash) = self.lanes.get(no).map(|lane| lane.hash) else { return };
-        if let Ok(known) = self.names.find_entry(hash, |known| *known == no) {
+        let Some(lane) = self.lanes.remove(no) else { return };
+        let slot = no.slot();
+        if let Ok(known) = self.names.find_entry(spread(lane.hash), |known| *known == slot) {
             known.remove();
         }
-        let Some(mut lane) = self.lanes.remove(no) else { return };
-        lane.tasks.clear();
-        if self.lists.len() < SPARE_LISTS && lane.tasks.capacity() <= SPARE_LENGTH {
-            self.lists.push(lane.tasks);
+        if lane.tasks != NOTHING && lane.tasks & MANY != 0 {
+            self.give_list_back(lane.tasks);
+        }
+        self.fall_asleep(lane.awake);
+    }
+
+    /// How many tasks a lane has.
+    pub(super) fn count(&self, lane: &Lane) -> usize {
+        match lane.tasks {
+            NOTHING => 0,
+            many if many & MANY != 0 => self.list(many).map_or(0, VecDeque::len),
+            _only => 1,
+        }
+    }
+
+    /// The slot of a lane's task at a place of its order.
+    #[inline]
+    pub(super) fn task_at(&self, lane: &Lane, at: usize) -> Option<u32> {
+        match lane.tasks {
+            NOTHING => None,
+            many if many & MANY != 0 => self.list(many)?.get(at).copied(),
+            only => (at == 0).then_some(only),
+        }
+    }
+
+    /// The slots of a lane's tasks, in source order.
+    pub(super) fn tasks<'t>(&'t self, lane: &'t Lane) -> impl DoubleEndedIterator<Item = u32> + 't {
+        (0..self.count(lane)).filter_map(|at| self.task_at(lane, at))
+    }
+
+    /// Puts a task into a lane's order.
+    pub(super) fn enlist(&mut self, no: LaneNo, at: usize, task: u32) {
+        let Some(lane) = self.lanes.get_mut(no) else { return };
+        match lane.tasks {
+            NOTHING => lane.tasks = task,
+            many if many & MANY != 0 => {
+                if let Some(list) = self.lists.get_mut((many & !MANY) as usize) {
+                    list.insert(at, task);
+                }
+            }
+            only => {
+                let number = self.free_lists.pop().unwrap_or_else(|| {
+                    self.lists.push(VecDeque::new());
+                    u32::try_from(self.lists.len() - 1).unwrap_or(NOTHING)
+                });
+                lane.tasks = number | MANY;
+                let list = &mut self.lists[number as usize];
+                list.push_back(only);
+                list.insert(at, task);
+            }
+        }
+    }
+
+    /// Takes a task out of a lane's order.
+    pub(super) fn strike(&mut self, no: LaneNo, task: u32) {
+        let Some(lane) = self.lanes.get_mut(no) else { return };
+        match lane.tasks {
+            NOTHING => {}
+            many if many & MANY != 0 => {
+                let Some(list) = self.lists.get_mut((many & !MANY) as usize) else { return };
+                if list.front() == Some(&task) {
+                    list.pop_front();
+                } else if let Some(at) = list.iter().position(|other| *other == task) {
+                    list.remove(at);
+                }
+                if let (1, Some(&only)) = (list.len(), list.front()) {
+                    lane.tasks = only;
+                    self.give_list_back(many);
+                }
+            }
+            only if only == task => lane.tasks = NOTHING,
+            _other => {}
+        }
+    }
+
+    fn list(&self, many: u32) -> Option<&VecDeque<u32>> {
+        self.lists.get((many & !MANY) as usize)
+    }
+
+    fn give_list_back(&mut self, many: u32) {
+        let number = many & !MANY;
+        if let Some(list) = self.lists.get_mut(number as usize) {
+            if self.free_lists.len() < SPARE_LISTS && list.capacity() <= SPARE_LENGTH {
+                list.clear();
+            } else {
+                *list = VecDeque::new();
+            }
+            self.free_lists.push(number);
+        }
+    }
+
+    /// The name of a lane that has a task in memory, once it is known.
+    pub(super) fn name(&self, slot: u32) -> Option<&Arc<str>> {
+        let awake = self.awake.get(self.lanes.at(slot)?.awake as usize)?;
+        awake.name.as_ref()
+    }
+
+    /// Notes the name of a lane that has a task in memory. False when it is another one's.
+    pub(super) fn learn(&mut self, slot: u32, name: &str) -> bool {
+        let Some(lane) = self.lanes.at(slot) else { return false };
+        let (number, partition, check) = (lane.awake as usize, lane.partition, lane.check);
+        let is_known = |awake: &Awake| awake.name.as_deref() == Some(name);
+        if self.awake.get(number).is_some_and(is_known) {
+            return true;
+        }
+        let is_its_own = check == self.check(partition, name);
+        if let Some(awake) = self.awake.get_mut(number).filter(|_| is_its_own) {
+            awake.name = Some(name.into());
+        }
+        is_its_own
+    }
+
+    /// The task that runs, rests, or is moving after an attempt.
+    pub(super) fn active(&self, lane: &Lane) -> Option<TaskNo> {
+        self.awake.get(lane.awake as usize).and_then(|awake| awake.active)
+    }
+
+    pub(super) fn set_active(&mut self, slot: u32, active: Option<TaskNo>) {
+        let lane = self.lanes.at(slot);
+        if let Some(awake) = lane.and_then(|lane| self.awake.get_mut(lane.awake as usize)) {
+            awake.active = active;
+        }
+    }
+
+    /// One task of a lane came into memory.
+    pub(super) fn wake(&mut self, slot: u32) {
+        let Some(lane) = self.lanes.at_mut(slot) else { return };
+        if lane.awake == NOTHING {
+            lane.awake = self.free_awake.pop().unwrap_or_else(|| {
+                self.awake.push(Awake::default());
+                u32::try_from(self.awake.len() - 1).unwrap_or(NOTHING)
+            });
+        }
+        if let Some(awake) = self.awake.get_mut(lane.awake as usize) {
+            awake.in_memory += 1;
+        }
+    }
+
+    /// One task of a lane isn't in memory any more. With the last one the lane's name goes.
+    pub(super) fn settle(&mut self, slot: u32) {
+        let Some(lane) = self.lanes.at_mut(slot) else { return };
+        let Some(awake) = self.awake.get_mut(lane.awake as usize) else { return };
+        awake.in_memory -= 1;
+        if awake.in_memory == 0 {
+            let number = std::mem::replace(&mut lane.awake, NOTHING);
+            self.fall_asleep(number);
+        }
+    }
+
+    fn fall_asleep(&mut self, number: u32) {
+        if let Some(awake) = self.awake.get_mut(number as usize) {
+            *awake = Awake::default();
+            self.free_awake.push(number);
         }
     }
 }
 
+/// All bits of a hash from half of them: the table looks at both ends.
+fn spread(hash: u32) -> u64 {
+    u64::from(hash).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
 impl Lanes {
-    /// The lanes of a partition.
-    pub(super) fn lanes_of(&self, partition: i32) -> Vec<LaneNo> {
-        self.lanes.iter().filter(|(_, lane)| lane.partition == partition).map(|(no, _)| no).collect()
+    pub(super) fn lane_of(&self, no: TaskNo) -> Option<LaneNo> {
+        self.tasks.get(no).and_then(|task| self.lanes.no_at(task.lane))
     }
 
-    pub(super) fn lane_for(&mut self, identity: &Identity) -> LaneNo {
-        self.lanes.find_or_make(identity.partition, &identity.lane)
+    /// The first task of a lane.
+    pub(super) fn first(&self, lane: LaneNo) -> Option<(u32, &Task)> {
+        let slot = self.lanes.get(lane).and_then(|lane| self.lanes.task_at(lane, 0))?;
+        Some((slot, self.tasks.at(slot)?))
     }
 
-    /// The open task with that identity, or where it belongs in its lane.
-    pub(super) fn find(&self, lane_no: LaneNo, identity: &Identity) -> Result<TaskNo, usize> {
+    /// The open task with that source offset and target, or where it belongs in its lane.
+    pub(super) fn find(&self, lane_no: LaneNo, offset: i64, target: &str) -> Result<TaskNo, usize> {
         let Some(lane) = self.lanes.get(lane_no) else { return Err(0) };
-        let wanted = (identity.offset, &identity.target);
-        let found = lane.tasks.binary_search_by(|no| {
-            self.tasks.get(no).map(|task| (task.identity.offset, &task.identity.target)).cmp(&Some(wanted))
-        });
-        found.map(|at| lane.tasks[at])
+        let (mut low, mut high) = (0, self.lanes.count(lane));
+        while low < high {
+            let middle = usize::midpoint(low, high);
+            let slot = self.lanes.task_at(lane, middle);
+            let Some((no, task)) =
+                slot.and_then(|slot| Some((self.tasks.key_at(slot)?, self.tasks.at(slot)?)))
+            else {
+                return Err(low);
+            };
+            match (task.offset, self.targets.name(task.target)).cmp(&(offset, Some(target))) {
+                std::cmp::Ordering::Less => low = middle + 1,
+                std::cmp::Ordering::Equal => return Ok(no),
+                std::cmp::Ordering::Greater => high = middle,
+            }
+        }
+        Err(low)
     }
 
-    pub(super) fn insert(&mut self, lane_no: LaneNo, at: usize, task: Task) -> TaskNo {
+    /// Makes the task of `identity` in its lane.
+    pub(super) fn insert(
+        &mut self,
+        lane_no: LaneNo,
+        at: usize,
+        identity: Identity<'_>,
+        task: Task,
+    ) -> TaskNo {
         let standing = Standing::of(&task);
-        self.census.entry(task.identity.partition).or_default().enter(standing);
-        self.ready.shift(&task.identity, Standing::default(), standing);
-        let no = self.tasks.insert(task);
-        if let Some(lane) = self.lanes.get_mut(lane_no) {
-            lane.tasks.insert(at, no);
+        self.census.entry(identity.partition).or_default().enter(standing);
+        if let Some(target) = self.targets.name_of(task.target) {
+            self.ready.shift(identity.partition, target, Standing::default(), standing);
+        }
+        let (no, lane) = (self.tasks.insert(task), task.lane);
+        self.lanes.enlist(lane_no, at, no.slot());
+        if !standing.parked {
+            self.lanes.wake(lane);
+            self.lanes.learn(lane, identity.lane);
         }
         no
+    }
+}
+
+#[cfg(test)]
+impl Table {
+    /// True when nothing is remembered of lanes with tasks in memory.
+    pub(super) fn is_asleep(&self) -> bool {
+        self.awake.len() == self.free_awake.len() && self.lists.len() == self.free_lists.len()
+    }
+
+    /// Bytes of all that was allocated, but for names.
+    pub(super) fn capacity_bytes(&self) -> usize {
+        let lists: usize = self.lists.iter().map(|list| list.capacity() * size_of::<u32>()).sum();
+        self.lanes.capacity_bytes()
+            + self.names.allocation_size()
+            + self.awake.capacity() * size_of::<Awake>()
+            + self.lists.capacity() * size_of::<VecDeque<u32>>()
+            + (self.free_awake.capacity() + self.free_lists.capacity()) * size_of::<u32>()
+            + lists
     }
 }

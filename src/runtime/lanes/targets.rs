@@ -1,12 +1,15 @@
-//! Targets that are held back on a partition, and what is open of a target. Pure.
+//! Targets: their names, which of them are held back on a partition, and what is open of one. Pure.
 //!
 //! A gate is an offset: tasks of its target at or above it don't start. It stands where the reader of a cursor got
 //! to, so that a later task never starts before an earlier one is in its lane (invariant 2, order).
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
+use std::hash::BuildHasher as _;
 use std::sync::Arc;
 
-use super::task::{Identity, LaneNo, Phase};
+use hashbrown::{DefaultHashBuilder, HashTable};
+
+use super::task::{LaneNo, Phase};
 use super::{Lanes, Place, TaskNo};
 
 /// Where a target is held back, and the lanes that wait there, by the offset of their first task.
@@ -22,13 +25,13 @@ pub(super) struct Gates(HashMap<(i32, Arc<str>), Gate>);
 
 impl Gates {
     /// True when a task may not start for now; its lane is remembered.
-    pub(super) fn holds(&mut self, task: &Identity, lane: LaneNo) -> bool {
+    pub(super) fn holds(&mut self, partition: i32, target: &Arc<str>, offset: i64, lane: LaneNo) -> bool {
         if self.0.is_empty() {
             return false;
         }
-        match self.0.get_mut(&(task.partition, Arc::clone(&task.target))) {
-            Some(gate) if task.offset >= gate.at => {
-                gate.waiting.insert((task.offset, lane));
+        match self.0.get_mut(&(partition, Arc::clone(target))) {
+            Some(gate) if offset >= gate.at => {
+                gate.waiting.insert((offset, lane));
                 true
             }
             Some(_) | None => false,
@@ -36,9 +39,9 @@ impl Gates {
     }
 
     /// True when a task may not start for now.
-    pub(super) fn is_shut(&self, task: &Identity) -> bool {
-        let gate = || self.0.get(&(task.partition, Arc::clone(&task.target)));
-        !self.0.is_empty() && gate().is_some_and(|gate| task.offset >= gate.at)
+    pub(super) fn is_shut(&self, partition: i32, target: &Arc<str>, offset: i64) -> bool {
+        let gate = || self.0.get(&(partition, Arc::clone(target)));
+        !self.0.is_empty() && gate().is_some_and(|gate| offset >= gate.at)
     }
 
     /// True when tasks of `target` are held back from some offset on.
@@ -51,24 +54,108 @@ impl Gates {
     }
 }
 
-/// Names of targets that are kept, at most.
-const MOST_NAMES: usize = 16_384;
+/// Names without tasks that are kept for the next ones, at most.
+const SPARE_NAMES: usize = 1_024;
 
-/// One copy of each target's name.
+/// A target on a partition.
+#[derive(Debug)]
+struct Named {
+    partition: i32,
+    name: Arc<str>,
+    /// Open tasks.
+    tasks: usize,
+}
+
+/// Targets on partitions by number, as tasks say them.
 #[derive(Debug, Default)]
-pub(super) struct Names(HashSet<Arc<str>>);
+pub(super) struct Targets {
+    list: Vec<Named>,
+    numbers: HashTable<u32>,
+    free: Vec<u32>,
+    /// Those that have a name and no task.
+    spare: usize,
+    hasher: DefaultHashBuilder,
+}
 
-impl Names {
-    /// The copy that all share.
-    pub(super) fn shared(&mut self, name: Arc<str>) -> Arc<str> {
-        if let Some(known) = self.0.get(&name) {
-            return Arc::clone(known);
+impl Targets {
+    fn find(&self, partition: i32, name: &str) -> Option<u32> {
+        let hash = self.hasher.hash_one((partition, name));
+        let is_it = |number: &u32| {
+            let known = &self.list[*number as usize];
+            known.partition == partition && *known.name == *name
+        };
+        self.numbers.find(hash, is_it).copied()
+    }
+
+    /// The number of a target, for one more task.
+    pub(super) fn take(&mut self, partition: i32, name: &str) -> u32 {
+        if let Some(number) = self.find(partition, name) {
+            let known = &mut self.list[number as usize];
+            known.tasks += 1;
+            self.spare -= usize::from(known.tasks == 1);
+            return number;
         }
-        if self.0.len() >= MOST_NAMES {
-            self.0.clear();
+        let named = Named { partition, name: name.into(), tasks: 1 };
+        let number = match self.free.pop() {
+            Some(number) => {
+                self.list[number as usize] = named;
+                number
+            }
+            None => {
+                self.list.push(named);
+                u32::try_from(self.list.len() - 1).unwrap_or(u32::MAX)
+            }
+        };
+        let (list, hasher) = (&self.list, &self.hasher);
+        let hash_of = |number: &u32| {
+            let known = &list[*number as usize];
+            hasher.hash_one((known.partition, &*known.name))
+        };
+        self.numbers.insert_unique(hash_of(&number), number, hash_of);
+        number
+    }
+
+    /// A task of a target ended.
+    pub(super) fn give_back(&mut self, number: u32) {
+        let Some(known) = self.list.get_mut(number as usize) else { return };
+        known.tasks -= 1;
+        if known.tasks > 0 {
+            return;
         }
-        self.0.insert(Arc::clone(&name));
-        name
+        if self.spare < SPARE_NAMES {
+            self.spare += 1;
+            return;
+        }
+        let hash = self.hasher.hash_one((known.partition, &*known.name));
+        if let Ok(entry) = self.numbers.find_entry(hash, |other| *other == number) {
+            entry.remove();
+        }
+        self.free.push(number);
+    }
+
+    /// The partition and name of a target.
+    pub(super) fn get(&self, number: u32) -> Option<(i32, &Arc<str>)> {
+        self.list.get(number as usize).map(|known| (known.partition, &known.name))
+    }
+
+    pub(super) fn name_of(&self, number: u32) -> Option<&Arc<str>> {
+        self.list.get(number as usize).map(|known| &known.name)
+    }
+
+    pub(super) fn name(&self, number: u32) -> Option<&str> {
+        self.list.get(number as usize).map(|known| &*known.name)
+    }
+
+    pub(super) fn is_on(&self, number: u32, partition: i32) -> bool {
+        self.list.get(number as usize).is_some_and(|known| known.partition == partition)
+    }
+}
+
+#[cfg(test)]
+impl Targets {
+    /// True when no target has a task.
+    pub(super) fn is_idle(&self) -> bool {
+        self.list.iter().all(|known| known.tasks == 0)
     }
 }
 
@@ -103,22 +190,20 @@ impl Lanes {
 
     /// The open tasks of a partition.
     pub(crate) fn tasks_of(&self, partition: i32) -> Vec<TaskNo> {
-        let of = self.tasks.iter().filter(|(_, task)| task.identity.partition == partition);
+        let of = self.tasks.iter().filter(|(_, task)| self.targets.is_on(task.target, partition));
         of.map(|(no, _)| no).collect()
     }
 
     /// The open tasks of `target` on `partition`.
     pub(crate) fn of_target(&self, partition: i32, target: &str) -> Vec<OfTarget> {
-        let of = self
-            .tasks
-            .iter()
-            .filter(|(_, task)| task.identity.partition == partition && &*task.identity.target == target);
+        let Some(number) = self.targets.find(partition, target) else { return Vec::new() };
+        let of = self.tasks.iter().filter(|(_, task)| task.target == number);
         of.map(|(no, task)| OfTarget {
             no,
-            offset: task.identity.offset,
-            place: task.place,
-            idle: matches!(task.phase, Phase::Waiting | Phase::Resting),
-            attempt: task.history.attempt,
+            offset: task.offset,
+            place: task.parked_at(),
+            idle: matches!({ task.phase }, Phase::Waiting | Phase::Resting),
+            attempt: task.attempt,
         })
         .collect()
     }

@@ -1,14 +1,21 @@
 //! What is known of one task and of one lane. Pure data; the rules are in the parent.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::ready::Class;
 use super::slab::Key;
+use super::timers::NOWHERE;
 
 /// Names an open task within this engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct TaskNo(Key);
+
+impl TaskNo {
+    /// Where the task is.
+    pub(super) fn slot(self) -> u32 {
+        self.0.slot()
+    }
+}
 
 impl From<Key> for TaskNo {
     fn from(key: Key) -> Self {
@@ -29,6 +36,11 @@ pub(super) struct LaneNo(Key);
 impl LaneNo {
     /// Before every lane.
     pub(super) const FIRST: Self = Self(Key::FIRST);
+
+    /// Where the lane is.
+    pub(super) fn slot(self) -> u32 {
+        self.0.slot()
+    }
 }
 
 impl From<Key> for LaneNo {
@@ -66,11 +78,23 @@ pub(crate) struct Place {
 }
 
 /// What identifies a task, and how urgent it is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Identity {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Identity<'n> {
     pub(crate) partition: i32,
-    pub(crate) lane: Arc<str>,
-    pub(crate) target: Arc<str>,
+    pub(crate) lane: &'n str,
+    pub(crate) target: &'n str,
+    /// The source offset.
+    pub(crate) offset: i64,
+    pub(crate) priority: u16,
+}
+
+/// What is known of an open task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Known<'n> {
+    pub(crate) partition: i32,
+    /// The name of its lane, as long as it is in memory: see [`super::Lanes::learn`].
+    pub(crate) lane: Option<&'n Arc<str>>,
+    pub(crate) target: &'n Arc<str>,
     /// The source offset.
     pub(crate) offset: i64,
     pub(crate) priority: u16,
@@ -145,79 +169,128 @@ pub(super) enum Phase {
     Moving,
 }
 
-#[derive(Debug, Clone)]
+/// Stands for no place, and for no time.
+const NONE: i64 = i64::MIN;
+
+/// A task. There may be a million that are parked: numbers instead of names, and no gaps between the fields.
+#[derive(Debug, Clone, Copy)]
+#[repr(Rust, packed(4))]
 pub(super) struct Task {
-    pub(super) lane: LaneNo,
-    pub(super) identity: Identity,
-    pub(super) place: Option<Place>,
+    /// The source offset.
+    pub(super) offset: i64,
+    place: i64,
+    first_failed_at_ms: i64,
+    /// Not to be looked at before: when a parked task is due, or one that rests is tried again. Not to be changed while the
+    /// task is among the timers.
+    pub(super) due_ms: i64,
+    /// Attempts begun.
+    pub(super) attempt: u32,
+    /// The slot of its lane.
+    pub(super) lane: u32,
+    /// Its target on its partition.
+    pub(super) target: u32,
+    /// Its place among the timers.
+    pub(super) timer: u32,
+    pub(super) priority: u16,
     pub(super) phase: Phase,
-    pub(super) history: History,
     /// The class under which it holds a slot.
     pub(super) runs_as: Option<Class>,
-    /// Copies that were read back from the retry partition before their acknowledgement was here.
-    pub(super) read_back: Vec<i64>,
-    /// When it is looked at again.
-    pub(super) timer: Option<i64>,
 }
 
 impl Task {
-    pub(super) fn new(lane: LaneNo, identity: Identity, phase: Phase) -> Self {
+    pub(super) fn new(lane: u32, target: u32, offset: i64, priority: u16, phase: Phase) -> Self {
         Self {
+            offset,
+            place: NONE,
+            first_failed_at_ms: NONE,
+            due_ms: NONE,
+            attempt: 0,
             lane,
-            identity,
-            place: None,
+            target,
+            timer: NOWHERE,
+            priority,
             phase,
-            history: History::default(),
             runs_as: None,
-            read_back: Vec::new(),
-            timer: None,
         }
+    }
+
+    /// Where it is parked.
+    pub(super) fn place(&self) -> Option<i64> {
+        Some(self.place).filter(|place| *place != NONE)
+    }
+
+    /// The same, with the time from which on it may be tried.
+    pub(super) fn parked_at(&self) -> Option<Place> {
+        self.place().map(|offset| Place { offset, due_ms: self.due_ms })
+    }
+
+    /// Notes where it is parked; gives where it was before.
+    pub(super) fn put_at(&mut self, place: i64) -> Option<i64> {
+        let before = self.place();
+        self.place = place;
+        before
+    }
+
+    /// What it went through.
+    pub(super) fn history(&self) -> History {
+        let first = Some(self.first_failed_at_ms).filter(|first| *first != NONE);
+        History { attempt: self.attempt, first_failed_at_ms: first }
+    }
+
+    pub(super) fn set_history(&mut self, history: History) {
+        self.attempt = history.attempt;
+        self.first_failed_at_ms = history.first_failed_at_ms.unwrap_or(NONE);
+    }
+
+    /// Notes that an attempt failed.
+    pub(super) fn failed(&mut self, now_ms: i64) {
+        if self.first_failed_at_ms == NONE {
+            self.first_failed_at_ms = now_ms;
+        }
+    }
+
+    /// Makes it due. It must not be among the timers.
+    pub(super) fn hurry(&mut self, now_ms: i64) {
+        self.due_ms = self.due_ms.min(now_ms);
+    }
+
+    /// True when it waits in the retry topic until somebody decides.
+    pub(super) fn is_held(&self) -> bool {
+        self.place().is_some() && self.phase != Phase::Resting && self.due_ms == i64::MAX
     }
 
     /// Retries are what failed before and what comes back from the retry topic.
     pub(super) fn class(&self) -> Class {
-        if self.place.is_some() || self.history.attempt > 0 { Class::Retry } else { Class::Fresh }
+        if self.place().is_some() || self.attempt > 0 { Class::Retry } else { Class::Fresh }
     }
 
     /// Parked, or on its way there: fresh tasks behind it are parked too.
     pub(super) fn is_set_aside(&self) -> bool {
-        self.place.is_some() || self.phase == Phase::Moving
+        self.place().is_some() || self.phase == Phase::Moving
     }
 
     /// A parked task waits until its source record came by; see [`super::Lanes::admitted`].
     pub(super) fn may_start(&self, admitted: i64) -> bool {
-        self.place.is_none() || self.identity.offset < admitted
+        self.place().is_none() || self.offset < admitted
     }
 
     /// Waits for its target in memory.
     fn waits(&self) -> bool {
-        self.place.is_none() && matches!(self.phase, Phase::Waiting | Phase::Resting)
+        self.place().is_none() && matches!(self.phase, Phase::Waiting | Phase::Resting)
     }
 
     /// Waiting in memory, never parked.
     pub(super) fn is_fresh(&self) -> bool {
-        self.place.is_none() && self.phase == Phase::Waiting
+        self.place().is_none() && self.phase == Phase::Waiting
     }
-}
-
-#[derive(Debug)]
-pub(super) struct Lane {
-    pub(super) name: Arc<str>,
-    pub(super) partition: i32,
-    /// The hash of both.
-    pub(super) hash: u64,
-    /// In source order.
-    pub(super) tasks: VecDeque<TaskNo>,
-    /// The one that runs, rests, or is moving after an attempt.
-    pub(super) active: Option<TaskNo>,
-    /// True while it stands in a ready queue.
-    pub(super) queued: bool,
 }
 
 /// What a task counts for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Standing {
-    /// It waits in the retry topic.
+    /// It has a place in the retry topic.
+    pub(super) placed: bool,
+    /// It waits there.
     pub(super) parked: bool,
     /// It waits for its target in memory: counts against the target's share.
     pub(super) waits: bool,
@@ -228,7 +301,8 @@ pub(super) struct Standing {
 impl Standing {
     pub(super) fn of(task: &Task) -> Self {
         Self {
-            parked: task.place.is_some() && task.phase == Phase::Waiting,
+            placed: task.place().is_some(),
+            parked: task.place().is_some() && task.phase == Phase::Waiting,
             waits: task.waits(),
             runs: task.runs_as.filter(|_| task.phase == Phase::Running),
         }
@@ -242,6 +316,8 @@ pub(crate) struct Census {
     pub(crate) parked: u64,
     /// Everything else that is open.
     pub(crate) in_memory: u64,
+    /// Those of both that have a place in the retry topic.
+    pub(crate) placed: u64,
 }
 
 impl Census {
@@ -251,6 +327,16 @@ impl Census {
         } else {
             self.in_memory += 1;
         }
+        self.placed += u64::from(standing.placed);
+    }
+
+    pub(super) fn leave(&mut self, standing: Standing) {
+        if standing.parked {
+            self.parked -= 1;
+        } else {
+            self.in_memory -= 1;
+        }
+        self.placed -= u64::from(standing.placed);
     }
 
     pub(super) fn shift(&mut self, before: Standing, after: Standing) {
@@ -260,6 +346,9 @@ impl Census {
         } else if !before.parked && after.parked {
             self.in_memory -= 1;
             self.parked += 1;
+        }
+        if !before.placed && after.placed {
+            self.placed += 1;
         }
     }
 }

@@ -8,8 +8,8 @@ use super::*;
 
 const MANY: usize = 1_000;
 
-fn identity(lane: &str, target: &str, offset: i64, priority: u16) -> Identity {
-    Identity { partition: 0, lane: lane.into(), target: target.into(), offset, priority }
+fn identity<'n>(lane: &'n str, target: &'n str, offset: i64, priority: u16) -> Identity<'n> {
+    Identity { partition: 0, lane, target, offset, priority }
 }
 
 fn open_lanes() -> Lanes {
@@ -165,7 +165,7 @@ fn the_urgent_go_first_but_the_lowest_priority_is_not_starved() {
     let mut low = 0;
     for _ in 0..1_000 {
         let no = lanes.next(1, &|_| Room::AtOnce(MANY), 0).expect("work waits");
-        low += usize::from(lanes.identity(no).expect("open").priority == 200);
+        low += usize::from(lanes.known(no).expect("open").priority == 200);
         lanes.complete(no, 0);
     }
     assert!((50..=150).contains(&low), "{low} of 1000 starts");
@@ -181,7 +181,7 @@ fn however_many_priorities_wait_the_lowest_gets_its_share() {
     let mut starts = BTreeMap::new();
     for _ in 0..1_600 {
         let no = lanes.next(1, &|_| Room::AtOnce(MANY), 0).expect("work waits");
-        *starts.entry(lanes.identity(no).expect("open").priority).or_insert(0) += 1;
+        *starts.entry(lanes.known(no).expect("open").priority).or_insert(0) += 1;
         lanes.complete(no, 0);
     }
     assert!(starts[&70] >= 80, "5 % of 1,600 starts: {starts:?}");
@@ -241,6 +241,64 @@ fn retries_take_at_most_half_the_slots_while_fresh_work_waits() {
     let started: Vec<TaskNo> = std::iter::from_fn(|| lanes.next(20, &|_| Room::AtOnce(MANY), 0)).collect();
     let retries = started.iter().filter(|no| lanes.place(**no).is_some()).count();
     assert_eq!((started.len(), retries), (20, 10));
+}
+
+#[test]
+fn a_lane_keeps_its_name_only_while_one_of_its_tasks_is_in_memory() {
+    let mut lanes = open_lanes();
+    let first = queued(lanes.fresh(identity("a", "t", 1, 100), MANY, 0));
+    assert_eq!(start(&mut lanes, 0), Some(first));
+    lanes.park(first, 0);
+    let behind = to_park(lanes.fresh(identity("a", "t", 2, 100), MANY, 0));
+    let name = |lanes: &Lanes, no| lanes.known(no).and_then(|known| known.lane).map(ToString::to_string);
+    lanes.parked(first, Place { offset: 1, due_ms: 9 }, 0);
+    assert_eq!(name(&lanes, first).as_deref(), Some("a"), "the second is on its way");
+    lanes.parked(behind, Place { offset: 2, due_ms: 0 }, 0);
+    assert_eq!((name(&lanes, first), lanes.is_asleep(first)), (None, true));
+    assert_eq!(lanes.waiting_first(0, "a"), Ok((first, false)), "it is found by its name");
+    assert!(lanes.waiting_first(0, "b").is_err());
+    lanes.wake(9);
+    assert_eq!(start(&mut lanes, 9), Some(first));
+    assert!(!lanes.learn(first, "b"), "a record that names another lane");
+    assert!(lanes.learn(first, "a"));
+    assert_eq!(name(&lanes, first).as_deref(), Some("a"));
+}
+
+#[test]
+fn the_lowest_places_are_found_among_what_waits() {
+    let mut lanes = Lanes::default();
+    for (at, offset) in [7, 3, 9, 5, 1].into_iter().enumerate() {
+        let place = Place { offset, due_ms: 0 };
+        lanes.index(identity(&format!("l{at}"), "t", at as i64, 100), place, History::default(), 0);
+    }
+    lanes.open(0, i64::MAX, 0);
+    let lowest =
+        |lanes: &Lanes, most| lanes.lowest_places(0, most).iter().map(|place| place.0).collect::<Vec<_>>();
+    assert_eq!(lowest(&lanes, 3), [1, 3, 5]);
+    let running = start(&mut lanes, 0).expect("due");
+    assert_eq!(lowest(&lanes, 3), [3, 5, 7], "what runs stays where it is");
+    assert_eq!(lanes.census(0).placed, 5);
+    lanes.complete(running, 0);
+    assert_eq!((lanes.census(0).placed, lowest(&lanes, 9).len()), (4, 4));
+}
+
+/// Invariant 6 (bounds): what a parked task in a lane of its own takes on the heap, all in.
+#[test]
+fn a_parked_task_takes_about_a_hundred_bytes() {
+    const TASKS: usize = 1 << 16;
+    let mut lanes = Lanes::default();
+    for at in 0..TASKS {
+        let (name, at) = (format!("tenant|endpoint-17|order-{at:032}"), at as i64);
+        let place = Place { offset: at, due_ms: at + 1 };
+        lanes.index(identity(&name, "tenant|endpoint-17", at, 100), place, History::default(), 0);
+    }
+    lanes.open(0, i64::MAX, 0);
+    assert_eq!(lanes.next_due_ms(), Some(1), "every lane has its timer");
+    assert_eq!(lanes.bytes(), TASKS * Lanes::BYTES_EACH);
+    assert!(Lanes::BYTES_EACH <= 104, "{}", Lanes::BYTES_EACH);
+    let capacity = lanes.capacity_bytes();
+    // Beside it only what doesn't grow with the number of tasks.
+    assert!(capacity <= lanes.bytes() + 4_096, "{capacity} bytes for {TASKS}");
 }
 
 /// What the model knows of the world outside: the two partitions.
@@ -303,10 +361,10 @@ impl World {
     }
 
     fn started(&mut self, lanes: &Lanes, no: TaskNo, slots: usize) {
-        let identity = lanes.identity(no).expect("open").clone();
+        let lane = |no| &self.lane_of[&lanes.offset(no).expect("open")];
+        assert!(lanes.known(no).expect("open").lane.is_none_or(|name| **name == **lane(no)));
         for &other in &self.running {
-            let other = lanes.identity(other).expect("open");
-            assert_ne!(other.lane, identity.lane, "two of a lane at once");
+            assert_ne!(lane(other), lane(no), "two of a lane at once");
         }
         self.running.push(no);
         assert!(self.running.len() <= slots);
@@ -317,7 +375,10 @@ impl World {
             return;
         }
         let no = self.running.swap_remove(which % self.running.len());
-        let offset = lanes.identity(no).expect("open").offset;
+        let offset = lanes.offset(no).expect("open");
+        // As the record of a parked one tells it.
+        assert!(!lanes.learn(no, "another lane") && lanes.learn(no, &self.lane_of[&offset]));
+        assert!(lanes.known(no).and_then(|known| known.lane).is_some(), "it can be put aside");
         match how {
             0 => lanes.rest(no, self.now_ms + 3, Attempt::Failed, self.now_ms),
             1 => {
@@ -338,7 +399,7 @@ impl World {
             return;
         }
         let no = self.moving.swap_remove(which % self.moving.len());
-        let offset = lanes.identity(no).expect("open").offset;
+        let offset = lanes.offset(no).expect("open");
         let place = Place { offset: self.next_place, due_ms: self.now_ms + delay };
         self.next_place += 1;
         self.open_places.insert(place.offset);
@@ -398,5 +459,7 @@ proptest! {
         prop_assert_eq!(lanes.count(), Count::default());
         prop_assert_eq!(lanes.census(0), Census::default());
         prop_assert!(lanes.ready.is_empty(), "{:?}", lanes.ready);
+        prop_assert_eq!(lanes.bytes(), 0);
+        prop_assert!(lanes.lanes.is_asleep() && lanes.targets.is_idle() && lanes.read_back.is_empty(), "{:?}", lanes);
     }
 }

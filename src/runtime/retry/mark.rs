@@ -12,24 +12,24 @@ use crate::runtime::retry::Epoch;
 /// Bytes of `of-error`, at most.
 const ERROR_BYTES: usize = 1024;
 /// The priority of a record that names none.
-const ORDINARY: u16 = 100;
+pub(super) const ORDINARY: u16 = 100;
 
-const SOURCE_TOPIC: &str = "of-source-topic";
-const SOURCE_PARTITION: &str = "of-source-partition";
-const SOURCE_OFFSET: &str = "of-source-offset";
-const SOURCE_TIMESTAMP: &str = "of-source-timestamp";
-const STAGE: &str = "of-stage";
-const LANE: &str = "of-lane";
-const TARGET: &str = "of-target";
-const PRIORITY: &str = "of-priority";
-const ATTEMPT: &str = "of-attempt";
-const NOT_BEFORE: &str = "of-not-before";
-const FIRST_FAILED_AT: &str = "of-first-failed-at";
+pub(super) const SOURCE_TOPIC: &str = "of-source-topic";
+pub(super) const SOURCE_PARTITION: &str = "of-source-partition";
+pub(super) const SOURCE_OFFSET: &str = "of-source-offset";
+pub(super) const SOURCE_TIMESTAMP: &str = "of-source-timestamp";
+pub(super) const STAGE: &str = "of-stage";
+pub(super) const LANE: &str = "of-lane";
+pub(super) const TARGET: &str = "of-target";
+pub(super) const PRIORITY: &str = "of-priority";
+pub(super) const ATTEMPT: &str = "of-attempt";
+pub(super) const NOT_BEFORE: &str = "of-not-before";
+pub(super) const FIRST_FAILED_AT: &str = "of-first-failed-at";
 const ERROR_CLASS: &str = "of-error-class";
 const ERROR: &str = "of-error";
-const EPOCH: &str = "of-epoch";
-const HELD: &str = "of-held";
-const MARKER: &str = "of-marker";
+pub(super) const EPOCH: &str = "of-epoch";
+pub(super) const HELD: &str = "of-held";
+pub(super) const MARKER: &str = "of-marker";
 
 /// The header of a record that an operator put back: it is taken up whatever its epoch. It is gone when the record is
 /// parked again.

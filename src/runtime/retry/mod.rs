@@ -2,6 +2,7 @@
 //!
 //! Pure: times and seeds come in as arguments. Which task is parked when is decided in `lanes`.
 
+mod glimpse;
 mod mark;
 #[cfg(test)]
 mod model;
@@ -12,5 +13,6 @@ pub use mark::{Mark, MarkError, REDRIVE_ID, SourceOf, TaskOf};
 pub use schedule::Schedule;
 pub use tenure::{Epoch, EpochError};
 
+pub(crate) use glimpse::Glimpse;
 pub(crate) use mark::{marker, marker_of, renewed};
 pub(crate) use tenure::{Marked, Tenure};

@@ -118,7 +118,7 @@ impl World {
     fn acknowledge(&mut self) {
         let Some(owner) = &mut self.owner else { return };
         let Some((task, offset)) = owner.landed.pop_front() else { return };
-        let source = owner.lanes.identity(task).expect("still open").offset;
+        let source = owner.lanes.offset(task).expect("still open");
         let vacated = owner.lanes.parked(task, Place { offset, due_ms: 0 }, 0);
         owner.vacate(source, vacated);
     }
@@ -183,11 +183,11 @@ impl World {
     fn end(&mut self, fails: bool) {
         let Some(owner) = &mut self.owner else { return };
         let Some(task) = owner.running.pop_front() else { return };
-        let offset = owner.lanes.identity(task).expect("still open").offset;
+        let offset = owner.lanes.offset(task).expect("still open");
         if fails {
             let behind = owner.lanes.park(task, 0);
             for task in std::iter::once(task).chain(behind) {
-                let offset = owner.lanes.identity(task).expect("still open").offset;
+                let offset = owner.lanes.offset(task).expect("still open");
                 owner.send(task, offset);
             }
         } else {
@@ -271,8 +271,9 @@ impl Owner {
     }
 }
 
-fn identity(lane: u8, offset: i64) -> Identity {
-    Identity { partition: 0, lane: lane.to_string().into(), target: "t".into(), offset, priority: 100 }
+fn identity(lane: u8, offset: i64) -> Identity<'static> {
+    let lane = ["first", "second", "third"][usize::from(lane)];
+    Identity { partition: 0, lane, target: "t", offset, priority: 100 }
 }
 
 /// Parks one task of an owner that freezes before the append lands; the second one finishes everything, the append

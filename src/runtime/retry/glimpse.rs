@@ -1,0 +1,168 @@
+//! The part of a parked record's mark that the index of parked work needs, read where the headers lie, without an
+//! allocation: a member that takes a partition over reads this of every parked record.
+
+use super::Epoch;
+use super::mark::{
+    ATTEMPT, EPOCH, FIRST_FAILED_AT, HELD, LANE, MARKER, NOT_BEFORE, ORDINARY, PRIORITY, SOURCE_OFFSET,
+    SOURCE_PARTITION, SOURCE_TIMESTAMP, SOURCE_TOPIC, STAGE, TARGET,
+};
+
+/// What an ordinary parked record says. Fields are those of [`super::Mark`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Glimpse<'r> {
+    pub(crate) source_partition: i32,
+    pub(crate) source_offset: i64,
+    pub(crate) lane: &'r str,
+    pub(crate) target: &'r str,
+    pub(crate) priority: u16,
+    pub(crate) attempt: u32,
+    pub(crate) not_before_ms: Option<i64>,
+    pub(crate) first_failed_at_ms: Option<i64>,
+    pub(crate) epoch: Epoch,
+    pub(crate) held: bool,
+}
+
+/// The value of the last header of each name, as [`super::Mark`] reads them; one that isn't text is none.
+#[derive(Default)]
+struct Values<'r> {
+    source_topic: Option<&'r str>,
+    source_partition: Option<&'r str>,
+    source_offset: Option<&'r str>,
+    source_timestamp: Option<&'r str>,
+    stage: Option<&'r str>,
+    lane: Option<&'r str>,
+    target: Option<&'r str>,
+    priority: Option<&'r str>,
+    attempt: Option<&'r str>,
+    not_before: Option<&'r str>,
+    first_failed_at: Option<&'r str>,
+    epoch: Option<&'r str>,
+    held: Option<&'r str>,
+    marker: Option<&'r str>,
+}
+
+impl<'r> Glimpse<'r> {
+    /// Reads it; `None` of everything that isn't simply a task that an owner parked: a marker, what a redrive wrote, what
+    /// isn't ours. Then the whole [`super::Mark`] tells.
+    pub(crate) fn of(headers: impl Iterator<Item = (&'r [u8], Option<&'r [u8]>)>) -> Option<Self> {
+        let mut values = Values::default();
+        for (name, value) in headers {
+            if !name.starts_with(b"of-") {
+                continue;
+            }
+            let Ok(name) = std::str::from_utf8(name) else { continue };
+            let slot = match name {
+                SOURCE_TOPIC => &mut values.source_topic,
+                SOURCE_PARTITION => &mut values.source_partition,
+                SOURCE_OFFSET => &mut values.source_offset,
+                SOURCE_TIMESTAMP => &mut values.source_timestamp,
+                STAGE => &mut values.stage,
+                LANE => &mut values.lane,
+                TARGET => &mut values.target,
+                PRIORITY => &mut values.priority,
+                ATTEMPT => &mut values.attempt,
+                NOT_BEFORE => &mut values.not_before,
+                FIRST_FAILED_AT => &mut values.first_failed_at,
+                EPOCH => &mut values.epoch,
+                HELD => &mut values.held,
+                MARKER => &mut values.marker,
+                _other => continue,
+            };
+            *slot = value.and_then(|value| std::str::from_utf8(value).ok());
+        }
+        if values.marker == Some("true") {
+            return None;
+        }
+        values.source_topic.and(values.stage)?;
+        number::<i64>(values.source_timestamp)?;
+        Some(Self {
+            source_partition: number(values.source_partition)??,
+            source_offset: number(values.source_offset)??,
+            lane: values.lane?,
+            target: values.target?,
+            priority: number(values.priority)?.unwrap_or(ORDINARY),
+            attempt: number(values.attempt)?.unwrap_or(0),
+            not_before_ms: number(values.not_before)?,
+            first_failed_at_ms: number(values.first_failed_at)?,
+            epoch: values.epoch?.parse().ok()?,
+            held: values.held == Some("true"),
+        })
+    }
+}
+
+/// The number in a header, if there is one; `None` when it is malformed.
+fn number<N: std::str::FromStr>(text: Option<&str>) -> Option<Option<N>> {
+    match text {
+        None => Some(None),
+        Some(text) => text.parse().ok().map(Some),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use proptest::prelude::*;
+
+    use super::super::{Mark, TaskOf, marker, marker_of};
+    use super::*;
+    use crate::runtime::record::Headers;
+
+    fn glimpse(headers: &Headers) -> Option<Glimpse<'_>> {
+        Glimpse::of(headers.iter().map(|(name, value)| (name.as_bytes(), value.map(|value| &value[..]))))
+    }
+
+    fn by_mark(headers: &Headers) -> Option<(Mark, TaskOf, Epoch)> {
+        if marker_of(headers).is_some() {
+            return None;
+        }
+        let mark = Mark::read(headers).ok()?;
+        let (task, epoch) = (mark.task.clone()?, mark.epoch.parse().ok()?);
+        Some((mark, task, epoch))
+    }
+
+    #[test]
+    fn a_marker_is_no_parked_task() {
+        assert_eq!(glimpse(&marker("webhook", Epoch { incarnation: 1, generation: 2 })), None);
+    }
+
+    proptest! {
+        /// It sees what the whole mark says, whatever headers there are, missing, doubled, malformed or null.
+        #[test]
+        fn it_says_what_the_mark_says(
+            pairs in prop::collection::vec(
+                (
+                    prop::sample::select(vec![
+                        SOURCE_TOPIC, SOURCE_PARTITION, SOURCE_OFFSET, SOURCE_TIMESTAMP, STAGE, LANE, TARGET,
+                        PRIORITY, ATTEMPT, NOT_BEFORE, FIRST_FAILED_AT, EPOCH, HELD, MARKER, "of-error", "ce_id",
+                    ]),
+                    prop::option::of(prop::sample::select(vec!["7", "-1", "true", "x", "7.1", "70000", "\u{fffd}"])),
+                ),
+                0..8,
+            ),
+        ) {
+            let complete = [
+                (SOURCE_TOPIC, "t"), (SOURCE_PARTITION, "3"), (SOURCE_OFFSET, "9"), (STAGE, "s"), (LANE, "l"),
+                (TARGET, "e"), (EPOCH, "5.2"),
+            ];
+            let complete = complete.into_iter().map(|(name, value)| (name, Some(value)));
+            let text = |value: &str| match value {
+                "\u{fffd}" => Bytes::from_static(b"\xff"),
+                text => Bytes::copy_from_slice(text.as_bytes()),
+            };
+            let pairs = complete.chain(pairs).map(|(name, value)| (name.to_owned(), value.map(text)));
+            let headers = Headers::new(pairs.collect());
+            match (glimpse(&headers), by_mark(&headers)) {
+                (None, None) => {}
+                (Some(seen), Some((mark, task, epoch))) => {
+                    prop_assert_eq!((seen.source_partition, seen.source_offset), (mark.source.partition, mark.source.offset));
+                    prop_assert_eq!((seen.lane, seen.target, seen.priority), (&*task.lane, &*task.target, task.priority));
+                    prop_assert_eq!((seen.attempt, seen.held, seen.epoch), (mark.attempt, mark.held, epoch));
+                    prop_assert_eq!(seen.not_before_ms, mark.not_before_ms);
+                    prop_assert_eq!(seen.first_failed_at_ms, mark.first_failed_at_ms);
+                }
+                (None, Some(_)) => prop_assert_eq!(headers.text(MARKER), Some("true"), "{:?}", headers),
+                (seen, by_mark) => prop_assert!(false, "{:?}, but {:?}", seen, by_mark),
+            }
+        }
+    }
+}
