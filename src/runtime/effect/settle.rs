@@ -181,8 +181,12 @@ impl<S: EffectStage> Engine<S> {
     fn remember(&mut self, no: TaskNo, mut loaded: Loaded<S::Input>) {
         // It may be kept for long: not with the whole batch that it came in.
         loaded.record.iter_mut().for_each(detach);
-        if let Some(lane) = loaded.lane.take() {
-            self.learn(no, &lane);
+        if let Some(lane) = &loaded.lane {
+            self.learn(no, lane);
+        }
+        if self.lanes.place(no).is_some() {
+            // When a parked one has rested in place it counts as parked again, and its lane's name is forgotten.
+            loaded.lane = self.lanes.known(no).and_then(|known| known.lane.cloned());
         }
         let payload = Payload::from(loaded);
         if let Some(record) = &payload.record
