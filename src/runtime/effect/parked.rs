@@ -59,8 +59,11 @@ impl<S: EffectStage> Engine<S> {
         let Some(owned) = self.partitions.get_mut(&partition) else { return false };
         let is_plain = glimpse.source_partition == partition
             && !owned.closed
-            && owned.cursors.is_none()
-            && !owned.tenure.is_void(glimpse.epoch);
+            && !owned.tenure.is_void(glimpse.epoch)
+            && owned
+                .cursors
+                .as_deref()
+                .is_none_or(|own| own.is_open || !own.table.owes(glimpse.target, glimpse.source_offset));
         if !is_plain {
             return false;
         }

@@ -295,7 +295,7 @@ fn a_parked_task_takes_about_a_hundred_bytes() {
     lanes.open(0, i64::MAX, 0);
     assert_eq!(lanes.next_due_ms(), Some(1), "every lane has its timer");
     assert_eq!(lanes.bytes(), TASKS * Lanes::BYTES_EACH);
-    assert!(Lanes::BYTES_EACH <= 104, "{}", Lanes::BYTES_EACH);
+    const { assert!(Lanes::BYTES_EACH <= 104) };
     let capacity = lanes.capacity_bytes();
     // Beside it only what doesn't grow with the number of tasks.
     assert!(capacity <= lanes.bytes() + 4_096, "{capacity} bytes for {TASKS}");
