@@ -208,7 +208,7 @@ impl<S: EffectStage> Engine<S> {
 
     /// True while the target of a task can't be reached.
     pub(super) fn is_away(&self, no: TaskNo) -> bool {
-        let target = self.lanes.identity(no).map(|identity| self.hands.stage.target_state(&identity.target));
+        let target = self.lanes.known(no).map(|known| self.hands.stage.target_state(known.target));
         matches!(target, Some(TargetState::Away(_)))
     }
 
