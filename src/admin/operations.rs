@@ -124,6 +124,28 @@ impl Operations {
         Ok(stages)
     }
 
+    /// The stages that run the one called `runs`, in the order of their names.
+    ///
+    /// # Errors
+    /// When Kafka doesn't answer.
+    pub async fn running(&self, runs: &str) -> Result<Vec<OfStage<'_>>, OperationError> {
+        let mut stages = Vec::new();
+        for stage in self.topology.stages().filter(|stage| stage.runs == runs) {
+            stages.push(self.of(&stage.name).await?);
+        }
+        Ok(stages)
+    }
+
+    /// How Kafka is reached.
+    pub(super) fn kafka(&self) -> &KafkaOptions {
+        &self.kafka
+    }
+
+    /// Appends records.
+    pub(super) fn producer(&self) -> &Producer {
+        &self.producer
+    }
+
     /// What is remembered.
     pub fn db(&self) -> &Database {
         &self.db

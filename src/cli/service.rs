@@ -169,6 +169,7 @@ impl Service {
         };
         let (db, vault) = (self.parts.db.clone(), self.parts.vault.clone());
         Registrar::new(db, vault, self.parts.env.clock.clone(), rules)
+            .over(self.operations(), self.parts.codec.clone())
     }
 
     /// Brings live notifications to the API's rooms.

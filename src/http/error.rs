@@ -73,6 +73,8 @@ codes! {
     WebhookNotFound = "webhook_not_found", NOT_FOUND, "The webhook is not known";
     /// No delivery of this id exists for the webhook.
     DeliveryNotFound = "delivery_not_found", NOT_FOUND, "The delivery is not known";
+    /// No backfill of this id was asked for of the webhook.
+    BackfillNotFound = "backfill_not_found", NOT_FOUND, "The backfill is not known";
     /// The program has no stage of this name; `GET /api/v1/stages` lists those it has.
     StageNotFound = "stage_not_found", NOT_FOUND, "There is no such stage";
     /// No lane of this name waits in the stage's retry topic: it went on, or never waited. `GET /api/v1/lanes` lists those that do.

@@ -11,6 +11,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message as _;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList, TopicPartitionListElem};
 
+use super::consumer::to_record;
 use super::offsets::{self, Tracker};
 use super::options::{KafkaOptions, Role};
 use super::reader::{ReadError, ReadFrom, TopicReader};
@@ -19,6 +20,8 @@ use crate::task;
 
 /// How long one question to the broker may take.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// Records that are read over rather than looked up anew.
+const READ_OVER: i64 = 200;
 /// How long one poll waits.
 const POLL: Duration = Duration::from_millis(100);
 
@@ -124,6 +127,54 @@ pub async fn written_at(
             }
         }
         Ok(written)
+    })
+    .await
+}
+
+/// The records of a partition at these offsets; those that the log doesn't hold any more are left out.
+///
+/// # Errors
+/// When Kafka doesn't answer in time.
+pub async fn records_at(
+    kafka: &KafkaOptions,
+    topic: &str,
+    partition: i32,
+    offsets: BTreeSet<i64>,
+) -> Result<BTreeMap<i64, Record>, ReadError> {
+    let (kafka, topic): (KafkaOptions, Arc<str>) = (kafka.clone(), topic.into());
+    ask(move || {
+        let consumer = reader(&kafka)?;
+        let (low, high) = consumer.fetch_watermarks(&topic, partition, ANSWER_WITHIN).map_err(unavailable)?;
+        let (mut records, mut next) = (BTreeMap::new(), None);
+        for offset in offsets.into_iter().filter(|offset| (low..high).contains(offset)) {
+            if !next.is_some_and(|next| (next..next + READ_OVER).contains(&offset)) {
+                let mut list = TopicPartitionList::new();
+                let place = list.add_partition_offset(&topic, partition, Offset::Offset(offset));
+                place.and_then(|()| consumer.assign(&list)).map_err(unavailable)?;
+            }
+            let deadline = Instant::now() + ANSWER_WITHIN;
+            loop {
+                match consumer.poll(POLL) {
+                    Some(Ok(message)) => {
+                        next = Some(message.offset() + 1);
+                        if message.offset() == offset {
+                            records.insert(offset, to_record(&message, &topic));
+                        }
+                        if message.offset() >= offset {
+                            break;
+                        }
+                    }
+                    Some(Err(KafkaError::PartitionEOF(_))) => break,
+                    Some(Err(error)) if Instant::now() >= deadline => return Err(unavailable(error)),
+                    None if Instant::now() >= deadline => {
+                        let late = RDKafkaErrorCode::OperationTimedOut;
+                        return Err(unavailable(KafkaError::MessageConsumption(late)));
+                    }
+                    Some(Err(_)) | None => {}
+                }
+            }
+        }
+        Ok(records)
     })
     .await
 }

@@ -19,6 +19,10 @@ const OF: &str = "of-redrive-of";
 /// The only stage that takes the record.
 const STAGE: &str = "of-redrive-stage";
 
+/// The header of a task that somebody asked for once more: it has a lane of its own, and stays marked however often it
+/// is tried.
+pub const RESEND: &str = "of-resend";
+
 /// A record of a dead-letter topic.
 #[derive(Debug, Clone)]
 pub struct DeadLetter {

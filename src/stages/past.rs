@@ -7,10 +7,10 @@
 use std::sync::Arc;
 
 use crate::crypto::Vault;
-use crate::event::{Codec, Defaults, EncodeError, Event};
+use crate::event::Codec;
 use crate::runtime::cursor::Past;
 use crate::runtime::{ErrorClass, Failure, Headers, Record, SourcePartition};
-use crate::store::history::past::{self, Log, PastEvent};
+use crate::store::history::past::{self, Log, NotMade, PastEvent};
 use crate::store::positions::{self, Place};
 use crate::store::{Database, StoreError};
 
@@ -77,15 +77,7 @@ impl Archive {
 
     /// The record of an event, or `None` when it can't be made anew.
     async fn record(&self, at: &SourcePartition, past: PastEvent) -> Result<Option<Record>, Failure> {
-        let place = (at.partition, past.offset);
-        let event = match self.event(&past) {
-            Ok(event) => event,
-            Err(why) => {
-                tracing::error!(?place, why, "an event of the history can't be made a record");
-                return Ok(None);
-            }
-        };
-        match self.codec.encode(&at.topic, &event).await {
+        match past::value(&past, &at.topic, &self.vault, &self.codec).await {
             Ok(payload) => Ok(Some(Record {
                 topic: Arc::clone(&at.topic),
                 partition: at.partition,
@@ -95,25 +87,13 @@ impl Archive {
                 payload: Some(payload.into()),
                 headers: Headers::default(),
             })),
-            Err(EncodeError::Invalid(why)) => {
-                tracing::error!(?place, why, "an event of the history can't be made a record");
+            Err(NotMade::Never(why)) => {
+                let (partition, offset) = (at.partition, past.offset);
+                tracing::error!(partition, offset, why, "an event of the history can't be made a record");
                 Ok(None)
             }
-            Err(
-                error @ (EncodeError::NotRegistered { .. }
-                | EncodeError::Refused(_)
-                | EncodeError::RegistryUnavailable(_)),
-            ) => Err(Failure::new(ErrorClass::Unavailable, error.to_string())),
+            Err(NotMade::Away(why)) => Err(Failure::new(ErrorClass::Unavailable, why)),
         }
-    }
-
-    fn event(&self, past: &PastEvent) -> Result<Event, String> {
-        let mut json = past.stored.unmasked(&self.vault, &past.tenant).map_err(|error| error.to_string())?;
-        if let Some(envelope) = json.as_object_mut() {
-            // A record without an id of its own has the one that was made of its place.
-            envelope.insert("id".to_owned(), past.stored.event_id.as_str().into());
-        }
-        Event::from_json(&json, &Defaults::default()).map_err(|faults| faults.to_string())
     }
 }
 

@@ -41,6 +41,14 @@ pub struct Attempt {
     pub attempted_at: i64,
     /// When it is tried again, epoch milliseconds.
     pub next_attempt_at: Option<i64>,
+    /// The topic that the event lies in, where the receipt told.
+    pub source_topic: Option<String>,
+    /// Its partition.
+    pub source_partition: Option<i64>,
+    /// Its offset.
+    pub source_offset: Option<i64>,
+    /// Somebody asked for the delivery to be sent again.
+    pub resend: bool,
 }
 
 /// A place in an endpoint's log: the attempt that was seen last.
@@ -58,7 +66,7 @@ macro_rules! add_sql {
         concat!(
             "INSERT INTO webhook_attempts (tenant_id, attempt_id, endpoint_id, delivery_id, webhook_id, event_id,
                  event_type, order_id, attempt, outcome, status, latency_ms, error, response, attempted_at,
-                 next_attempt_at) ",
+                 next_attempt_at, source_topic, source_partition, source_offset, resend) ",
             $rows,
             " ON CONFLICT DO NOTHING"
         )
@@ -72,11 +80,14 @@ macro_rules! add_sql {
 pub async fn add(tx: &mut Transaction, attempts: &[Attempt]) -> Result<(), StoreError> {
     batch::write(
         tx,
-        add_sql!("VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)"),
+        add_sql!(
+            "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)"
+        ),
         add_sql!(
             "SELECT * FROM UNNEST($1::TEXT[], $2::TEXT[], $3::TEXT[], $4::TEXT[], $5::TEXT[], $6::TEXT[],
                  $7::TEXT[], $8::TEXT[], $9::BIGINT[], $10::TEXT[], $11::BIGINT[], $12::BIGINT[], $13::TEXT[],
-                 $14::BYTEA[], $15::BIGINT[], $16::BIGINT[])"
+                 $14::BYTEA[], $15::BIGINT[], $16::BIGINT[], $17::TEXT[],
+                 $18::BIGINT[], $19::BIGINT[], $20::BIGINT[])"
         ),
         attempts.iter().map(values).collect(),
     )
@@ -131,6 +142,10 @@ fn values(attempt: &Attempt) -> Vec<Value> {
         Value::Bytes(attempt.response.as_ref().map(|sealed| sealed.as_bytes().to_vec())),
         attempt.attempted_at.into(),
         attempt.next_attempt_at.into(),
+        attempt.source_topic.as_deref().into(),
+        attempt.source_partition.into(),
+        attempt.source_offset.into(),
+        i64::from(attempt.resend).into(),
     ]
 }
 
@@ -152,6 +167,10 @@ fn attempt(row: &Row) -> Result<Attempt, StoreError> {
         response: row.opt_sealed("response")?,
         attempted_at: row.int("attempted_at")?,
         next_attempt_at: row.opt_int("next_attempt_at")?,
+        source_topic: row.opt_text("source_topic")?,
+        source_partition: row.opt_int("source_partition")?,
+        source_offset: row.opt_int("source_offset")?,
+        resend: row.int("resend")? == 1,
     })
 }
 
@@ -178,6 +197,10 @@ mod tests {
             response: (number > 1).then(|| Sealed::from_bytes(vec![0, 255])),
             attempted_at: 1_000 + number / 2,
             next_attempt_at: None,
+            source_topic: (number > 1).then(|| "orders".to_owned()),
+            source_partition: (number > 1).then_some(3),
+            source_offset: (number > 1).then_some(40 + number),
+            resend: number > 2,
         }
     }
 

@@ -89,6 +89,21 @@ pub async fn begin(db: &Database, backfill: &Backfill, parts: &[(Part, Wish)]) -
     Ok(true)
 }
 
+/// Whether a backfill of an endpoint runs.
+///
+/// # Errors
+/// When the database is away.
+pub async fn is_running(
+    db: &Database,
+    tenant: &str,
+    endpoint_id: &str,
+    now_ms: i64,
+) -> Result<bool, StoreError> {
+    close(db, tenant, endpoint_id, now_ms).await?;
+    let sql = "SELECT id FROM backfills WHERE tenant_id = $1 AND endpoint_id = $2 AND state = 'running'";
+    Ok(db.row(sql, &[tenant.into(), endpoint_id.into()]).await?.is_some())
+}
+
 /// A backfill of an endpoint and its parts, by stage and partition. One whose parts have all ended is closed by that.
 ///
 /// # Errors

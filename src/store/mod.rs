@@ -12,6 +12,7 @@ pub mod controls;
 pub mod conversations;
 pub mod cursors;
 mod database;
+pub mod deliveries;
 pub mod disputes;
 mod error;
 pub mod history;

@@ -28,5 +28,7 @@ mod runtime_retry_topic;
 mod runtime_store;
 mod watchdog;
 mod webhook_attempts;
+mod webhook_backfill;
 mod webhook_down;
+mod webhook_resend;
 mod webhooks;

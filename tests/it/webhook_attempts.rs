@@ -29,7 +29,7 @@ fn receipt(tenant: &str, number: i32) -> WebhookAttempt {
         error: Some("answered 500".to_owned()),
         response: Some("dear\0sir".to_owned()),
         attempted_at: i64::from(number),
-        next_attempt_at: None,
+        ..WebhookAttempt::default()
     }
 }
 

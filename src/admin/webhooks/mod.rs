@@ -2,10 +2,12 @@
 //! that is shown once.
 //!
 //! `rules` and `own_headers` decide (pure), `settings` says on what; the [`Registrar`] does, and `secrets` makes and
-//! rotates secrets; `shown` is what may be seen of it all. The API and the command line come through here. How endpoints are delivered to is the webhook
+//! rotates secrets; `backfill` and `resend` deliver the past again; `shown` is what may be seen of it all. The API and the command line come through here. How endpoints are delivered to is the webhook
 //! stage's business.
 
+mod backfill;
 mod own_headers;
+mod resend;
 mod rules;
 mod secrets;
 mod settings;
@@ -13,19 +15,28 @@ mod shown;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::{OperationError, Operations};
 use crate::clock::Clock;
 use crate::crypto::{CryptoError, Secret, SigningKey, SigningKeyError, Vault};
-use crate::event::random_event_id;
+use crate::event::{Codec, random_event_id};
+use crate::runtime::{ProduceError, ReadError, inspect};
+use crate::store::webhook_starts::{self, At};
 use crate::store::webhooks::{self, Endpoint, EndpointState, SigningSecret};
 use crate::store::{Database, StoreError};
 
 pub use crate::runtime::retry::Schedule;
+pub use backfill::{BackfillShown, BackfillWanted, PartShown, Point};
+pub use resend::{ResendWanted, Resent};
 pub use rules::Rules;
 pub use secrets::Rotation;
 pub use settings::{Change, FieldFault, Registration};
 pub use shown::{AttemptShown, ScheduleShown, SecretShown, Webhook};
+
+/// The stage that delivers, and what further groups of it run.
+const STAGE: &str = "webhook";
 
 /// Why what was asked isn't done. Nothing is stored then.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +47,26 @@ pub enum WebhookError {
     /// There is no such endpoint, or it is another's.
     #[error("webhook {0} is not known")]
     NotFound(String),
+    /// There is no such delivery of the endpoint.
+    #[error("delivery {0} of this webhook is not known")]
+    NoDelivery(String),
+    /// There is no such backfill of the endpoint.
+    #[error("backfill {0} of this webhook is not known")]
+    NoBackfill(String),
+    /// A backfill of the endpoint runs.
+    #[error("a backfill of webhook {0} runs already; wait for its end, or cancel it")]
+    Backfilling(String),
+    /// The endpoint isn't delivered to.
+    #[error("webhook {id} is {state}; resume it first")]
+    NotServed {
+        /// Which.
+        id: String,
+        /// `paused` or `disabled`.
+        state: &'static str,
+    },
+    /// The event is neither in the log nor in the history.
+    #[error("the event of delivery {0} is neither in the log nor in the history any more")]
+    EventGone(String),
     /// The tenant has as many endpoints as it may.
     #[error("the tenant has {0} webhook endpoints, which is as many as it may have; delete one first")]
     TooMany(u32),
@@ -45,6 +76,21 @@ pub enum WebhookError {
     /// The store refused or is away.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Kafka can't be asked.
+    #[error(transparent)]
+    Kafka(#[from] ReadError),
+    /// A record was not taken.
+    #[error(transparent)]
+    Produce(#[from] ProduceError),
+    /// The stages can't be reached.
+    #[error(transparent)]
+    Stages(#[from] OperationError),
+    /// The schema registry is away.
+    #[error("{0}")]
+    Registry(String),
+    /// This program was started without a way to the stages.
+    #[error("there is no way to the stages from here")]
+    OutOfReach,
     /// Something couldn't be sealed, or opened.
     #[error(transparent)]
     Crypto(#[from] CryptoError),
@@ -79,12 +125,26 @@ pub struct Registrar {
     vault: Vault,
     clock: Clock,
     rules: Rules,
+    reach: Option<Reach>,
+}
+
+/// How the stages that deliver are reached.
+#[derive(Debug, Clone)]
+struct Reach {
+    operations: Operations,
+    codec: Codec,
 }
 
 impl Registrar {
     /// A registrar that keeps to `rules`.
     pub fn new(db: Database, vault: Vault, clock: Clock, rules: Rules) -> Self {
-        Self { db, vault, clock, rules }
+        Self { db, vault, clock, rules, reach: None }
+    }
+
+    /// The same with a way to the stages that deliver: endpoints begin at the ends of their sources, and the past can be
+    /// delivered again, written by `codec` where the log doesn't hold it any more.
+    pub fn over(self, operations: Operations, codec: Codec) -> Self {
+        Self { reach: Some(Reach { operations, codec }), ..self }
     }
 
     /// Registers an endpoint of `tenant`, for the partner `owner` or for the tenant itself. Returns when every
@@ -114,10 +174,12 @@ impl Registrar {
         accepted.apply(&mut endpoint, &self.vault)?;
         endpoint.secrets = webhooks::seal_secrets(&self.vault, tenant, &[signing])?;
         let most = self.rules.endpoints_per_tenant;
+        let starts = self.ends().await?;
         let mut tx = self.db.begin().await?;
         if !webhooks::add(&mut tx, &endpoint, i64::from(most)).await? {
             return Err(WebhookError::TooMany(most));
         }
+        webhook_starts::set(&mut tx, (tenant, &endpoint.id), &starts).await?;
         tx.commit().await?;
         self.known().await;
         Ok(Registered { endpoint, secret })
@@ -187,6 +249,9 @@ impl Registrar {
     pub async fn remove(&self, tenant: &str, owner: Option<&str>, id: &str) -> Result<bool, StoreError> {
         let mut tx = self.db.begin().await?;
         let removed = webhooks::remove(&mut tx, tenant, id, owner).await?;
+        if removed {
+            webhook_starts::forget(&mut tx, tenant, id).await?;
+        }
         tx.commit().await?;
         Ok(removed)
     }
@@ -195,6 +260,28 @@ impl Registrar {
     pub fn schedule(&self, endpoint: &Endpoint) -> Schedule {
         let first = endpoint.retry_delay_ms.and_then(|ms| u64::try_from(ms).ok()).map(Duration::from_millis);
         self.rules.policy.overridden(endpoint.retry_attempts, first, rules::LONGEST_DELAY)
+    }
+
+    /// The ends of every partition that endpoints are told of: what is written from now on lies behind them.
+    async fn ends(&self) -> Result<BTreeMap<At, i64>, WebhookError> {
+        let mut found = BTreeMap::new();
+        let Some(reach) = &self.reach else { return Ok(found) };
+        for of in reach.operations.running(STAGE).await? {
+            let source = &of.stage.source;
+            let ends = inspect::ends(reach.operations.kafka(), source).await?;
+            found
+                .extend(ends.into_iter().map(|(partition, (_, end))| ((source.to_string(), partition), end)));
+        }
+        Ok(found)
+    }
+
+    fn reach(&self) -> Result<&Reach, WebhookError> {
+        self.reach.as_ref().ok_or(WebhookError::OutOfReach)
+    }
+
+    async fn find(&self, tenant: &str, owner: Option<&str>, id: &str) -> Result<Endpoint, WebhookError> {
+        let found = webhooks::find(&self.db, tenant, id, owner).await?;
+        found.ok_or_else(|| WebhookError::NotFound(id.to_owned()))
     }
 
     /// Finds an endpoint, alters it and stores it in one transaction, and waits until every process knows.

@@ -125,6 +125,8 @@ pub struct AttemptShown {
     pub attempted_at: String,
     /// When it is tried again.
     pub next_attempt_at: Option<String>,
+    /// Somebody asked for the delivery to be sent again.
+    pub resend: bool,
 }
 
 impl Registrar {
@@ -191,6 +193,7 @@ impl Registrar {
             error: attempt.error,
             attempted_at: rfc3339(attempt.attempted_at),
             next_attempt_at: attempt.next_attempt_at.map(rfc3339),
+            resend: attempt.resend,
         })
     }
 

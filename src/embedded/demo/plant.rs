@@ -243,22 +243,24 @@ impl Core {
         let hub = Hub::new(LiveOptions::default(), Arc::clone(&self.metrics), self.clock.clone());
         let rules = settings::registration(&stages.webhook, &self.topology);
         let subscribers = self.topology.stages().count() as u64;
+        let operations = Operations::new(
+            self.kafka.clone(),
+            self.db.clone(),
+            self.clock.clone(),
+            Arc::clone(&self.topology),
+            self.producer.clone(),
+        );
         let bound = http::Bound::new(http::Parts {
             inbound: Arc::default(),
             hub: hub.clone(),
-            webhooks: Registrar::new(self.db.clone(), self.vault.clone(), self.clock.clone(), rules),
+            webhooks: Registrar::new(self.db.clone(), self.vault.clone(), self.clock.clone(), rules)
+                .over(operations.clone(), self.codec.clone()),
             stages: Stages::new(
                 self.db.clone(),
                 self.clock.clone(),
                 self.topology.stages().map(|stage| stage.name.clone()),
             ),
-            operations: Arc::new(Operations::new(
-                self.kafka.clone(),
-                self.db.clone(),
-                self.clock.clone(),
-                Arc::clone(&self.topology),
-                self.producer.clone(),
-            )),
+            operations: Arc::new(operations),
             auth: Arc::new(Auth::new(&options, self.clock.clone())?),
             options,
             db: self.db.clone(),

@@ -101,6 +101,14 @@ pub struct WebhookAttempt {
     pub attempted_at: i64,
     /// When it will be tried again, in milliseconds since the epoch.
     pub next_attempt_at: Option<i64>,
+    /// Where the event lies: the topic.
+    pub source_topic: Option<String>,
+    /// Where the event lies: the partition.
+    pub source_partition: Option<i32>,
+    /// Where the event lies: the offset.
+    pub source_offset: Option<i64>,
+    /// Somebody asked for the delivery to be sent again.
+    pub resend: bool,
 }
 
 /// A webhook that will not be tried again.

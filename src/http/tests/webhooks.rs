@@ -228,6 +228,10 @@ fn attempt(endpoint: &str, number: i64, vault: &Vault) -> Attempt {
         response: Some(answer),
         attempted_at: number * 1_000,
         next_attempt_at: None,
+        source_topic: None,
+        source_partition: None,
+        source_offset: None,
+        resend: false,
     }
 }
 

@@ -124,6 +124,10 @@ impl Attempts {
             error: receipt.error,
             attempted_at: receipt.attempted_at,
             next_attempt_at: receipt.next_attempt_at,
+            source_topic: receipt.source_topic,
+            source_partition: receipt.source_partition.map(i64::from),
+            source_offset: receipt.source_offset,
+            resend: receipt.resend,
         })
     }
 

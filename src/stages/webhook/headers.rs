@@ -48,6 +48,9 @@ pub(super) fn headers(
     text("x-webhook-id", endpoint_id.to_owned());
     text("x-webhook-sequence", sequence.to_string());
     text("x-webhook-attempt", moment.attempt.to_string());
+    if delivery.resend {
+        text("x-webhook-resend", "true".to_owned());
+    }
     if let Some(traceparent) = &delivery.traceparent {
         text("traceparent", traceparent.clone());
     }

@@ -16,6 +16,7 @@ use crate::crypto::Vault;
 use crate::event::EventType;
 use crate::runtime::TargetState;
 use crate::runtime::retry::Schedule;
+use crate::store::webhook_starts;
 use crate::store::webhooks::{self, EndpointState};
 use crate::store::{Database, StoreError};
 use crate::telemetry::Metrics;
@@ -172,8 +173,11 @@ impl Registry {
         let mut ids = HashMap::new();
         let mut types = vec![false; EventType::ALL.len()];
         let mut states: HashMap<&'static str, i64> = HashMap::new();
+        let mut starts = webhook_starts::all(&self.db).await?;
         for endpoint in webhooks::all(&self.db).await? {
-            let target = Target::of(&endpoint, &self.vault, &self.policy, now_ms);
+            let mut target = Target::of(&endpoint, &self.vault, &self.policy, now_ms);
+            let starts = starts.remove(&(endpoint.tenant.clone(), endpoint.id.clone()));
+            target.starts = starts.unwrap_or_default();
             if let Err(why) = &target.ready {
                 tracing::error!(
                     tenant = endpoint.tenant,

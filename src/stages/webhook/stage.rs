@@ -21,6 +21,7 @@ use super::verdict::{Blame, Verdict, judge};
 use crate::clock::Clock;
 use crate::crypto::Vault;
 use crate::event::{Actor, Codec, EventType, TraceParent};
+use crate::runtime::redrive::RESEND;
 use crate::runtime::retry::Schedule;
 use crate::runtime::{
     EffectStage, ErrorClass, Failure, Intake, Outcome, Producer, Record, SkipReason, TargetState, Task, Tasks,
@@ -92,6 +93,8 @@ pub struct Delivery {
     pub(super) traceparent: Option<String>,
     /// Who did what the event tells of.
     pub(super) actor: Option<Actor>,
+    /// Somebody asked for it to be sent again.
+    pub(super) resend: bool,
 }
 
 /// One attempt, as it ended.
@@ -239,11 +242,12 @@ impl EffectStage for WebhookStage {
             webhook_id: webhook_id(reading.event_id),
             body: body(&reading.event, reading.event_id),
             actor: meta.actor.clone(),
+            resend: record.headers.last(RESEND).is_some(),
             traceparent: traceparent.filter(|text| text.parse::<TraceParent>().is_ok()).map(str::to_owned),
         })
     }
 
-    async fn open(&self, _record: &Record, delivery: &Delivery, tasks: &mut Tasks) -> Intake<()> {
+    async fn open(&self, record: &Record, delivery: &Delivery, tasks: &mut Tasks) -> Intake<()> {
         let view = match self.registry.fresh().await {
             Ok(view) => view,
             Err(error) => return unavailable(&error),
@@ -252,6 +256,9 @@ impl EffectStage for WebhookStage {
         // Read again only where somebody chooses by it.
         let mut body = None;
         for target in view.subscribed(&delivery.tenant, delivery.event_type) {
+            if target.begins_behind(record) {
+                continue;
+            }
             if target.chooses() && !target.wants(body.get_or_insert_with(|| parsed(&delivery.body))) {
                 continue;
             }

@@ -13,8 +13,9 @@ use super::signature::Signer;
 use super::verdict::LONGEST_WAIT;
 use crate::crypto::Vault;
 use crate::event::{BodyFilter, EventType};
-use crate::runtime::TargetState;
 use crate::runtime::retry::Schedule;
+use crate::runtime::{Record, TargetState};
+use crate::store::webhook_starts::At;
 use crate::store::webhooks::{Endpoint, EndpointState, open_headers, open_secrets};
 
 /// An endpoint, ready to be delivered to.
@@ -36,6 +37,8 @@ pub(super) struct Target {
     pub(super) concurrency: Option<u32>,
     /// Whether it is delivered to.
     pub(super) state: EndpointState,
+    /// Where it begins, by topic and partition: what lies below was there before it was registered.
+    pub(super) starts: Vec<(At, i64)>,
     /// Which types it is told of, by their places in [`EventType::ALL`].
     types: Box<[bool]>,
     filter: Option<Result<BodyFilter, String>>,
@@ -93,6 +96,7 @@ impl Target {
             rate: endpoint.rate,
             concurrency: endpoint.concurrency,
             state: endpoint.state.clone(),
+            starts: Vec::new(),
             types,
             filter: filter.map(|text| BodyFilter::parse(text).map_err(|error| error.to_string())),
         }
@@ -101,6 +105,12 @@ impl Target {
     /// Whether it is told of events of `event_type`.
     pub(super) fn takes(&self, event_type: EventType) -> bool {
         self.types.get(event_type as usize).copied().unwrap_or(false)
+    }
+
+    /// Whether `record` was there before it was registered.
+    pub(super) fn begins_behind(&self, record: &Record) -> bool {
+        let lies = |(topic, partition): &At| *partition == record.partition && **topic == *record.topic;
+        self.starts.iter().any(|(at, start)| record.offset < *start && lies(at))
     }
 
     /// Whether it chooses among bodies.

@@ -45,6 +45,10 @@ pub(super) fn receipt(
             .map(|answer| String::from_utf8_lossy(&answer.body).into_owned()),
         attempted_at: attempted.at_ms,
         next_attempt_at,
+        source_topic: Some(task.record.topic.to_string()),
+        source_partition: Some(task.record.partition),
+        source_offset: Some(task.record.offset),
+        resend: delivery.resend,
     }
 }
 

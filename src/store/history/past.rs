@@ -1,6 +1,8 @@
 //! The history by where its events lay in Kafka: for those who need records that have left the log.
 
 use super::{StoredEvent, stored_event};
+use crate::crypto::Vault;
+use crate::event::{Codec, Defaults, EncodeError, Event};
 use crate::store::{Database, Row, StoreError};
 
 /// An event, and where it lay.
@@ -67,6 +69,38 @@ pub async fn between(
                ORDER BY record_offset LIMIT $5";
     let values = [log.topic.into(), log.partition.into(), from.into(), to.into(), limit.into()];
     db.rows(sql, &values).await?.iter().map(past_event).collect()
+}
+
+/// Why an event's record can't be made anew.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotMade {
+    /// The registry is away.
+    #[error("{0}")]
+    Away(String),
+    /// What is kept is no event, or doesn't fit its schema.
+    #[error("{0}")]
+    Never(String),
+}
+
+/// The value of the record that `past` was, written with the newest schema of `topic`: the same event, not the same
+/// bytes.
+///
+/// # Errors
+/// See [`NotMade`].
+pub async fn value(past: &PastEvent, topic: &str, vault: &Vault, codec: &Codec) -> Result<Vec<u8>, NotMade> {
+    let never = |why: String| NotMade::Never(why);
+    let mut json = past.stored.unmasked(vault, &past.tenant).map_err(|error| never(error.to_string()))?;
+    if let Some(envelope) = json.as_object_mut() {
+        // A record without an id of its own has the one that was made of its place.
+        envelope.insert("id".to_owned(), past.stored.event_id.as_str().into());
+    }
+    let event = Event::from_json(&json, &Defaults::default()).map_err(|faults| never(faults.to_string()))?;
+    codec.encode(topic, &event).await.map_err(|error| match error {
+        EncodeError::Invalid(why) => NotMade::Never(why),
+        EncodeError::NotRegistered { .. } | EncodeError::Refused(_) | EncodeError::RegistryUnavailable(_) => {
+            NotMade::Away(error.to_string())
+        }
+    })
 }
 
 fn past_event(row: &Row) -> Result<PastEvent, StoreError> {

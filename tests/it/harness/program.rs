@@ -124,6 +124,7 @@ impl TestProgram {
             policy: webhook::policy(&self.parts.topology),
         };
         Registrar::new(self.parts.db.clone(), self.parts.vault.clone(), Clock::system(), rules)
+            .over(self.operations(), self.parts.codec.clone())
     }
 
     /// The program as an operator reaches it.

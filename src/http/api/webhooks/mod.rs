@@ -1,8 +1,10 @@
 //! Webhook endpoints: registering, seeing, changing, pausing and deleting them, their secrets, and what was tried. A
 //! partner sees its own alone. What is allowed is `admin::webhooks`' business; `forms` is what is sent here.
 
+mod backfill;
 mod deliveries;
 mod forms;
+mod resend;
 mod secrets;
 
 use axum::extract::State;
@@ -11,8 +13,16 @@ use axum::{Extension, Json};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
+pub(in crate::http) use self::backfill::{
+    __path_begin as __path_backfill, __path_cancel as __path_cancel_backfill,
+    __path_progress as __path_backfill_progress, begin as backfill, cancel as cancel_backfill,
+    progress as backfill_progress,
+};
 pub(in crate::http) use self::deliveries::{__path_list as __path_deliveries, list as deliveries};
 use self::forms::{ChangeRequest, RegisterRequest};
+pub(in crate::http) use self::resend::{
+    __path_one as __path_resend, __path_range as __path_resend_range, one as resend, range as resend_range,
+};
 pub(in crate::http) use self::secrets::{__path_rotate, rotate};
 use crate::admin::webhooks::{FieldFault, Webhook, WebhookError};
 use crate::http::extract::NoParameters;
@@ -217,7 +227,18 @@ impl From<WebhookError> for Problem {
                 }
             }
             WebhookError::NotFound(_) => Self::new(Code::WebhookNotFound, words),
-            WebhookError::TooMany(_) | WebhookError::TooManySecrets(_) => Self::new(Code::Conflict, words),
+            WebhookError::NoDelivery(_) => Self::new(Code::DeliveryNotFound, words),
+            WebhookError::NoBackfill(_) => Self::new(Code::BackfillNotFound, words),
+            WebhookError::TooMany(_)
+            | WebhookError::TooManySecrets(_)
+            | WebhookError::Backfilling(_)
+            | WebhookError::NotServed { .. }
+            | WebhookError::EventGone(_) => Self::new(Code::Conflict, words),
+            WebhookError::Stages(error) => error.into(),
+            WebhookError::Kafka(_) | WebhookError::Produce(_) | WebhookError::OutOfReach => {
+                Self::new(Code::KafkaUnavailable, words)
+            }
+            WebhookError::Registry(_) => Self::new(Code::RegistryUnavailable, words),
             WebhookError::Store(error) => error.into(),
             WebhookError::Crypto(_) | WebhookError::SigningKey(_) | WebhookError::Random(_) => {
                 Self::internal(words)
