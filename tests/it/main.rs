@@ -16,6 +16,7 @@ mod membership;
 mod operators;
 mod outages;
 mod outbox;
+mod partner_kit;
 mod people_delivered;
 mod people_told;
 mod python_producer;

@@ -18,6 +18,8 @@
 
 mod body;
 mod breaker;
+#[cfg(test)]
+mod catalogue;
 mod client;
 mod facts;
 mod headers;
