@@ -191,3 +191,27 @@ async fn what_has_left_the_log_is_delivered_from_where_it_is_kept() {
     scene.no_cursor_is_left().await;
     member.leave().await;
 }
+
+/// Invariant 3 (isolation): a target that takes no time off its own backfill takes none off another's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_target_holds_up_no_others_backfill_of_the_newest() {
+    let scene = Scene::new("backfill-slow").await;
+    let member = scene.start();
+    let targets = ["a", "b", "c", "d", "e", "f"];
+    scene.send(&targets, 5, 0, 6).await;
+    eventually("all are served", SOON, async || targets.map(|target| scene.effects(target)) == [30; 6]).await;
+    member.settled().await;
+    scene.outside.set_pace("a", Some(Duration::from_secs(3_600)));
+    for target in targets {
+        let asked = Backfill { newest_only: true, ..backfill(target, 0, None) };
+        scene.ask(target, Wish::Backfill(asked)).await;
+    }
+    for target in &targets[1..] {
+        assert_eq!(scene.ended(target).await.delivered, 5, "{target}");
+    }
+    assert_eq!(scene.effects("a"), 30, "it hangs");
+    scene.outside.set_pace("a", None);
+    assert_eq!(scene.ended("a").await.delivered, 5);
+    scene.no_cursor_is_left().await;
+    member.leave().await;
+}

@@ -137,8 +137,8 @@ impl<S: EffectStage> Engine<S> {
         if own.reading || now_ms < own.read_at_ms || own.bytes() >= bytes {
             return;
         }
-        own.plan_survey(remembers);
-        let surveys = own.survey.as_ref().is_some_and(|survey| survey.wants().is_some());
+        own.plan_surveys(remembers);
+        let surveys = own.surveys.iter().any(|survey| survey.wants().is_some());
         let readable = own.to_be_read(room, now_ms);
         let from = own.table.read_from(admitted, &|target| readable.contains(target));
         if surveys && (from.is_none() || own.surveys_next) {

@@ -66,8 +66,8 @@ pub(super) struct OwnCursors {
     pub(super) store_backoff: Backoff,
     pub(super) read_backoff: Backoff,
     pub(super) paces: Paces,
-    pub(super) survey: Option<Survey>,
-    /// Whose turn to read it is: the survey's, or that of what is to be brought.
+    pub(super) surveys: Vec<Survey>,
+    /// Whose turn to read it is: a survey's, or that of what is to be brought.
     pub(super) surveys_next: bool,
     seen: Duplicates,
     tasks: HashMap<TaskNo, (Arc<str>, i64)>,
@@ -97,7 +97,7 @@ impl OwnCursors {
             store_backoff: Backoff::default(),
             read_backoff: Backoff::default(),
             paces: Paces::default(),
-            survey: None,
+            surveys: Vec::new(),
             surveys_next: false,
             seen: Duplicates::new(remembers),
             tasks: HashMap::new(),

@@ -1,10 +1,10 @@
 //! The survey before a backfill that brings only the newest events: which offset is the newest of each lane.
 //!
-//! A stretch is read once for that, then read again to be brought. A partition surveys for one target at a time, and
-//! no more lanes at once than [`MOST_LANES`]: a longer stretch is surveyed and brought piece by piece, and a lane that
-//! goes on over several pieces gets the newest event of each.
+//! A stretch is read once for that, then read again to be brought. A partition keeps surveys for [`MOST_SURVEYS`] targets
+//! at once, others wait for their turn, and each holds no more than [`MOST_LANES`]: a longer stretch is surveyed and
+//! brought piece by piece, and a lane that goes on over several pieces gets the newest event of each.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
@@ -20,6 +20,8 @@ use crate::runtime::stage::{EffectStage, Tasks};
 
 use super::cursors::Told;
 
+/// Surveys that a partition keeps at once.
+const MOST_SURVEYS: usize = 4;
 /// Lanes of a piece, at most: some four megabytes.
 const MOST_LANES: usize = 100_000;
 
@@ -32,6 +34,7 @@ type Found = (LaneHash, i64, Option<Seen>);
 /// A chunk that was surveyed.
 #[derive(Debug)]
 pub(super) struct Surveyed {
+    target: Arc<str>,
     found: Vec<Found>,
     /// The offset behind it.
     next: i64,
@@ -42,7 +45,7 @@ pub(super) struct Surveyed {
 /// See the module. Pure.
 #[derive(Debug)]
 pub(super) struct Survey {
-    pub(super) target: Arc<str>,
+    target: Arc<str>,
     from: i64,
     /// Behind the last offset that is to be surveyed.
     to: i64,
@@ -101,12 +104,14 @@ fn hash(lane: &str) -> LaneHash {
 
 /// Asks which lanes of `target` the records belong to.
 async fn survey<S: EffectStage>(stage: &S, clock: &Clock, target: &Arc<str>, stretch: Stretch) -> Surveyed {
-    let mut surveyed = Surveyed { found: Vec::new(), next: stretch.next, away: None };
+    let target = Arc::clone(target);
+    let mut surveyed = Surveyed { target, found: Vec::new(), next: stretch.next, away: None };
     for record in stretch.records {
         let mut tasks = Tasks::default();
         match intake::open(stage, clock, &record, &mut tasks).await {
             Ok(intake::What::Tasks(_, opened, seen)) => {
-                let of_target = opened.filter_map(|at| tasks.get(at)).filter(|spec| spec.target == target);
+                let of_target =
+                    opened.filter_map(|at| tasks.get(at)).filter(|spec| *spec.target == surveyed.target);
                 surveyed.found.extend(of_target.map(|spec| (hash(spec.lane), record.offset, seen)));
             }
             Ok(intake::What::Known(_) | intake::What::Skipped(_) | intake::What::Dead(_)) => {}
@@ -120,24 +125,40 @@ async fn survey<S: EffectStage>(stage: &S, clock: &Clock, target: &Arc<str>, str
 }
 
 impl OwnCursors {
-    /// Begins the next survey when none is needed any more.
-    pub(super) fn plan_survey(&mut self, remembers: usize) {
-        let is_needed = self.survey.as_ref().is_some_and(|survey| {
-            let wanted = self.table.newest_only().find(|(target, ..)| **target == survey.target);
-            wanted.is_some_and(|(_, at, _)| survey.wants().is_some() || survey.tells_of(at))
+    /// Forgets surveys that are done with, and begins those that are needed, as many as there may be.
+    pub(super) fn plan_surveys(&mut self, remembers: usize) {
+        let wanted: BTreeMap<Arc<str>, (i64, i64)> =
+            self.table.newest_only().map(|(target, at, to)| (Arc::clone(target), (at, to))).collect();
+        self.surveys.retain(|survey| {
+            let at = wanted.get(&survey.target).map(|(at, _)| *at);
+            at.is_some_and(|at| survey.wants().is_some() || survey.tells_of(at))
         });
-        if !is_needed {
-            let wanted = self.table.newest_only().next();
-            self.survey = wanted.map(|(target, at, to)| Survey::new(target, (at, to), remembers));
+        for (target, stretch) in wanted {
+            if self.surveys.len() >= MOST_SURVEYS {
+                break;
+            }
+            if self.survey_of(&target).is_none() {
+                self.surveys.push(Survey::new(&target, stretch, remembers));
+            }
         }
+    }
+
+    /// A survey that isn't made yet, and what is to be read for it; they take turns.
+    pub(super) fn next_survey(&mut self) -> Option<(Arc<str>, (i64, i64))> {
+        let next = self.surveys.iter().position(|survey| survey.wants().is_some())?;
+        self.surveys.rotate_left(next + 1);
+        let survey = self.surveys.last()?;
+        Some((Arc::clone(&survey.target), survey.wants()?))
+    }
+
+    fn survey_of(&self, target: &str) -> Option<&Survey> {
+        self.surveys.iter().find(|survey| &*survey.target == target)
     }
 
     /// True unless the reader needs a survey that isn't made to go on for `target`.
     pub(super) fn is_surveyed(&self, target: &str) -> bool {
         let wanted = self.table.newest_only().find(|(wanted, ..)| &***wanted == target);
-        wanted.is_none_or(|(_, at, _)| {
-            self.survey.as_ref().is_some_and(|survey| &*survey.target == target && survey.tells_of(at))
-        })
+        wanted.is_none_or(|(_, at, _)| self.survey_of(target).is_some_and(|survey| survey.tells_of(at)))
     }
 
     /// What the survey says of the tasks of `target` in `lanes` at `offset`: bring them, pass them over, or (`None`) wait
@@ -152,7 +173,7 @@ impl OwnCursors {
         if !running.is_some_and(|running| running.newest_only && running.covers(offset)) {
             return Some(true);
         }
-        let survey = self.survey.as_ref().filter(|survey| &*survey.target == target)?;
+        let survey = self.survey_of(target)?;
         survey.tells_of(offset).then(|| lanes.any(|lane| survey.is_newest(lane, offset)))
     }
 }
@@ -163,11 +184,7 @@ impl<S: EffectStage> Engine<S> {
         let Some(store) = self.spec.cursors.clone() else { return };
         let Some(reader) = self.reader_of(partition) else { return };
         let Some(own) = self.cursors_of(partition) else { return };
-        let Some((target, stretch)) =
-            own.survey.as_ref().and_then(|survey| Some((Arc::clone(&survey.target), survey.wants()?)))
-        else {
-            return;
-        };
+        let Some((target, stretch)) = own.next_survey() else { return };
         own.reading = true;
         let at = Arc::clone(&own.at);
         let (stage, clock) = (Arc::clone(&self.hands.stage), self.env.clock.clone());
@@ -187,7 +204,7 @@ impl<S: EffectStage> Engine<S> {
             Ok(surveyed) => surveyed,
             Err(why) => return self.wait_to_read(partition, &why),
         };
-        if let Some(survey) = &mut own.survey {
+        if let Some(survey) = own.surveys.iter_mut().find(|survey| survey.target == surveyed.target) {
             survey.take(&surveyed);
         }
         if let Some(why) = surveyed.away {
@@ -202,7 +219,7 @@ mod tests {
 
     fn surveyed(found: &[(&str, i64)], next: i64) -> Surveyed {
         let found = found.iter().map(|(lane, offset)| (hash(lane), *offset, None)).collect();
-        Surveyed { found, next, away: None }
+        Surveyed { target: "a".into(), found, next, away: None }
     }
 
     #[test]
@@ -221,7 +238,8 @@ mod tests {
     fn an_event_that_was_written_twice_counts_where_it_came_first() {
         let mut survey = Survey::new(&"a".into(), (0, 9), 10);
         let event = |offset, id| (hash("x"), offset, Some(Seen::new(id, b"")));
-        survey.take(&Surveyed { found: vec![event(0, 1), event(1, 2), event(2, 1)], next: 9, away: None });
+        let found = vec![event(0, 1), event(1, 2), event(2, 1)];
+        survey.take(&Surveyed { found, ..surveyed(&[], 9) });
         assert!(survey.is_newest("x", 1), "the third is the first once more");
     }
 
@@ -230,7 +248,7 @@ mod tests {
         let mut survey = Survey::new(&"a".into(), (0, 1_000_000), 0);
         let lanes: Vec<_> =
             (0..=MOST_LANES as i64).map(|lane| (hash(&lane.to_string()), lane, None)).collect();
-        survey.take(&Surveyed { found: lanes, next: 900_000, away: None });
+        survey.take(&Surveyed { found: lanes, ..surveyed(&[], 900_000) });
         let piece = MOST_LANES as i64;
         assert_eq!((survey.tells_of(piece - 1), survey.tells_of(piece), survey.wants()), (true, false, None));
         assert!(survey.is_newest("7", 7));
