@@ -190,7 +190,8 @@ pub struct RuntimeOptions {
     pub max_buffered_records: usize,
     /// Bytes of records held in memory per member, over all its partitions.
     pub max_buffered_bytes: usize,
-    /// Bytes of parked records held in memory per member; beyond it they are read again when they are due.
+    /// Bytes of parked work held in memory per member, index and records together; beyond it records are read again when
+    /// they are due.
     pub max_parked_bytes: usize,
     /// Records in one batch of a store stage, at most.
     pub batch_records: usize,

@@ -44,6 +44,8 @@ pub struct PartitionProgress {
     pub end: i64,
     /// Parked tasks that wait in the retry partition.
     pub parked: u64,
+    /// Records of the retry partition that are still to be read back before anything is started.
+    pub unread: u64,
     /// Targets that a cursor catches up.
     pub detached: usize,
     /// Targets whose cursor is held.
@@ -61,6 +63,7 @@ impl PartitionProgress {
             position: 0,
             end: 0,
             parked: 0,
+            unread: 0,
             detached: 0,
             held: 0,
             state: PartitionState::Stopped(fault.clone()),

@@ -39,6 +39,7 @@ pub(crate) fn initialise(metrics: &Metrics, spec: &StageSpec) {
         metrics.lanes_parked.with_label_values(&[stage]);
         metrics.lanes_held.with_label_values(&[stage]);
         metrics.retry_depth.with_label_values(&[stage]);
+        metrics.retry_unread.with_label_values(&[stage]);
         metrics.cursor_lag.with_label_values(&[stage]);
         metrics.retry_void.with_label_values(&[stage]);
         metrics.appends_waiting.with_label_values(&[stage]);

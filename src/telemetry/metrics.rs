@@ -115,6 +115,8 @@ metrics! {
     retry_parked: IntCounterVec, "retry_parked_total", ["stage", "step"];
     /// Parked tasks waiting now.
     retry_depth: IntGaugeVec, "retry_depth", ["stage"];
+    /// Records of retry topics that a new owner still has to read back before it starts anything.
+    retry_unread: IntGaugeVec, "retry_unread", ["stage"];
     /// Parked records that were void: their writer had lost the partition to a later owner.
     retry_void: IntCounterVec, "retry_void_total", ["stage"];
     /// Age in seconds of the oldest parked task.

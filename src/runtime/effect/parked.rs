@@ -5,9 +5,11 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::attempt::Payload;
 use super::engine::Engine;
+use super::partition::Partition;
 use super::settle::HELD_MS;
 use crate::runtime::consumer::{RecordBatch, Records};
 use crate::runtime::lanes::{History, Identity, Indexed, Lanes, Place, TaskNo};
@@ -19,6 +21,8 @@ use crate::runtime::stage::EffectStage;
 
 /// Notes of kept records beyond twice their number, at most.
 const SLACK: usize = 1_024;
+/// How often the log tells how much is still to be read back.
+const TELL_EVERY: Duration = Duration::from_secs(5);
 
 /// Records of parked tasks that are kept in memory.
 #[derive(Debug, Default)]
@@ -27,6 +31,8 @@ pub(super) struct Parked {
     pub(super) bytes: usize,
     /// Whose they are, those that were kept first in front. Some may be gone.
     kept: VecDeque<TaskNo>,
+    /// When the log was last told how much is still to be read back.
+    told_at: Option<Instant>,
 }
 
 /// A parked task as its record's headers tell it.
@@ -178,10 +184,9 @@ impl<S: EffectStage> Engine<S> {
         let most = self.spec.options.max_parked_bytes;
         let taken = self.parked.bytes + bytes + self.lanes.bytes();
         taken <= most && {
-            let unread = self.partitions.values().filter(|owned| owned.state == PartitionState::Starting);
-            let unread: i64 = unread.map(|owned| (owned.retry_end - owned.retry.delivered()).max(0)).sum();
-            taken + usize::try_from(unread).unwrap_or(usize::MAX / 2).saturating_mul(Lanes::BYTES_EACH)
-                <= most
+            let unread: u64 = self.partitions.values().map(|owned| self.unread(owned)).sum();
+            let to_come = usize::try_from(unread).unwrap_or(usize::MAX).saturating_mul(Lanes::BYTES_EACH);
+            taken.saturating_add(to_come) <= most
         }
     }
 
@@ -222,6 +227,28 @@ impl<S: EffectStage> Engine<S> {
             if self.lanes.is_asleep(no) {
                 self.forget(no);
             }
+        }
+    }
+
+    /// Records of a partition's retry topic that are still to be read back before it flows.
+    pub(super) fn unread(&self, owned: &Partition) -> u64 {
+        let is_read_back = owned.closed || owned.state != PartitionState::Starting;
+        let unread = if is_read_back { 0 } else { owned.retry_end - owned.retry.delivered() };
+        u64::try_from(unread).unwrap_or(0)
+    }
+
+    /// Says in the metric, and now and then in the log, how much is still to be read back.
+    pub(super) fn tell_unread(&mut self, unread: u64) {
+        self.env.metrics.retry_unread.with_label_values(&[&*self.name]).set(unread as i64);
+        if unread == 0 {
+            self.parked.told_at = None;
+            return;
+        }
+        let now = Instant::now();
+        let told_at = *self.parked.told_at.get_or_insert(now);
+        if now.duration_since(told_at) >= TELL_EVERY {
+            self.parked.told_at = Some(now);
+            tracing::info!(stage = %self.name, unread, index_bytes = self.lanes.bytes(), "reading parked work back");
         }
     }
 

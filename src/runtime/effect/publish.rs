@@ -34,7 +34,7 @@ impl Counted {
 impl<S: EffectStage> Engine<S> {
     pub(super) fn publish(&mut self, joined: bool) {
         self.tally.flush();
-        let (mut partitions, mut cursor_lag) = (BTreeMap::new(), 0);
+        let (mut partitions, mut cursor_lag, mut all_unread) = (BTreeMap::new(), 0, 0);
         let (appends_waiting, waiting_for) = self.appends.overdue();
         self.env.metrics.appends_waiting.with_label_values(&[&*self.name]).set(appends_waiting as i64);
         let mut balance = Balance { parked: 0, in_flight: 0, ..self.balance };
@@ -58,12 +58,16 @@ impl<S: EffectStage> Engine<S> {
             cursor_lag += own.map_or(0, |own| own.table.lag(owned.next_admitted()));
             let parked = census.parked;
             let trouble = self.guard.trouble(number);
-            let of_partition = PartitionProgress { position, end, parked, detached, held, state, trouble };
+            let unread = self.unread(owned);
+            all_unread += unread;
+            let of_partition =
+                PartitionProgress { position, end, parked, unread, detached, held, state, trouble };
             partitions.insert(number, of_partition);
         }
         for (&number, fault) in &self.faulted {
             partitions.insert(number, PartitionProgress::stopped(fault));
         }
+        self.tell_unread(all_unread);
         let lanes = self.counted.of(&self.lanes);
         let (metrics, name) = (&self.env.metrics, [&*self.name]);
         let running: usize = self.partitions.values().map(|owned| owned.jobs).sum();

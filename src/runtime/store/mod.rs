@@ -367,6 +367,7 @@ impl<S: StoreStage> Engine<S> {
                     position: owned.position,
                     end,
                     parked: 0,
+                    unread: 0,
                     detached: 0,
                     held: 0,
                     state,
