@@ -58,8 +58,7 @@ impl Tracker {
 
     /// Notes that all of `first..behind` was delivered, if all of it needs work; else says false and notes nothing.
     pub(crate) fn deliver_run(&mut self, first: i64, behind: i64) -> bool {
-        let complete = self.runs.last_key_value().map_or(self.watermark, |(_, &end)| end);
-        let plain = first >= self.delivered.max(complete);
+        let plain = first >= self.delivered && self.is_behind_all_runs(first);
         if plain {
             self.complete_run(self.delivered, first);
             self.delivered = behind;
@@ -83,6 +82,11 @@ impl Tracker {
         offset < self.watermark
             || !self.runs.is_empty()
                 && self.runs.range(..=offset).next_back().is_some_and(|(_, &end)| offset < end)
+    }
+
+    /// True when neither `offset` nor anything behind it is complete.
+    pub(crate) fn is_behind_all_runs(&self, offset: i64) -> bool {
+        offset >= self.runs.last_key_value().map_or(self.watermark, |(_, &end)| end)
     }
 
     /// The offset to commit: the next one to be handled after a restart.

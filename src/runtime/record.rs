@@ -119,7 +119,10 @@ impl Record {
 
     /// Lets go of everything that the record holds of its batch.
     pub(crate) fn empty(&mut self) {
-        (self.key, self.payload, self.headers) = (None, None, Headers::default());
+        (self.key, self.payload) = (None, None);
+        if !self.headers.is_empty() {
+            self.headers = Headers::default();
+        }
     }
 
     /// The same record with a buffer of its own: it no longer holds the batch that it was read with.

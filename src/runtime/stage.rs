@@ -134,6 +134,37 @@ pub struct Tasks {
     targets: Vec<Arc<str>>,
 }
 
+/// What a lane may be called: text, or `format_args!` of its parts.
+pub trait LaneName {
+    /// Writes the name behind what is there.
+    fn write_to(&self, names: &mut String);
+}
+
+impl LaneName for &str {
+    fn write_to(&self, names: &mut String) {
+        names.push_str(self);
+    }
+}
+
+impl LaneName for &String {
+    fn write_to(&self, names: &mut String) {
+        names.push_str(self);
+    }
+}
+
+impl LaneName for String {
+    fn write_to(&self, names: &mut String) {
+        names.push_str(self);
+    }
+}
+
+impl LaneName for fmt::Arguments<'_> {
+    fn write_to(&self, names: &mut String) {
+        // Writing to a string doesn't fail.
+        let _ = names.write_fmt(*self);
+    }
+}
+
 /// Targets that are kept after the records that opened tasks for them, at most.
 const TARGETS: usize = 32;
 
@@ -161,9 +192,8 @@ impl Tasks {
     /// Opens a task: its lane's name, which always contains the tenant (tasks of a lane run one at a time, in source
     /// order); its target, where the effect goes and which is the unit of bulkheads; and its priority, of which the
     /// lower runs first and 100 is ordinary.
-    pub fn push(&mut self, lane: impl fmt::Display, target: &Arc<str>, priority: u16) {
-        // Writing to a string doesn't fail.
-        let _ = write!(self.lanes, "{lane}");
+    pub fn push(&mut self, lane: impl LaneName, target: &Arc<str>, priority: u16) {
+        lane.write_to(&mut self.lanes);
         let known = self.targets.iter().take(TARGETS).position(|known| Arc::ptr_eq(known, target));
         let target = known.unwrap_or_else(|| {
             self.targets.push(Arc::clone(target));

@@ -9,9 +9,7 @@ use prometheus::{
     Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
-/// Seconds: from half a millisecond to a minute.
-const SECONDS: &[f64] =
-    &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+use super::durations::{BOUNDS, Durations};
 
 /// How one kind of series is made from its name, help and labels.
 trait Series: Sized {
@@ -38,7 +36,13 @@ impl Series for GaugeVec {
 
 impl Series for HistogramVec {
     fn make(name: &str, help: &str, labels: &[&str]) -> prometheus::Result<Self> {
-        Self::new(HistogramOpts::new(name, help).buckets(SECONDS.to_vec()), labels)
+        Self::new(HistogramOpts::new(name, help).buckets(BOUNDS.to_vec()), labels)
+    }
+}
+
+impl Series for Durations {
+    fn make(name: &str, help: &str, labels: &[&str]) -> prometheus::Result<Self> {
+        Self::new(name, help, labels)
     }
 }
 
@@ -82,7 +86,7 @@ metrics! {
     /// Events acknowledged by Kafka, by type.
     events_published: IntCounterVec, "events_published_total", ["type"];
     /// Seconds from taking an event up to its outcome.
-    event_processing_duration: HistogramVec, "event_processing_duration_seconds", ["stage", "type"];
+    event_processing_duration: Durations, "event_processing_duration_seconds", ["stage", "type"];
     /// Failures of handlers, by class.
     event_handler_errors: IntCounterVec, "event_handler_errors_total", ["stage", "type", "class"];
     /// Kafka producers that couldn't go on and were replaced, by why.
@@ -140,7 +144,7 @@ metrics! {
     /// Unix time in seconds of the last completed record.
     last_processed_timestamp: GaugeVec, "last_processed_timestamp_seconds", ["stage"];
     /// Seconds from the time that a record carries (when it was written) to its outcome in a stage.
-    event_end_to_end: HistogramVec, "event_end_to_end_seconds", ["stage"];
+    event_end_to_end: Durations, "event_end_to_end_seconds", ["stage"];
     /// Webhook attempts, by outcome.
     webhook_attempts: IntCounterVec, "webhook_attempts_total", ["outcome"];
     /// Seconds of one webhook attempt, from connecting to the end of the answer.

@@ -37,7 +37,7 @@ enum Now<I> {
 }
 
 /// What taking a record's tasks in left to do.
-pub(super) struct Taken<I> {
+struct Taken<I> {
     /// Tasks that aren't over.
     open: usize,
     /// Those of them that ran and didn't end well.
@@ -179,7 +179,7 @@ impl<S: EffectStage> Engine<S> {
 
     /// Notes what became of a record's tasks. Answers whether all of them are over.
     #[inline]
-    pub(super) fn owe(&mut self, pass: &mut Pass, offset: i64, bytes: usize, taken: Taken<S::Input>) -> bool {
+    fn owe(&mut self, pass: &mut Pass, offset: i64, bytes: usize, taken: Taken<S::Input>) -> bool {
         let partition = pass.partition;
         if taken.open == 0 {
             self.complete_at_once(pass, offset, bytes);
@@ -219,8 +219,26 @@ impl<S: EffectStage> Engine<S> {
         taken_over.is_some()
     }
 
+    /// Takes the only task of a record in. Answers whether it is over.
     #[inline]
-    pub(super) fn admit_task(
+    pub(super) fn admit_alone(
+        &mut self,
+        pass: &mut Pass,
+        (offset, bytes): (i64, usize),
+        spec: TaskSpec<'_>,
+        task: Box<Task<S::Input>>,
+    ) -> bool {
+        let now = self.run_now(pass, offset, spec, task);
+        if matches!(now, Now::Over) {
+            self.complete_at_once(pass, offset, bytes);
+            return true;
+        }
+        let mut taken = Taken::default();
+        self.take(pass, offset, spec, now, &mut taken);
+        self.owe(pass, offset, bytes, taken)
+    }
+
+    fn admit_task(
         &mut self,
         pass: &mut Pass,
         offset: i64,
@@ -228,7 +246,19 @@ impl<S: EffectStage> Engine<S> {
         task: Box<Task<S::Input>>,
         taken: &mut Taken<S::Input>,
     ) {
-        match self.run_now(pass, offset, spec, task) {
+        let now = self.run_now(pass, offset, spec, task);
+        self.take(pass, offset, spec, now, taken);
+    }
+
+    fn take(
+        &mut self,
+        pass: &mut Pass,
+        offset: i64,
+        spec: TaskSpec<'_>,
+        now: Now<S::Input>,
+        taken: &mut Taken<S::Input>,
+    ) {
+        match now {
             Now::Over => {}
             Now::Known(no, attempted) => {
                 taken.open += 1;

@@ -7,7 +7,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::admit::Taken;
 use super::backlog::Chunk;
 use super::engine::Engine;
 use super::intake::{self, Opened};
@@ -17,8 +16,9 @@ use crate::runtime::record::Record;
 use crate::runtime::shared::Shared;
 use crate::runtime::stage::{EffectStage, Task};
 
-/// Tasks that are over whose memory is kept, at most. What their events hold stays as long, so there are few.
-const SPARES: usize = 16;
+/// Tasks that are over whose memory is kept, at most, and never more than may run at once: what their events hold stays as
+/// long.
+const SPARES: usize = 1_024;
 
 /// Records of one partition that are taken in one after the other, and what is still to be noted of them.
 #[derive(Debug)]
@@ -175,9 +175,7 @@ impl<S: EffectStage> Engine<S> {
                         && self.verdict(pass.partition, offset, seen) == Verdict::New =>
                 {
                     let (bytes, task) = (draft.record().bytes(), draft.into_task(input, spec.target));
-                    let mut taken = Taken::default();
-                    self.admit_task(pass, offset, spec, task, &mut taken);
-                    self.owe(pass, offset, bytes, taken)
+                    self.admit_alone(pass, (offset, bytes), spec, task)
                 }
                 (what, _) => self.admit(pass, Opened { record: draft.into_record(), what }, &tasks),
             };
@@ -201,7 +199,7 @@ impl<S: EffectStage> Engine<S> {
     /// Keeps the memory of a task that is over.
     #[inline]
     pub(super) fn spare(&mut self, mut spent: Box<Task<S::Input>>) {
-        if self.spares.len() < SPARES
+        if self.spares.len() < self.spec.options.concurrency.min(SPARES)
             && let Some(record) = spent.record.alone()
         {
             record.empty();

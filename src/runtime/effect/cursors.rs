@@ -256,7 +256,7 @@ impl<S: EffectStage> Engine<S> {
     /// Once per tick: cursors with nothing left to say go, targets whose state changed are heeded.
     pub(super) fn tend_cursors(&mut self) {
         let mut targets: BTreeMap<i32, BTreeSet<Arc<str>>> = BTreeMap::new();
-        for (&number, owned) in &mut self.partitions {
+        for (&number, owned) in self.partitions.iter_mut() {
             let Some(own) = owned.cursors.as_deref_mut().filter(|_| !owned.closed) else { continue };
             if let Some(committed) = self.desk.committed(Side::Source, number) {
                 own.table.sweep(committed);

@@ -16,7 +16,7 @@ use super::attempt::{self, Hands, Job, Payload};
 use super::guard::Guard;
 use super::intake;
 use super::parked::Parked;
-use super::partition::Partition;
+use super::partitions::Partitions;
 use super::prune::Pruner;
 use super::publish::Counted;
 use super::report::{Kind, What};
@@ -98,7 +98,7 @@ pub(super) struct Engine<S: EffectStage> {
     /// Records on their way to the retry or dead-letter topic.
     pub(super) appends: Arc<Appends>,
     pub(super) guard: Guard,
-    pub(super) partitions: BTreeMap<i32, Partition>,
+    pub(super) partitions: Partitions,
     pub(super) faulted: BTreeMap<i32, PartitionFault>,
     pub(super) draining: Vec<Draining>,
     pub(super) balance: Balance,
@@ -159,10 +159,10 @@ impl<S: EffectStage> Engine<S> {
         self.pump_cursors(now);
         self.stretch = Stretch::new();
         let mut more = self.start_waiting(now);
-        let mut next = self.partitions.keys().next().copied();
-        while let Some(number) = next {
-            more |= self.start_intake(number, now);
-            next = self.partitions.range(number + 1..).next().map(|(&number, _)| number);
+        let mut number = None;
+        while let Some(next) = self.partitions.next_after(number) {
+            more |= self.start_intake(next, now);
+            number = Some(next);
         }
         more | self.start_waiting(now)
     }
@@ -211,17 +211,14 @@ impl<S: EffectStage> Engine<S> {
             return false;
         }
         let Some(mut records) = owned.queue.take() else { return false };
-        let mut known: Vec<i64> = records
-            .offsets()
-            .take(room.min(intake::ROUND))
-            .filter(|&offset| owned.source.is_complete(offset))
-            .collect();
+        let most = room.min(intake::ROUND);
+        let mut known = owned.known(&records, most);
         owned.intake = true;
         let (generation, began) = (owned.generation, Instant::now());
         if known.is_empty() && !owned.backoff.is_waiting() {
             let tight = records.bytes_in_use() > self.spec.options.max_buffered_bytes / TIGHT;
             let mut pass = Pass::new((number, generation), tight, now_ms, began);
-            let left = self.take_now(&mut pass, &mut records, room.min(intake::ROUND));
+            let left = self.take_now(&mut pass, &mut records, most);
             let Some(owned) = self.partitions.get_mut(&number) else { return false };
             if left == Left::Off || owned.closed {
                 owned.intake = false;
@@ -231,14 +228,8 @@ impl<S: EffectStage> Engine<S> {
                 self.taken_in(number, now_ms);
                 return self.partitions.get(&number).is_some_and(|owned| !owned.queue.is_empty());
             }
-            known.extend(
-                records
-                    .offsets()
-                    .take(room.min(intake::ROUND))
-                    .filter(|&offset| owned.source.is_complete(offset)),
-            );
+            known = owned.known(&records, most);
         }
-        let most = room.min(intake::ROUND);
         let (hands, label) =
             (Arc::clone(&self.hands), Label { partition: number, generation, kind: Kind::Intake });
         let opening = async move {

@@ -64,7 +64,7 @@ impl<S: EffectStage> Engine<S> {
         let (_, waiting) = self.appends.overdue();
         let under_way = self.under_way(now);
         let mut advice = Vec::new();
-        for (&number, owned) in &self.partitions {
+        for (&number, owned) in self.partitions.iter() {
             let is_idle =
                 owned.closed || self.supervision.paused().is_some() || waiting.contains_key(&number);
             let mut look = self.look_at(number, owned, &under_way);

@@ -27,6 +27,7 @@ mod own_cursors;
 mod ownership;
 mod parked;
 mod partition;
+mod partitions;
 mod past;
 mod places;
 mod prune;
@@ -53,6 +54,7 @@ use self::attempt::{Hands, OnThread};
 use self::engine::{Engine, Stretch};
 use self::guard::Guard;
 use self::parked::Parked;
+use self::partitions::Partitions;
 use self::places::{Places, Typed};
 use self::prune::Pruner;
 use self::publish::Counted;
@@ -147,7 +149,7 @@ async fn run_member<S: EffectStage>(
         appends: Arc::new(Appends::default()),
         guard,
         parked: Parked::default(),
-        partitions: BTreeMap::new(),
+        partitions: Partitions::default(),
         faulted: BTreeMap::new(),
         draining: Vec::new(),
         balance: Balance::default(),

@@ -38,7 +38,7 @@ impl<S: EffectStage> Engine<S> {
     /// Partitions whose claim is committed: their retry partition is read, up to a marker that is appended now.
     fn mark_claimed(&mut self) {
         let mut claimed = Vec::new();
-        for (&number, owned) in &mut self.partitions {
+        for (&number, owned) in self.partitions.iter_mut() {
             if owned.closed || !owned.tenure.is_claiming() {
                 continue;
             }
@@ -163,7 +163,7 @@ impl<S: EffectStage> Engine<S> {
 
     /// Starts nothing more anywhere.
     pub(super) fn close_all(&mut self) {
-        for (&number, owned) in &mut self.partitions {
+        for (&number, owned) in self.partitions.iter_mut() {
             owned.close();
             self.lanes.freeze(number);
         }

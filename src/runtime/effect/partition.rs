@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use super::backlog::Backlog;
+use super::backlog::{Backlog, Chunk};
 use super::own_cursors::OwnCursors;
 use crate::runtime::backoff::Backoff;
 use crate::runtime::consumer::{Assigned, Gauge, Position, Side, Span};
@@ -161,6 +161,14 @@ impl Partition {
         self.recall_from.is_some_and(|from| offset >= from) && self.source.is_complete(offset)
     }
 
+    /// Which of the first `most` records of a chunk are complete, ascending.
+    pub(super) fn known(&self, records: &Chunk, most: usize) -> Vec<i64> {
+        if records.offsets().next().is_none_or(|first| self.source.is_behind_all_runs(first)) {
+            return Vec::new();
+        }
+        records.offsets().take(most).filter(|&offset| self.source.is_complete(offset)).collect()
+    }
+
     /// Notes that a valid parked record comes from the source record at `offset`.
     pub(super) fn note_parked(&mut self, offset: i64) {
         self.source_end = self.source_end.max(offset.saturating_add(1));
@@ -228,7 +236,9 @@ impl Partition {
             return;
         }
         self.gauge.release(self.ended.len(), std::mem::take(&mut self.ended_bytes));
-        self.ended.sort_unstable();
+        if !self.ended.is_sorted() {
+            self.ended.sort_unstable();
+        }
         for run in self.ended.chunk_by(|before, next| before + 1 == *next) {
             if let (Some(first), Some(last)) = (run.first(), run.last()) {
                 self.source.complete_run(*first, last + 1);

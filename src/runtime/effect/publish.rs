@@ -38,7 +38,7 @@ impl<S: EffectStage> Engine<S> {
         let (appends_waiting, waiting_for) = self.appends.overdue();
         self.env.metrics.appends_waiting.with_label_values(&[&*self.name]).set(appends_waiting as i64);
         let mut balance = Balance { parked: 0, in_flight: 0, ..self.balance };
-        for (&number, owned) in &self.partitions {
+        for (&number, owned) in self.partitions.iter() {
             let census = self.lanes.census(number);
             balance.parked += census.parked;
             let own = owned.cursors.as_deref();

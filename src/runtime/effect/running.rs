@@ -17,6 +17,8 @@ use super::places::Places;
 
 /// Sorts of boxed futures, each of one layout: a slot is used again for its own sort only.
 const POOLS: usize = 4;
+/// Attempts that wait and share one look at the clock for when they began.
+const GLANCES: u32 = 8;
 /// The slots of attempts.
 const ATTEMPTS: usize = 0;
 
@@ -98,8 +100,10 @@ pub(super) struct Running<K, J, T> {
     signal: Arc<Signal>,
     /// Slots that are being polled; kept for its memory.
     turn: Vec<usize>,
-    /// The time of the last start that had to be known.
+    /// The time of a start that is not long ago.
     now: Instant,
+    /// Attempts that had to wait since then.
+    since: u32,
 }
 
 impl<K: Pooled, J, T: Send + 'static> Running<K, J, T> {
@@ -112,7 +116,17 @@ impl<K: Pooled, J, T: Send + 'static> Running<K, J, T> {
             signal: Arc::default(),
             turn: Vec::new(),
             now: Instant::now(),
+            since: 0,
         }
+    }
+
+    /// When an attempt began that is found to wait: a look at the clock for every one of them would be a part of its cost.
+    fn began(&mut self) -> Instant {
+        if self.since == 0 {
+            self.now = Instant::now();
+        }
+        self.since = (self.since + 1) % GLANCES;
+        self.now
     }
 
     /// Starts an attempt. What is ready is answered; else it keeps a slot, whose number is.
@@ -127,12 +141,13 @@ impl<K: Pooled, J, T: Send + 'static> Running<K, J, T> {
                 at
             }
         };
-        let slot = &mut self.slots[at];
+        let slot = &self.slots[at];
         let Work::Place(place) = slot.work else { return Err(at) };
         match self.attempts.start(place, job, &mut Context::from_waker(&slot.waker)) {
             Poll::Ready(done) => Ok(done),
             Poll::Pending => {
-                slot.label = Some((label, Instant::now()));
+                let began = self.began();
+                self.slots[at].label = Some((label, began));
                 self.free[ATTEMPTS].pop();
                 Err(at)
             }
@@ -207,6 +222,7 @@ impl<K: Pooled, J, T: Send + 'static> Running<K, J, T> {
     /// Polls what was woken; hands what is done to `done`, with its label and when it was started.
     pub(super) fn turn(&mut self, done: &mut Vec<(Label<K>, Instant, T)>) {
         let mut turn = std::mem::take(&mut self.turn);
+        self.since = 0;
         std::mem::swap(&mut turn, &mut *self.signal.woken.lock().unwrap_or_else(PoisonError::into_inner));
         for at in turn.drain(..) {
             let slot = &mut self.slots[at];

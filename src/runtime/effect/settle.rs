@@ -303,7 +303,9 @@ impl<S: EffectStage> Engine<S> {
         self.count(outcome, 1);
         self.tally.complete(written_ms, now);
         let offset = self.lanes.offset(no).unwrap_or(-1);
-        self.forget(no);
+        if !self.payloads.is_empty() {
+            self.forget(no);
+        }
         let vacated = self.lanes.complete(no, now);
         self.vacate(partition, (no, offset), vacated, outcome == "done");
     }

@@ -31,7 +31,7 @@ impl EffectStage for Doer {
     }
 
     async fn open(&self, record: &Record, _input: &(), tasks: &mut Tasks) -> Intake<()> {
-        tasks.push(record.offset, &"all".into(), 100);
+        tasks.push(format_args!("{}", record.offset), &"all".into(), 100);
         Intake::Ready(())
     }
 

@@ -4,10 +4,8 @@
 
 use std::time::Duration;
 
-use prometheus::local::LocalHistogram;
-
 use crate::runtime::outcome::SkipReason;
-use crate::telemetry::Metrics;
+use crate::telemetry::{DurationSeries, Metrics, Seconds};
 
 /// See the module.
 pub(super) struct Tally {
@@ -16,20 +14,23 @@ pub(super) struct Tally {
     outcomes: Vec<(&'static str, u64)>,
     /// By reason, in the order of [`SkipReason::ALL`].
     skipped: [u64; SkipReason::ALL.len()],
-    end_to_end: LocalHistogram,
-    durations: Vec<(&'static str, LocalHistogram)>,
+    end_to_end: (DurationSeries, Seconds),
+    /// A time from end to end, in milliseconds, and how many records in a row had it: most come by the block.
+    lately: (i64, u64),
+    durations: Vec<(&'static str, DurationSeries, Seconds)>,
     last_ms: i64,
 }
 
 impl Tally {
     pub(super) fn new(metrics: std::sync::Arc<Metrics>, stage: std::sync::Arc<str>) -> Self {
-        let end_to_end = metrics.event_end_to_end.with_label_values(&[&*stage]).local();
+        let end_to_end = metrics.event_end_to_end.with_label_values(&[&*stage]);
         Self {
             metrics,
             stage,
             outcomes: Vec::new(),
             skipped: Default::default(),
-            end_to_end,
+            end_to_end: (end_to_end, Seconds::default()),
+            lately: (0, 0),
             durations: Vec::new(),
             last_ms: 0,
         }
@@ -49,26 +50,36 @@ impl Tally {
     }
 
     /// Notes when a record was complete that was written then.
+    #[inline]
     pub(super) fn complete(&mut self, written_ms: Option<i64>, now_ms: i64) {
         self.last_ms = now_ms;
         if let Some(written_ms) = written_ms {
-            self.end_to_end.observe((now_ms - written_ms).max(0) as f64 / 1_000.0);
+            let took_ms = (now_ms - written_ms).max(0);
+            if took_ms != self.lately.0 {
+                self.settle();
+                self.lately.0 = took_ms;
+            }
+            self.lately.1 += 1;
         }
+    }
+
+    fn settle(&mut self) {
+        let (took_ms, times) = (self.lately.0, std::mem::take(&mut self.lately.1));
+        self.end_to_end.1.add(took_ms as f64 / 1_000.0, times);
     }
 
     /// Notes how long `attempts` at things of `kind` took each.
     pub(super) fn took(&mut self, kind: &'static str, each: Duration, attempts: u64) {
-        let at = match self.durations.iter().position(|(known, _)| *known == kind) {
+        let at = match self.durations.iter().position(|(known, ..)| *known == kind) {
             Some(at) => at,
             None => {
                 let labels = [&*self.stage, kind];
-                let local = self.metrics.event_processing_duration.with_label_values(&labels).local();
-                self.durations.push((kind, local));
+                let series = self.metrics.event_processing_duration.with_label_values(&labels);
+                self.durations.push((kind, series, Seconds::default()));
                 self.durations.len() - 1
             }
         };
-        let seconds = each.as_secs_f64();
-        (0..attempts).for_each(|_| self.durations[at].1.observe(seconds));
+        self.durations[at].2.add(each.as_secs_f64(), attempts);
     }
 
     /// Hands everything to the metrics.
@@ -82,9 +93,10 @@ impl Tally {
                 self.metrics.tasks_skipped.with_label_values(&labels).inc_by(std::mem::take(sum));
             }
         }
-        self.end_to_end.flush();
-        for (_, durations) in &mut self.durations {
-            durations.flush();
+        self.settle();
+        self.end_to_end.0.take(&mut self.end_to_end.1);
+        for (_, series, counted) in &mut self.durations {
+            series.take(counted);
         }
         if self.last_ms > 0 {
             let seconds = std::mem::take(&mut self.last_ms) as f64 / 1_000.0;

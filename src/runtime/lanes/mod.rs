@@ -15,6 +15,7 @@
 
 mod arrive;
 mod at_once;
+mod found;
 mod operate;
 mod ready;
 mod slab;

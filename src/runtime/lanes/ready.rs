@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
+use super::found::Found;
 use super::task::{LaneNo, Standing, Task};
 
 /// Every so many starts one goes by turns to the priority that was passed over the longest and to the lowest: however many
@@ -64,8 +65,10 @@ struct Turns {
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Ready {
-    targets: HashMap<Arc<str>, Target>,
+    targets: Found<Target>,
     levels: BTreeMap<Level, Turns>,
+    /// Targets that stand in turn lists, over all levels.
+    listed: usize,
     /// Targets that aren't listed, by when they are again.
     resting: BTreeSet<(i64, Arc<str>)>,
     running: usize,
@@ -81,7 +84,7 @@ impl Ready {
         // What failed in place a moment ago comes before what is read back: negative numbers.
         self.arrivals += 1;
         let turn = first.place().unwrap_or(i64::MIN + self.arrivals);
-        let known = self.targets.entry(Arc::clone(target)).or_default();
+        let known = self.targets.get_or_make(target);
         known.lanes.entry(level).or_default().insert((turn, lane));
         self.list(target, level);
     }
@@ -94,6 +97,7 @@ impl Ready {
         loop {
             let level = self.choose(concurrency)?;
             let name = self.levels.get_mut(&level)?.targets.pop_front()?;
+            self.listed -= 1;
             let lane = self.take_turn(&name, level, room);
             if self.targets.get(&name).is_some_and(Target::is_idle) {
                 self.targets.remove(&name);
@@ -132,8 +136,7 @@ impl Ready {
 
     /// How many slots are free, if nothing that could start waits for one.
     pub(super) fn free_slots(&self, concurrency: usize) -> usize {
-        let waits = self.levels.values().any(|turns| !turns.targets.is_empty());
-        if waits { 0 } else { concurrency.max(1).saturating_sub(self.running) }
+        if self.listed > 0 { 0 } else { concurrency.max(1).saturating_sub(self.running) }
     }
 
     /// True when `target` may run one more.
@@ -182,10 +185,7 @@ impl Ready {
         if (before.waits, before.runs) == (after.waits, after.runs) {
             return;
         }
-        let target = match self.targets.get_mut(name) {
-            Some(target) => target,
-            None => self.targets.entry(Arc::clone(name)).or_default(),
-        };
+        let target = self.targets.get_or_make(name);
         if before.waits != after.waits {
             let waiting = target.waiting.entry(partition).or_default();
             if after.waits {
@@ -235,11 +235,13 @@ impl Ready {
         open.map(|(level, _)| *level).min_by_key(|(class, priority)| (*priority, *class == Class::Fresh))
     }
 
+    /// Lists a target at every level where lanes of it wait.
     fn list_all(&mut self, target: &Arc<str>) {
-        let Some(known) = self.targets.get(target) else { return };
-        let unlisted: Vec<Level> =
-            known.lanes.keys().filter(|level| !known.listed.contains(level)).copied().collect();
-        for level in unlisted {
+        let unlisted = |known: &Target| {
+            let mut levels = known.lanes.keys();
+            levels.find(|level| !known.listed.contains(level)).copied()
+        };
+        while let Some(level) = self.targets.get(target).and_then(unlisted) {
             self.list(target, level);
         }
     }
@@ -251,6 +253,7 @@ impl Ready {
             let turns =
                 self.levels.entry(level).or_insert_with(|| Turns { served: starts, ..Turns::default() });
             turns.targets.push_back(Arc::clone(target));
+            self.listed += 1;
         }
     }
 }
@@ -259,6 +262,7 @@ impl Ready {
 impl Ready {
     /// True when nothing is remembered that belongs to a target.
     pub(super) fn is_empty(&self) -> bool {
-        self.running == 0 && self.running_retries == 0 && self.targets.values().all(Target::is_idle)
+        let idle = self.targets.iter().all(|(_, target)| target.is_idle());
+        self.running == 0 && self.running_retries == 0 && self.listed == 0 && idle
     }
 }

@@ -1,0 +1,115 @@
+//! Targets by name, found by where their name lies in memory first: a stage hands in the same copy again and again, and
+//! hashing names several times for each record would be a tenth of the engine's work. Pure.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+/// Hints: two to the power of eight.
+const HINT_BITS: u32 = 8;
+const HINTS: usize = 1 << HINT_BITS;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Found<T> {
+    slots: Vec<Option<(Arc<str>, T)>>,
+    free: Vec<usize>,
+    numbers: HashMap<Arc<str>, usize>,
+    /// By the address of a name: the slot that it was given last. What is in the slot says whether that holds still.
+    hints: Box<[u32; HINTS]>,
+}
+
+impl<T> Default for Found<T> {
+    fn default() -> Self {
+        Self { slots: Vec::new(), free: Vec::new(), numbers: HashMap::new(), hints: Box::new([0; HINTS]) }
+    }
+}
+
+impl<T> Found<T> {
+    #[inline]
+    fn find(&self, name: &str) -> Option<usize> {
+        let hint = self.hints[hint(name)] as usize;
+        match self.slots.get(hint) {
+            // A slot keeps its name alive, so that no other one lies there.
+            Some(Some((known, _))) if std::ptr::eq(&**known, name) => Some(hint),
+            Some(_) | None => self.numbers.get(name).copied(),
+        }
+    }
+
+    #[inline]
+    pub(super) fn get(&self, name: &str) -> Option<&T> {
+        if self.numbers.is_empty() {
+            return None;
+        }
+        self.slots.get(self.find(name)?)?.as_ref().map(|(_, value)| value)
+    }
+
+    #[inline]
+    pub(super) fn get_mut(&mut self, name: &str) -> Option<&mut T> {
+        let at = self.find(name)?;
+        self.slots.get_mut(at)?.as_mut().map(|(_, value)| value)
+    }
+
+    /// What is kept under that name, made if there is nothing.
+    #[inline]
+    pub(super) fn get_or_make(&mut self, name: &Arc<str>) -> &mut T
+    where
+        T: Default,
+    {
+        let at = match self.find(name) {
+            Some(at) => at,
+            None => {
+                let at = self.free.pop().unwrap_or(self.slots.len());
+                self.numbers.insert(Arc::clone(name), at);
+                // A target beyond that number is found by its name.
+                self.hints[hint(name)] = u32::try_from(at).unwrap_or(u32::MAX);
+                if at == self.slots.len() {
+                    self.slots.push(None);
+                }
+                at
+            }
+        };
+        &mut self.slots[at].get_or_insert_with(|| (Arc::clone(name), T::default())).1
+    }
+
+    pub(super) fn remove(&mut self, name: &str) {
+        if let Some(at) = self.numbers.remove(name) {
+            self.slots[at] = None;
+            self.free.push(at);
+        }
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &T)> {
+        self.slots.iter().flatten().map(|(name, value)| (name, value))
+    }
+}
+
+fn hint(name: &str) -> usize {
+    // Fibonacci hashing: names lie at multiples of sixteen, often side by side.
+    let spread = (name.as_ptr().addr() as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    (spread >> (u64::BITS - HINT_BITS)) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_copy_of_a_name_finds_the_same_and_what_was_removed_is_gone() {
+        let mut found = Found::<u32>::default();
+        let names: Vec<Arc<str>> = (0..HINTS * 3).map(|number| Arc::from(format!("t{number}"))).collect();
+        for (number, name) in (0..).zip(&names) {
+            *found.get_or_make(name) = number;
+        }
+        for (number, name) in (0..).zip(&names) {
+            assert_eq!((found.get(name), found.get(&name.to_string())), (Some(&number), Some(&number)));
+            *found.get_or_make(&Arc::from(&**name)) += 1;
+            assert_eq!(found.get_mut(name), Some(&mut (number + 1)));
+        }
+        assert_eq!(found.iter().count(), names.len());
+        found.remove(&names[7].to_string());
+        assert_eq!((found.get(&names[7]), found.iter().count()), (None, names.len() - 1));
+        *found.get_or_make(&Arc::from("another")) = 99;
+        assert_eq!((found.get(&names[7]), found.slots.len()), (None, names.len()), "its slot is used again");
+    }
+}
