@@ -10,6 +10,12 @@ pub(super) enum System {
     /// The product's effect engine.
     #[serde(rename = "orderflow")]
     Orderflow,
+    /// The same while its metrics are read ten times a second.
+    #[serde(rename = "orderflow-scraped")]
+    Scraped,
+    /// Two processes that share the group, and the partitions.
+    #[serde(rename = "orderflow-two-processes")]
+    TwoProcesses,
     /// `StreamConsumer`, one record at a time, nothing done with it and nothing committed.
     #[serde(rename = "raw-librdkafka-stream")]
     RawStream,
@@ -26,6 +32,8 @@ impl System {
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Orderflow => "orderflow",
+            Self::Scraped => "orderflow-scraped",
+            Self::TwoProcesses => "orderflow-two-processes",
             Self::RawStream => "raw-librdkafka-stream",
             Self::RawBatch => "raw-librdkafka",
             Self::BareTokio => "bare-tokio",
@@ -67,6 +75,8 @@ pub(super) struct Case {
     pub(super) name: String,
     /// How many records are handled; the clock stops at the last.
     pub(super) records: u64,
+    /// How many records the topic holds, where that isn't what the largest case of its kind needs.
+    pub(super) backlog: Option<u64>,
     /// How long the handler sleeps; zero doesn't even yield.
     pub(super) wait: Duration,
     /// Tasks at once.
@@ -88,6 +98,7 @@ pub(super) fn cases(full: bool) -> Vec<Case> {
     let no_op = |name: &str, keys, values, systems: &[System]| Case {
         name: name.to_owned(),
         records: bulk,
+        backlog: None,
         wait: Duration::ZERO,
         concurrency: 100,
         keys,
@@ -101,6 +112,7 @@ pub(super) fn cases(full: bool) -> Vec<Case> {
             Keys::Million => format!("{ms}ms-c{concurrency}-1m-keys"),
         },
         records: if full { records * 2 } else { records },
+        backlog: None,
         wait: Duration::from_millis(ms),
         concurrency,
         keys,
@@ -108,10 +120,10 @@ pub(super) fn cases(full: bool) -> Vec<Case> {
         parked: false,
         systems: vec![System::BareTokio, System::Orderflow],
     };
-    let raw = [System::RawStream, System::RawBatch, System::Orderflow];
+    let all = [System::RawStream, System::RawBatch, System::Orderflow, System::Scraped, System::TwoProcesses];
     let mut cases = vec![
-        no_op("no-op", Keys::TenThousand, Values::Text, &raw),
-        no_op("no-op-1m-keys", Keys::Million, Values::Text, &ours),
+        no_op("no-op", Keys::TenThousand, Values::Text, &all),
+        no_op("no-op-1m-keys", Keys::Million, Values::Text, &[System::RawBatch, System::Orderflow]),
         no_op("decode", Keys::TenThousand, Values::Avro, &ours),
         waiting(1, 100, Keys::TenThousand, 100_000),
         waiting(1, 1_000, Keys::TenThousand, 1_000_000),
@@ -119,6 +131,14 @@ pub(super) fn cases(full: bool) -> Vec<Case> {
         waiting(10, 1_000, Keys::TenThousand, 300_000),
         waiting(100, 10_000, Keys::Million, 500_000),
     ];
+    // The same work before a backlog ten times as long: its memory is what counts.
+    cases.extend([200_000, 2_000_000].map(|backlog| Case {
+        name: format!("backlog-{}k", backlog / 1_000),
+        records: 100_000,
+        backlog: Some(backlog),
+        systems: ours.to_vec(),
+        ..waiting(1, 100, Keys::TenThousand, 0)
+    }));
     cases.push(Case {
         name: "rebuild-1m".to_owned(),
         records: 1_000_000,

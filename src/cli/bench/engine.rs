@@ -17,7 +17,7 @@ use super::events::Sample;
 use super::measure::{Measured, Meter};
 use super::report::{Figure, Report};
 use super::stage::{BenchStage, Proof};
-use super::{raw, rebuild, topic};
+use super::{pair, raw, rebuild, topic};
 use crate::cli::context::Context;
 use crate::cli::exit::{Exit, Fault};
 use crate::cli::output;
@@ -32,6 +32,8 @@ use crate::telemetry::Metrics;
 
 /// How long one request may take.
 const WITHIN: Duration = Duration::from_secs(30);
+/// Between readings of the metrics, where they are read.
+const SCRAPED_EVERY: Duration = Duration::from_millis(100);
 
 #[derive(Debug, clap::Args)]
 #[command(
@@ -91,12 +93,12 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<Exit, Fault> {
     }
     let mut topics: BTreeMap<String, (Keys, Values, u64)> = BTreeMap::new();
     let most = |keys, values| {
-        let of = chosen.iter().filter(|case| (case.keys, case.values) == (keys, values));
+        let of = chosen.iter().filter(|case| (case.keys, case.values, case.backlog) == (keys, values, None));
         of.map(|case| case.records).max().unwrap_or(0)
     };
     let mut figures = Vec::new();
     for case in &chosen {
-        let records = most(case.keys, case.values);
+        let records = case.backlog.unwrap_or_else(|| most(case.keys, case.values));
         let name = topic::name(case.keys, case.values, records);
         if topics.insert(name.clone(), (case.keys, case.values, records)).is_none() {
             output::complain(&format!("filling {name}"));
@@ -140,7 +142,16 @@ async fn measure(config: &Config, args: &Args, case: &Case, topic: &str) -> Resu
         let mut runs: BTreeMap<usize, Vec<Measured>> = BTreeMap::new();
         for _ in 0..args.repetitions.max(1) {
             for (at, &system) in case.systems.iter().enumerate() {
-                runs.entry(at).or_default().push(child(&asked(system, false)).await?);
+                let asked = asked(system, false);
+                let measured = match system {
+                    System::TwoProcesses => pair::measure(config, &asked).await?,
+                    System::Orderflow
+                    | System::Scraped
+                    | System::RawStream
+                    | System::RawBatch
+                    | System::BareTokio => child(&asked).await?,
+                };
+                runs.entry(at).or_default().push(measured);
             }
         }
         let of = |(&at, runs): (&usize, &Vec<Measured>)| {
@@ -160,7 +171,8 @@ pub(super) async fn child(asked: &Repetition) -> Result<Measured, Fault> {
 async fn repeat(config: &Config, asked: &Repetition) -> Result<Measured, Fault> {
     match asked.system {
         System::Orderflow if asked.case.parked => rebuild::repeat(config, asked).await,
-        System::Orderflow => engine(config, asked).await,
+        System::Orderflow | System::Scraped => engine(config, asked).await,
+        System::TwoProcesses => pair::repeat(config, asked).await,
         System::RawStream => raw::stream(&config.kafka, &asked.topic, &asked.case).await,
         System::RawBatch => raw::batch(&config.kafka, &asked.topic, &asked.case).await,
         System::BareTokio => raw::tokio_loop(&asked.case).await,
@@ -182,10 +194,13 @@ async fn engine(config: &Config, asked: &Repetition) -> Result<Measured, Fault> 
     topic::prepare(&config.kafka, &asked.group).await?;
     let [retry, dead_letters] = topic::own(&asked.group);
     let stop = CancellationToken::new();
-    let handle = start_effect_stage(spec(asked), Arc::new(stage), environment(config)?, stop.clone());
+    let environment = environment(config)?;
+    let scraped = (asked.system == System::Scraped).then(|| Arc::clone(&environment.metrics));
+    let handle = start_effect_stage(spec(asked), Arc::new(stage), environment, stop.clone());
     let mut join = handle.join;
     tokio::select! {
         () = meter.finished() => {}
+        () = scrape(scraped) => {}
         ended = &mut join => return Err(Fault::failures(format!("the stage ended early: {ended:?}"))),
     }
     let measured = meter.measured().ok_or_else(|| Fault::internal("nothing was measured"))?;
@@ -207,6 +222,15 @@ async fn engine(config: &Config, asked: &Repetition) -> Result<Measured, Fault> 
     forget(&config.kafka, &asked.group).await?;
     topic::remove(&config.kafka, &[&retry, &dead_letters]).await?;
     Ok(measured)
+}
+
+/// Reads the metrics over and over; waits for ever where there are none to be read.
+async fn scrape(metrics: Option<Arc<Metrics>>) {
+    let Some(metrics) = metrics else { return std::future::pending().await };
+    loop {
+        tokio::time::sleep(SCRAPED_EVERY).await;
+        std::hint::black_box(metrics.text());
+    }
 }
 
 /// The stage as `orderflow run` would start it, in the group that was asked for.

@@ -9,10 +9,16 @@ use nix::sys::time::TimeValLike;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
+use crate::clock::Clock;
+
 /// What one repetition came to.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Measured {
+    /// From when to when, in epoch milliseconds.
+    pub(super) began_ms: i64,
+    pub(super) ended_ms: i64,
+    pub(super) records: u64,
     pub(super) records_per_second: f64,
     pub(super) cpu_seconds_per_million: f64,
     pub(super) peak_rss_bytes: u64,
@@ -20,10 +26,32 @@ pub(super) struct Measured {
     pub(super) allocations_per_record: Option<f64>,
 }
 
+impl Measured {
+    /// What two processes came to that worked at the same time.
+    pub(super) fn beside(&self, other: &Self) -> Self {
+        let (began_ms, ended_ms) = (self.began_ms.min(other.began_ms), self.ended_ms.max(other.ended_ms));
+        let records = self.records + other.records;
+        let each = |value: fn(&Self) -> f64| {
+            let sum = value(self) * self.records as f64 + value(other) * other.records as f64;
+            sum / records.max(1) as f64
+        };
+        let counted = self.allocations_per_record.is_some();
+        Self {
+            began_ms,
+            ended_ms,
+            records,
+            records_per_second: records as f64 * 1_000.0 / (ended_ms - began_ms).max(1) as f64,
+            cpu_seconds_per_million: each(|one| one.cpu_seconds_per_million),
+            peak_rss_bytes: self.peak_rss_bytes + other.peak_rss_bytes,
+            allocations_per_record: counted.then(|| each(|one| one.allocations_per_record.unwrap_or(0.0))),
+        }
+    }
+}
+
 /// Counts records up to a limit.
 #[derive(Debug)]
 pub(super) struct Meter {
-    limit: u64,
+    limit: AtomicU64,
     seen: AtomicU64,
     began: OnceLock<Instants>,
     ended: OnceLock<Instants>,
@@ -33,20 +61,26 @@ pub(super) struct Meter {
 #[derive(Debug, Clone, Copy)]
 struct Instants {
     at: Instant,
+    epoch_ms: i64,
     cpu: Duration,
     allocations: u64,
 }
 
 impl Instants {
     fn now() -> Self {
-        Self { at: Instant::now(), cpu: cpu(), allocations: allocations() }
+        Self {
+            at: Instant::now(),
+            epoch_ms: Clock::system().now_ms(),
+            cpu: cpu(),
+            allocations: allocations(),
+        }
     }
 }
 
 impl Meter {
     pub(super) fn new(limit: u64) -> Self {
         Self {
-            limit,
+            limit: AtomicU64::new(limit),
             seen: AtomicU64::new(0),
             began: OnceLock::new(),
             ended: OnceLock::new(),
@@ -54,17 +88,22 @@ impl Meter {
         }
     }
 
+    /// Changes the limit, before the first record.
+    pub(super) fn expect(&self, records: u64) {
+        self.limit.store(records, Ordering::Relaxed);
+    }
+
     /// Counts one record; true when it is the last or later.
     pub(super) fn hit(&self) -> bool {
-        let before = self.seen.fetch_add(1, Ordering::Relaxed);
+        let (before, limit) = (self.seen.fetch_add(1, Ordering::Relaxed), self.limit.load(Ordering::Relaxed));
         if before == 0 {
             let _ = self.began.set(Instants::now());
         }
-        if before + 1 == self.limit {
+        if before + 1 == limit {
             let _ = self.ended.set(Instants::now());
             self.done.notify_one();
         }
-        before + 1 >= self.limit
+        before + 1 >= limit
     }
 
     /// Starts the clock.
@@ -91,9 +130,13 @@ impl Meter {
     /// What was measured; `None` before the last record.
     pub(super) fn measured(&self) -> Option<Measured> {
         let (began, ended) = (self.began.get()?, self.ended.get()?);
-        let records = self.limit as f64;
+        let limit = self.limit.load(Ordering::Relaxed);
+        let records = limit as f64;
         let counts = cfg!(feature = "count-allocations");
         Some(Measured {
+            began_ms: began.epoch_ms,
+            ended_ms: ended.epoch_ms,
+            records: limit,
             records_per_second: records / ended.at.duration_since(began.at).as_secs_f64(),
             cpu_seconds_per_million: (ended.cpu - began.cpu).as_secs_f64() / records * 1e6,
             peak_rss_bytes: peak_rss(),

@@ -10,6 +10,7 @@ mod engine;
 mod events;
 mod machine;
 mod measure;
+mod pair;
 mod raw;
 mod rebuild;
 mod report;

@@ -77,7 +77,7 @@ pub(super) async fn repeat(config: &Config, asked: &Repetition) -> Result<Measur
 }
 
 /// Waits until the stage's progress is as wanted.
-async fn until(handle: &mut StageHandle, wanted: impl Fn(&Progress) -> bool) -> Result<(), Fault> {
+pub(super) async fn until(handle: &mut StageHandle, wanted: impl Fn(&Progress) -> bool) -> Result<(), Fault> {
     tokio::select! {
         seen = handle.progress.wait_for(|progress| wanted(progress)) => {
             seen.map(drop).map_err(|_| Fault::failures("the stage ended early"))

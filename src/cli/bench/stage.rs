@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use super::measure::Meter;
 use crate::event::Codec;
 use crate::runtime::{EffectStage, ErrorClass, Failure, Intake, Outcome, Record, SkipReason, Task, Tasks};
@@ -20,13 +22,15 @@ pub(super) struct BenchStage {
     pub(super) proof: Option<Arc<Proof>>,
     /// Everything is put off so long.
     pub(super) put_off: Option<Duration>,
+    /// Nothing is begun before it opens.
+    pub(super) gate: Option<watch::Receiver<bool>>,
     targets: Vec<Arc<str>>,
 }
 
 impl BenchStage {
     pub(super) fn new(wait: Duration, meter: Arc<Meter>) -> Self {
         let targets = (0..TARGETS).map(|number| format!("target-{number}").into()).collect();
-        Self { wait, meter, codec: None, proof: None, put_off: None, targets }
+        Self { wait, meter, codec: None, proof: None, put_off: None, gate: None, targets }
     }
 
     async fn handle(&self, task: &Task<()>) {
@@ -49,6 +53,10 @@ impl EffectStage for BenchStage {
 
     async fn decode(&self, record: &Record) -> Intake<()> {
         let Some(payload) = &record.payload else { return Intake::Skipped(SkipReason::Tombstone) };
+        if let Some(gate) = self.gate.as_ref().filter(|gate| !*gate.borrow()) {
+            // The other end outlives the stage.
+            let _ = gate.clone().wait_for(|open| *open).await;
+        }
         let Some(codec) = &self.codec else { return Intake::Ready(()) };
         match codec.decode(payload).await {
             Ok(event) => {
