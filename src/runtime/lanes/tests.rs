@@ -1,5 +1,7 @@
 //! The lanes against a model that remembers everything, under arbitrary interleavings.
 
+mod parked;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use proptest::prelude::*;
@@ -241,64 +243,6 @@ fn retries_take_at_most_half_the_slots_while_fresh_work_waits() {
     let started: Vec<TaskNo> = std::iter::from_fn(|| lanes.next(20, &|_| Room::AtOnce(MANY), 0)).collect();
     let retries = started.iter().filter(|no| lanes.place(**no).is_some()).count();
     assert_eq!((started.len(), retries), (20, 10));
-}
-
-#[test]
-fn a_lane_keeps_its_name_only_while_one_of_its_tasks_is_in_memory() {
-    let mut lanes = open_lanes();
-    let first = queued(lanes.fresh(identity("a", "t", 1, 100), MANY, 0));
-    assert_eq!(start(&mut lanes, 0), Some(first));
-    lanes.park(first, 0);
-    let behind = to_park(lanes.fresh(identity("a", "t", 2, 100), MANY, 0));
-    let name = |lanes: &Lanes, no| lanes.known(no).and_then(|known| known.lane).map(ToString::to_string);
-    lanes.parked(first, Place { offset: 1, due_ms: 9 }, 0);
-    assert_eq!(name(&lanes, first).as_deref(), Some("a"), "the second is on its way");
-    lanes.parked(behind, Place { offset: 2, due_ms: 0 }, 0);
-    assert_eq!((name(&lanes, first), lanes.is_asleep(first)), (None, true));
-    assert_eq!(lanes.waiting_first(0, "a"), Ok((first, false)), "it is found by its name");
-    assert!(lanes.waiting_first(0, "b").is_err());
-    lanes.wake(9);
-    assert_eq!(start(&mut lanes, 9), Some(first));
-    assert!(!lanes.learn(first, "b"), "a record that names another lane");
-    assert!(lanes.learn(first, "a"));
-    assert_eq!(name(&lanes, first).as_deref(), Some("a"));
-}
-
-#[test]
-fn the_lowest_places_are_found_among_what_waits() {
-    let mut lanes = Lanes::default();
-    for (at, offset) in [7, 3, 9, 5, 1].into_iter().enumerate() {
-        let place = Place { offset, due_ms: 0 };
-        lanes.index(identity(&format!("l{at}"), "t", at as i64, 100), place, History::default(), 0);
-    }
-    lanes.open(0, i64::MAX, 0);
-    let lowest =
-        |lanes: &Lanes, most| lanes.lowest_places(0, most).iter().map(|place| place.0).collect::<Vec<_>>();
-    assert_eq!(lowest(&lanes, 3), [1, 3, 5]);
-    let running = start(&mut lanes, 0).expect("due");
-    assert_eq!(lowest(&lanes, 3), [3, 5, 7], "what runs stays where it is");
-    assert_eq!(lanes.census(0).placed, 5);
-    lanes.complete(running, 0);
-    assert_eq!((lanes.census(0).placed, lowest(&lanes, 9).len()), (4, 4));
-}
-
-/// Invariant 6 (bounds): what a parked task in a lane of its own takes on the heap, all in.
-#[test]
-fn a_parked_task_takes_about_a_hundred_bytes() {
-    const TASKS: usize = 1 << 16;
-    let mut lanes = Lanes::default();
-    for at in 0..TASKS {
-        let (name, at) = (format!("tenant|endpoint-17|order-{at:032}"), at as i64);
-        let place = Place { offset: at, due_ms: at + 1 };
-        lanes.index(identity(&name, "tenant|endpoint-17", at, 100), place, History::default(), 0);
-    }
-    lanes.open(0, i64::MAX, 0);
-    assert_eq!(lanes.next_due_ms(), Some(1), "every lane has its timer");
-    assert_eq!(lanes.bytes(), TASKS * Lanes::BYTES_EACH);
-    const { assert!(Lanes::BYTES_EACH <= 104) };
-    let capacity = lanes.capacity_bytes();
-    // Beside it only what doesn't grow with the number of tasks.
-    assert!(capacity <= lanes.bytes() + 4_096, "{capacity} bytes for {TASKS}");
 }
 
 /// What the model knows of the world outside: the two partitions.
