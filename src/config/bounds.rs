@@ -39,6 +39,8 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
         ("runtime.breaker.window", runtime.breaker.window),
         ("webhook.timeout", webhook.timeout),
         ("webhook.refresh", webhook.refresh),
+        ("webhook.failing_after", webhook.failing_after),
+        ("webhook.disable_after", webhook.disable_after),
         ("webhook.breaker.first_pause", webhook.breaker.first_pause),
         ("webhook.breaker.longest_pause", webhook.breaker.longest_pause),
         ("smtp.timeout", smtp.timeout),

@@ -13,7 +13,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::EventType;
-use super::record::{LiveNotification, OutboundNotification, WebhookAttempt, WebhookExhausted};
+use super::record::{
+    LiveNotification, OutboundNotification, WebhookAttempt, WebhookEndpointChanged, WebhookExhausted,
+};
 use super::shape::Shape;
 
 /// A struct that equals one record of `schemas/`.
@@ -127,12 +129,13 @@ pub fn published() -> &'static [RecordSchema] {
 }
 
 /// The schemas of the records of our own topics; the topology says which lives where.
-pub fn internal() -> [&'static RecordSchema; 4] {
+pub fn internal() -> [&'static RecordSchema; 5] {
     [
         OutboundNotification::schema(),
         LiveNotification::schema(),
         WebhookAttempt::schema(),
         WebhookExhausted::schema(),
+        WebhookEndpointChanged::schema(),
     ]
 }
 
@@ -151,7 +154,13 @@ macro_rules! internal_records {
     };
 }
 
-internal_records!(OutboundNotification, LiveNotification, WebhookAttempt, WebhookExhausted);
+internal_records!(
+    OutboundNotification,
+    LiveNotification,
+    WebhookAttempt,
+    WebhookExhausted,
+    WebhookEndpointChanged
+);
 
 /// JSON text without the white space that stands outside strings.
 fn without_white_space(json: &str) -> String {

@@ -31,5 +31,7 @@ mod watchdog;
 mod webhook_attempts;
 mod webhook_backfill;
 mod webhook_down;
+mod webhook_health;
+mod webhook_order;
 mod webhook_resend;
 mod webhooks;

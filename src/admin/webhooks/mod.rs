@@ -24,7 +24,7 @@ use crate::crypto::{CryptoError, Secret, SigningKey, SigningKeyError, Vault};
 use crate::event::{Codec, random_event_id};
 use crate::runtime::{ProduceError, ReadError, inspect};
 use crate::store::webhook_starts::{self, At};
-use crate::store::webhooks::{self, Endpoint, EndpointState, SigningSecret};
+use crate::store::webhooks::{self, Endpoint, EndpointState, SigningSecret, health};
 use crate::store::{Database, StoreError};
 
 pub use crate::runtime::retry::Schedule;
@@ -295,7 +295,11 @@ impl Registrar {
         let mut tx = self.db.begin().await?;
         let found = webhooks::find_to_change(&mut tx, tenant, id, owner).await?;
         let mut endpoint = found.ok_or_else(|| WebhookError::NotFound(id.to_owned()))?;
+        let was_served = endpoint.state == EndpointState::Enabled;
         alter(&mut endpoint)?;
+        if !was_served && endpoint.state == EndpointState::Enabled {
+            health::forget(&mut tx, tenant, id).await?;
+        }
         endpoint.updated_at = self.clock.now_ms();
         webhooks::change(&mut tx, &endpoint).await?;
         tx.commit().await?;

@@ -141,3 +141,26 @@ pub struct WebhookExhausted {
     /// When it was given up, in milliseconds since the epoch.
     pub exhausted_at: i64,
 }
+
+/// A webhook endpoint began to fail, was disabled, or works again.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct WebhookEndpointChanged {
+    /// Names the change for ever.
+    pub change_id: String,
+    /// The tenant.
+    pub tenant_id: String,
+    /// The registration, and the Kafka key.
+    pub endpoint_id: String,
+    /// The partner that registered it; none is the tenant itself.
+    pub owner: Option<String>,
+    /// Where its requests go.
+    pub url: String,
+    /// failing, disabled or recovered.
+    pub change: String,
+    /// Why, in one sentence.
+    pub reason: String,
+    /// The first failure since it accepted something last, in milliseconds since the epoch.
+    pub failing_since: Option<i64>,
+    /// The end of the attempt that showed it, in milliseconds since the epoch.
+    pub changed_at: i64,
+}

@@ -140,7 +140,8 @@ fn structs_have_the_fields_of_their_schemas_in_the_same_order() {
     check(LiveNotification::schema(), fields_of::<LiveNotification>());
     check(WebhookAttempt::schema(), fields_of::<WebhookAttempt>());
     check(WebhookExhausted::schema(), fields_of::<WebhookExhausted>());
-    assert_eq!(checked, EventType::ALL.len() + 4);
+    check(WebhookEndpointChanged::schema(), fields_of::<WebhookEndpointChanged>());
+    assert_eq!(checked, EventType::ALL.len() + 5);
 }
 
 /// The names that a struct's `Deserialize` asks for, in the order of declaration.

@@ -1,14 +1,21 @@
-//! The attempts stage: writes the receipts of webhook attempts into the log, in batches, off the delivery's path.
+//! The attempts stage: writes the receipts of webhook attempts into the log, in batches, off the delivery's path, and
+//! keeps from them how endpoints fare (`health`, pure; `tell`).
 //!
 //! Its source carries our own records, not events, so it is a store stage of its own rather than a handler of
 //! events. What isn't a receipt is dead-lettered like any record that can't be understood.
 
+mod health;
+mod tell;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use self::health::{Ended, Limits, Seen, note};
+use self::tell::{Herald, Shown};
 use super::Parts;
 use super::store_stage::{away, dead_letter_of, place_of};
 use crate::clock::Clock;
@@ -19,8 +26,8 @@ use crate::runtime::{
     StoreStage, Stored, start_store_stage,
 };
 use crate::store::attempts::{self, Attempt};
-use crate::store::positions;
-use crate::store::{Database, outbox};
+use crate::store::webhooks::health as kept_health;
+use crate::store::{Database, Transaction, outbox, positions};
 use crate::topology::Stage;
 
 /// The stage's name.
@@ -40,6 +47,7 @@ pub struct Attempts {
     codec: Codec,
     clock: Clock,
     dead_letters: Arc<str>,
+    herald: Herald,
 }
 
 /// Starts a member of the stage.
@@ -51,6 +59,17 @@ pub(super) fn start(parts: &Parts, _: &Stage, spec: StageSpec, stop: Cancellatio
         codec: parts.codec.clone(),
         clock: parts.env.clock.clone(),
         dead_letters: spec.dead_letters.as_str().into(),
+        herald: Herald {
+            codec: parts.codec.clone(),
+            vault: parts.vault.clone(),
+            templates: parts.options.templates.clone(),
+            limits: Limits {
+                failing_after: parts.options.webhook.failing_after,
+                disable_after: parts.options.webhook.disable_after,
+            },
+            events: parts.topic("webhooks.endpoints"),
+            outbound: parts.topic("notifications.outbound"),
+        },
     };
     start_store_stage(spec, Arc::new(stage), parts.env.clone(), stop)
 }
@@ -58,6 +77,22 @@ pub(super) fn start(parts: &Parts, _: &Stage, spec: StageSpec, stop: Cancellatio
 /// The name of the delivery of one event to one endpoint, which all its attempts share.
 pub(super) fn delivery_id(tenant: &str, event_id: Uuid, endpoint_id: &str) -> Uuid {
     effect_id(tenant, event_id, super::webhook::NAME, "deliver", endpoint_id)
+}
+
+/// What an attempt says of its endpoint's health.
+fn seen(row: &Attempt) -> Seen {
+    let ended = match row.outcome.as_str() {
+        "delivered" => Ended::Well,
+        "gone" => Ended::Gone,
+        _ => Ended::Failed,
+    };
+    Seen {
+        at_ms: row.attempted_at.saturating_add(row.latency_ms),
+        ended,
+        // It was parsed when the row was made.
+        event_id: Uuid::parse_str(&row.event_id).unwrap_or_default(),
+        why: row.error.clone().unwrap_or_default(),
+    }
 }
 
 /// A record and what becomes of it.
@@ -157,8 +192,48 @@ impl Attempts {
             let letter = dead_letter_of(&self.name, &self.dead_letters, at, record, failure, now_ms);
             outbox::append(&mut tx, &letter, now_ms).await.map_err(|error| away(&error))?;
         }
+        self.keep_health(&mut tx, rows, now_ms).await?;
         tx.commit().await.map_err(|error| away(&error))?;
         Ok(None)
+    }
+
+    /// Notes how the endpoints of these attempts fare, and tells their owners what is new.
+    async fn keep_health(
+        &self,
+        tx: &mut Transaction,
+        rows: &[Attempt],
+        now_ms: i64,
+    ) -> Result<(), StoreFault> {
+        let mut endpoints: BTreeMap<(String, String), Vec<Seen>> = BTreeMap::new();
+        for row in rows {
+            endpoints.entry((row.tenant.clone(), row.endpoint_id.clone())).or_default().push(seen(row));
+        }
+        let keys: Vec<_> = endpoints.keys().cloned().collect();
+        let known = kept_health::lock(tx, &keys).await.map_err(|error| away(&error))?;
+        let (mut changed, mut news) = (Vec::new(), Vec::new());
+        for mut health in known {
+            let key = (health.tenant.clone(), health.endpoint.clone());
+            let Some(((tenant, endpoint), all)) = endpoints.get_key_value(&key) else { continue };
+            let before = health.clone();
+            for seen in all {
+                let shown = note(&mut health, seen, &self.herald.limits);
+                news.extend(shown.map(|(news, failing_since)| Shown {
+                    tenant,
+                    endpoint,
+                    news,
+                    failing_since,
+                    seen,
+                }));
+            }
+            if health != before {
+                changed.push(health);
+            }
+        }
+        kept_health::put(tx, &changed).await.map_err(|error| away(&error))?;
+        for shown in &news {
+            self.herald.tell(tx, shown, now_ms).await?;
+        }
+        Ok(())
     }
 
     /// Why the store refuses this row alone, if it does. Nothing is kept.

@@ -96,6 +96,15 @@ embedded! {
     "shipment.delayed/live.en.txt",
     "shipment.delayed/message.en.txt",
     "shipment.tracking_updated/live.en.txt",
+    "webhook.disabled/email.en.html",
+    "webhook.disabled/email.en.subject",
+    "webhook.disabled/email.en.txt",
+    "webhook.failing/email.en.html",
+    "webhook.failing/email.en.subject",
+    "webhook.failing/email.en.txt",
+    "webhook.recovered/email.en.html",
+    "webhook.recovered/email.en.subject",
+    "webhook.recovered/email.en.txt",
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ipnet::IpNet;
 use serde::Deserialize;
 
 use super::breaker::BreakerOptions;
@@ -14,6 +15,8 @@ pub struct WebhookOptions {
     pub allow_http: bool,
     /// Requests may go to private, loopback and link-local addresses: for tests and closed networks.
     pub allow_private_networks: bool,
+    /// Networks that requests may go to whatever they are (CIDR), and nothing else that isn't public.
+    pub allowed_networks: Vec<IpNet>,
     /// The bound on one whole attempt, where an endpoint names none.
     #[serde(with = "humantime_serde")]
     pub timeout: Duration,
@@ -29,6 +32,12 @@ pub struct WebhookOptions {
     /// An unused connection is closed after so long.
     #[serde(with = "humantime_serde")]
     pub idle_timeout: Duration,
+    /// An endpoint's owner is told that it fails when it has accepted nothing for so long.
+    #[serde(with = "humantime_serde")]
+    pub failing_after: Duration,
+    /// An endpoint is disabled when it has accepted nothing for so long.
+    #[serde(with = "humantime_serde")]
+    pub disable_after: Duration,
     /// When an endpoint that fails for every order is left alone.
     pub breaker: BreakerOptions,
 }
@@ -38,12 +47,15 @@ impl Default for WebhookOptions {
         Self {
             allow_http: false,
             allow_private_networks: false,
+            allowed_networks: Vec::new(),
             timeout: Duration::from_secs(10),
             concurrency_per_endpoint: 16,
             endpoints_per_tenant: 10_000,
             refresh: Duration::from_millis(100),
             idle_connections: 1_000,
             idle_timeout: Duration::from_secs(20),
+            failing_after: Duration::from_secs(60 * 60),
+            disable_after: Duration::from_secs(5 * 24 * 60 * 60),
             breaker: BreakerOptions::default(),
         }
     }

@@ -4,7 +4,7 @@
 //! The engine asks before a start and tells when one happens, so asking must cost nothing: rate limiters that are to be
 //! had (`governor`) take a cell by asking and read a clock of their own.
 
-/// The time at which a next request would come if all came evenly, in microseconds since the epoch.
+/// The time at which a next request would come if all came evenly, in nanoseconds since the epoch.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Pace(i64);
 
@@ -13,32 +13,32 @@ pub(super) struct Pace(i64);
 pub(super) struct Rate(pub(super) u32);
 
 impl Rate {
-    fn interval_us(self) -> i64 {
-        1_000_000 / i64::from(self.0.max(1))
+    fn interval_ns(self) -> i64 {
+        1_000_000_000 / i64::from(self.0.max(1))
     }
 
     /// How far a request may come before its time: a tenth of a second's requests may come at once.
-    fn tolerance_us(self) -> i64 {
-        (i64::from(self.0 / 10).max(1) - 1) * self.interval_us()
+    fn tolerance_ns(self) -> i64 {
+        (i64::from(self.0 / 10).max(1) - 1) * self.interval_ns()
     }
 }
 
 impl Pace {
     /// When the next request may start, in epoch milliseconds, if not now.
     pub(super) fn not_before(self, rate: Rate, now_ms: i64) -> Option<i64> {
-        let from_us = self.0.saturating_sub(rate.tolerance_us());
-        let from_ms = from_us.div_euclid(1_000) + i64::from(from_us.rem_euclid(1_000) > 0);
+        let from_ns = self.0.saturating_sub(rate.tolerance_ns());
+        let from_ms = from_ns.div_euclid(1_000_000) + i64::from(from_ns.rem_euclid(1_000_000) > 0);
         Some(from_ms).filter(|from_ms| *from_ms > now_ms)
     }
 
     /// A request starts.
     pub(super) fn starting(&mut self, rate: Rate, now_ms: i64) {
-        self.0 = self.0.max(now_ms.saturating_mul(1_000)).saturating_add(rate.interval_us());
+        self.0 = self.0.max(now_ms.saturating_mul(1_000_000)).saturating_add(rate.interval_ns());
     }
 
     /// Whether nothing is to be remembered.
     pub(super) fn is_idle(self, now_ms: i64) -> bool {
-        self.0 <= now_ms.saturating_mul(1_000)
+        self.0 <= now_ms.saturating_mul(1_000_000)
     }
 }
 

@@ -36,9 +36,6 @@ use crate::topology;
 /// The stage's name.
 pub const NAME: &str = "webhook";
 
-/// How long a task waits when the store was away from the start.
-const STORE_PAUSE: Duration = Duration::from_secs(1);
-
 /// What the stage is made of.
 #[derive(Debug, Clone)]
 pub struct WebhookParts {
@@ -120,7 +117,10 @@ impl WebhookStage {
             parts.metrics.webhook_endpoints.with_label_values(&[state]).set(0);
         }
         let concurrency = options.concurrency_per_endpoint.max(1);
-        let guard = Guard { allow_private_networks: options.allow_private_networks };
+        let guard = Guard {
+            allow_private_networks: options.allow_private_networks,
+            allowed: options.allowed_networks.as_slice().into(),
+        };
         let limits = PoolLimits {
             per_endpoint: concurrency,
             total: options.idle_connections,
@@ -272,17 +272,16 @@ impl EffectStage for WebhookStage {
         let view: Arc<View> = match (self.registry.fresh().await, self.registry.latest()) {
             (Ok(view), _) | (Err(_), Some(view)) => view,
             (Err(error), None) => {
-                let why = Failure::new(ErrorClass::Unavailable, error.to_string());
-                return Outcome::Retry { after: STORE_PAUSE, why };
+                return Outcome::Postponed(Failure::new(ErrorClass::Unavailable, error.to_string()));
             }
         };
-        // One that was paused a moment ago is told this still: its lane waits for it.
-        let Some(target) = view
-            .target(&task.input.tenant, &task.target)
-            .filter(|target| !matches!(target.state, EndpointState::Disabled(_)))
-        else {
+        let Some(target) = view.target(&task.input.tenant, &task.target) else {
             return Outcome::Skipped(SkipReason::TargetGone);
         };
+        // One that was paused a moment ago is told this still: its lane waits for it. What concerns a disabled one is kept.
+        if let EndpointState::Disabled(why) = &target.state {
+            return Outcome::Postponed(Failure::new(ErrorClass::Unavailable, why.clone()));
+        }
         let attempted = self.attempt(target, task).await;
         let outcome = self.outcome(target, task, &attempted).await;
         let written = self.receipts.attempted(&receipt(target, task, &attempted, &outcome)).await;

@@ -5,6 +5,7 @@
 //! business, how it is delivered to that of `stages::webhook`.
 
 mod endpoint;
+pub mod health;
 mod sealed;
 #[cfg(test)]
 mod tests;
@@ -95,6 +96,9 @@ pub async fn remove(
             &[tenant.into(), id.into(), owner.into()],
         )
         .await?;
+    if removed > 0 {
+        health::forget(tx, tenant, id).await?;
+    }
     Ok(removed > 0)
 }
 

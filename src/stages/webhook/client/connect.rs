@@ -1,9 +1,11 @@
 //! From an address as it was registered to a connection: resolve, check, connect to exactly what was checked,
 //! and TLS where the URL says https.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use futures_util::future::{BoxFuture, FutureExt as _};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
@@ -23,10 +25,15 @@ const ADDRESSES: usize = 4;
 /// The bound on what is buffered of an answer's head.
 const HEAD_LIMIT: usize = 64 * 1024;
 
+/// Finds the addresses of a name.
+pub(super) type Lookup = Arc<dyn Fn(String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> + Send + Sync>;
+
 /// Makes connections.
 pub(super) struct Connector {
     guard: Guard,
     tls: TlsConnector,
+    /// Asked once for each connection: what is checked is what is connected to.
+    pub(super) lookup: Lookup,
 }
 
 impl std::fmt::Debug for Connector {
@@ -59,7 +66,11 @@ impl Connector {
             .with_root_certificates(roots)
             .with_no_client_auth();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Self { guard, tls: TlsConnector::from(Arc::new(config)) }
+        Self {
+            guard,
+            tls: TlsConnector::from(Arc::new(config)),
+            lookup: Arc::new(|name| ask_system(name).boxed()),
+        }
     }
 
     /// A fresh connection to `address`.
@@ -101,11 +112,9 @@ impl Connector {
     async fn resolve(&self, address: &Address) -> Result<Vec<IpAddr>, AttemptError> {
         let found: Vec<IpAddr> = match &address.host {
             Host::Literal(ip) => vec![*ip],
-            Host::Name(name) => tokio::net::lookup_host((name.as_str(), address.port))
-                .await
-                .map_err(|error| AttemptError::Resolve(error.to_string()))?
-                .map(|found| found.ip())
-                .collect(),
+            Host::Name(name) => {
+                (self.lookup)(name.clone()).await.map_err(|error| AttemptError::Resolve(error.to_string()))?
+            }
         };
         let Some(first) = found.first().copied() else {
             return Err(AttemptError::Resolve("it has no address".to_owned()));
@@ -118,6 +127,11 @@ impl Connector {
         }
         Ok(allowed)
     }
+}
+
+/// The system's own resolver.
+async fn ask_system(name: String) -> io::Result<Vec<IpAddr>> {
+    Ok(tokio::net::lookup_host((name, 0)).await?.map(|found| found.ip()).collect())
 }
 
 async fn handshake<S>(stream: S) -> Result<Connection, AttemptError>

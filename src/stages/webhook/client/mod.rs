@@ -52,7 +52,9 @@ pub(super) enum AttemptError {
     Resolve(String),
     /// Every address is one that we don't connect to. Which it is stays with us: a partner that may register
     /// names could read our internal DNS from it.
-    #[error("the host is not one that requests are sent to (webhook.allow_private_networks)")]
+    #[error(
+        "the host is not one that requests are sent to (webhook.allow_private_networks, webhook.allowed_networks)"
+    )]
     Forbidden,
     /// No connection.
     #[error("no connection: {0}")]
@@ -170,5 +172,7 @@ fn reason(error: &hyper::Error) -> String {
     }
 }
 
+#[cfg(test)]
+mod hostile_tests;
 #[cfg(test)]
 mod tests;

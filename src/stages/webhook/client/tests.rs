@@ -14,12 +14,11 @@ use super::*;
 use crate::stages::webhook::verdict::{Verdict, judge};
 use crate::task;
 
-const PATIENCE: Duration = Duration::from_millis(400);
-const OPEN: Guard = Guard { allow_private_networks: true };
+pub(super) const PATIENCE: Duration = Duration::from_millis(400);
 
 /// A server that treats each connection as the test says.
-struct Receiver {
-    port: u16,
+pub(super) struct Receiver {
+    pub(super) port: u16,
     connections: Arc<AtomicUsize>,
     requests: Arc<AtomicUsize>,
     serving: tokio::task::JoinHandle<()>,
@@ -27,12 +26,21 @@ struct Receiver {
 
 impl Receiver {
     /// `behave` is called with each connection and its number, from 1.
-    async fn start<F, Fut>(behave: F) -> Self
+    pub(super) async fn start<F, Fut>(behave: F) -> Self
     where
         F: Fn(Peer, usize) -> Fut + Send + 'static,
         Fut: Future<Output = std::io::Result<()>> + Send + 'static,
     {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::start_at("127.0.0.1:0", behave).await
+    }
+
+    /// The same at an address of the test's choice.
+    pub(super) async fn start_at<F, Fut>(address: &str, behave: F) -> Self
+    where
+        F: Fn(Peer, usize) -> Fut + Send + 'static,
+        Fut: Future<Output = std::io::Result<()>> + Send + 'static,
+    {
+        let listener = TcpListener::bind(address).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (connections, requests) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let (accepted, counted) = (Arc::clone(&connections), Arc::clone(&requests));
@@ -48,7 +56,7 @@ impl Receiver {
     }
 
     /// A server that answers every request with `answer`, on as many connections as there are.
-    async fn answering(answer: &'static str) -> Self {
+    pub(super) async fn answering(answer: &'static str) -> Self {
         Self::start(move |mut peer, _| async move {
             while peer.request().await? {
                 peer.stream.write_all(answer.as_bytes()).await?;
@@ -58,15 +66,15 @@ impl Receiver {
         .await
     }
 
-    fn address(&self) -> Address {
+    pub(super) fn address(&self) -> Address {
         Address::of(&format!("http://127.0.0.1:{}/hook", self.port)).unwrap()
     }
 
-    fn connections(&self) -> usize {
+    pub(super) fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
     }
 
-    fn requests(&self) -> usize {
+    pub(super) fn requests(&self) -> usize {
         self.requests.load(Ordering::SeqCst)
     }
 }
@@ -77,14 +85,14 @@ impl Drop for Receiver {
     }
 }
 
-struct Peer {
-    stream: TcpStream,
+pub(super) struct Peer {
+    pub(super) stream: TcpStream,
     requests: Arc<AtomicUsize>,
 }
 
 impl Peer {
     /// Reads one request with its two-byte body; false when the other side is done.
-    async fn request(&mut self) -> std::io::Result<bool> {
+    pub(super) async fn request(&mut self) -> std::io::Result<bool> {
         let mut text = Vec::new();
         while !text.ends_with(b"\r\n\r\n{}") {
             let mut byte = [0];
@@ -98,22 +106,26 @@ impl Peer {
     }
 }
 
-fn client(guard: Guard) -> Client {
+pub(super) fn open() -> Guard {
+    Guard { allow_private_networks: true, ..Guard::default() }
+}
+
+pub(super) fn client(guard: Guard) -> Client {
     Client::new(guard, PoolLimits { per_endpoint: 2, total: 4, idle: Duration::from_secs(5) })
 }
 
-async fn post(client: &Client, address: &Address) -> Result<Answer, AttemptError> {
+pub(super) async fn post(client: &Client, address: &Address) -> Result<Answer, AttemptError> {
     client.post("wh_1", address, HeaderMap::new(), Bytes::from_static(b"{}"), PATIENCE).await
 }
 
 async fn once(address: &Address) -> Result<Answer, AttemptError> {
-    post(&client(OPEN), address).await
+    post(&client(open()), address).await
 }
 
 #[tokio::test]
 async fn connections_are_kept_and_used_again() {
     let receiver = Receiver::answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
-    let client = client(OPEN);
+    let client = client(open());
     for _ in 0..5 {
         let answer = post(&client, &receiver.address()).await.unwrap();
         assert_eq!((answer.status, answer.body.as_slice()), (200, b"ok".as_slice()));
@@ -128,7 +140,7 @@ async fn a_kept_connection_that_died_costs_no_delivery() {
         peer.stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await
     })
     .await;
-    let client = client(OPEN);
+    let client = client(open());
     for _ in 0..20 {
         assert_eq!(post(&client, &receiver.address()).await.unwrap().status, 204);
     }
@@ -146,7 +158,7 @@ async fn a_request_that_may_have_been_read_is_not_sent_twice_in_one_attempt() {
         Ok(())
     })
     .await;
-    let client = client(OPEN);
+    let client = client(open());
     post(&client, &receiver.address()).await.unwrap();
     let ended = post(&client, &receiver.address()).await;
     assert!(matches!(ended, Err(AttemptError::Exchange(_))), "{ended:?}");
@@ -203,7 +215,7 @@ async fn an_endless_answer_is_read_up_to_its_bound_and_counts_by_its_status() {
         }
     })
     .await;
-    let client = client(OPEN);
+    let client = client(open());
     for _ in 0..2 {
         let answer = post(&client, &receiver.address()).await.unwrap();
         assert_eq!((answer.status, answer.body.len()), (200, KEPT));
@@ -277,7 +289,7 @@ async fn gone_and_busy_are_told_apart() {
 #[tokio::test]
 async fn private_addresses_are_refused_as_literals_and_as_names() {
     let receiver = Receiver::answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
-    let client = client(Guard { allow_private_networks: false });
+    let client = client(Guard::default());
     for host in ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "2130706433"] {
         let ended = post(&client, &Address::of(&format!("http://{host}:{}/", receiver.port)).unwrap()).await;
         assert!(matches!(ended, Err(AttemptError::Forbidden)), "{host}: {ended:?}");
@@ -332,7 +344,7 @@ async fn https_is_spoken_to_who_proves_their_name_and_to_nobody_else() {
     let address = |host: &str| Address::of(&format!("https://{host}:{}/hook", receiver.port)).unwrap();
     let mut trusted = RootCertStore::empty();
     trusted.add(CertificateDer::from_pem_slice(CERTIFICATE).unwrap()).unwrap();
-    let knowing = Client { connector: Connector::trusting(OPEN, trusted), ..client(OPEN) };
+    let knowing = Client { connector: Connector::trusting(open(), trusted), ..client(open()) };
     for _ in 0..3 {
         assert_eq!(post(&knowing, &address("localhost")).await.unwrap().status, 204);
     }
@@ -340,7 +352,7 @@ async fn https_is_spoken_to_who_proves_their_name_and_to_nobody_else() {
 
     let other_name = post(&knowing, &address("127.0.0.1")).await;
     assert!(matches!(other_name, Err(AttemptError::Tls(_))), "{other_name:?}");
-    let unknown = post(&client(OPEN), &address("localhost")).await;
+    let unknown = post(&client(open()), &address("localhost")).await;
     assert!(matches!(unknown, Err(AttemptError::Tls(_))), "{unknown:?}");
     assert_eq!(receiver.requests(), 3);
 }
