@@ -6,6 +6,7 @@ mod operations;
 mod order_events;
 mod orders;
 mod stages;
+mod webhook_past;
 mod webhooks;
 
 use std::sync::{Arc, Mutex};
