@@ -10,7 +10,7 @@ use super::{Code, Problem};
 use crate::admin::dead_letters::{DeadLetterError, Filter, Listed, Redriven, Wanted};
 use crate::admin::lag::{GroupLag, Meter};
 use crate::admin::lanes::{Ask, LaneError, WaitingLane};
-use crate::admin::{Answered, OperationError, Operations, Operator};
+use crate::admin::{Answered, OperationError, Operations, Operator, Pending, PendingWanted};
 use crate::task;
 
 /// How long the owner of a lane has to answer.
@@ -60,6 +60,9 @@ pub trait Operate: Send + Sync {
     /// Asks the owner of a lane to let it go on.
     fn release(&self, stage: String, lane: String, by: Operator) -> Answer<'_, Vec<Answered>>;
 
+    /// Takes up what waits. What was begun is finished, also when nobody waits for the answer.
+    fn process_pending(&self, wanted: PendingWanted, by: Operator) -> Answer<'_, Pending>;
+
     /// How far every group is behind.
     fn groups(&self) -> Answer<'_, Vec<GroupLag>>;
 }
@@ -89,6 +92,14 @@ impl Operate for Operations {
 
     fn release(&self, stage: String, lane: String, by: Operator) -> Answer<'_, Vec<Answered>> {
         async move { self.ask_lane(&stage, &lane, (Ask::Release, PATIENCE), &by).await }.boxed()
+    }
+
+    fn process_pending(&self, wanted: PendingWanted, by: Operator) -> Answer<'_, Pending> {
+        let operations = self.clone();
+        let taken_up = task::spawn("process pending", async move {
+            Operations::process_pending(&operations, &wanted, PATIENCE, &by).await
+        });
+        async move { taken_up.await.unwrap_or(Err(OperationError::NoAnswer)) }.boxed()
     }
 
     fn groups(&self) -> Answer<'_, Vec<GroupLag>> {

@@ -15,6 +15,7 @@ use super::{Code, Parts, Problem, Role, health, layers, openapi};
 
 const PUBLISHERS: &[Role] = &[Role::Service, Role::Admin];
 const ORDER_READERS: &[Role] = &[Role::Buyer, Role::Seller, Role::Service];
+const ADMINS: &[Role] = &[Role::Admin];
 const OPERATORS: &[Role] = &[Role::Operator];
 const WEBHOOKS: &[Role] = &[Role::Service, Role::Partner];
 
@@ -22,6 +23,7 @@ const WEBHOOKS: &[Role] = &[Role::Service, Role::Partner];
 fn table(parts: Parts) -> Routes {
     Routes::new(parts, openapi::about())
         .allow(PUBLISHERS, routes!(order_events::handle))
+        .allow(ADMINS, routes!(operations::process_pending))
         .allow(ORDER_READERS, routes!(orders::events))
         .public(routes!(socket::socket))
         .allow(WEBHOOKS, routes!(webhooks::create, webhooks::list))

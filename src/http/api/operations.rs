@@ -2,13 +2,14 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::StatusCode;
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::admin::dead_letters::{Filter, Listed, Redriven, Wanted};
 use crate::admin::lag::GroupLag;
 use crate::admin::lanes::WaitingLane;
-use crate::admin::{Answered, Operator};
+use crate::admin::{Answered, Operator, Pending, PendingWanted};
 use crate::event::epoch_ms;
 use crate::http::extract::NoParameters;
 use crate::http::operate::{LettersWanted, RedriveWanted};
@@ -20,6 +21,8 @@ const DEAD_LETTERS: &str = "deadLetters";
 const LANES: &str = "lanes";
 /// Letters of one redrive when the request doesn't say, and at most.
 const REDRIVEN: usize = 1_000;
+/// Tasks that are taken up at once when the request doesn't say.
+const TAKEN_UP: usize = 100;
 /// How often a letter may have been redriven before, when the request doesn't say.
 const MOST_REDRIVES: u32 = 3;
 
@@ -96,6 +99,19 @@ pub(in crate::http) struct LanesQuery {
     limit: Option<u32>,
     /// `nextCursor` of the page before.
     cursor: Option<String>,
+}
+
+/// What is to be taken up.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(in crate::http) struct PendingBody {
+    /// Only what waits for this stage.
+    stage: Option<String>,
+    /// How many tasks and dead letters at most, 1 to 1,000; 100 when left out. The last lane is taken up whole.
+    limit: Option<usize>,
+    /// Also dead letters, those that were redriven three times before excepted.
+    #[serde(default)]
+    include_dead: bool,
 }
 
 /// Of which stage a lane is released, and why.
@@ -217,6 +233,33 @@ pub(in crate::http) async fn release(
 ) -> Result<Json<Vec<Answered>>, Problem> {
     let by = operator(&caller, body.reason);
     Ok(Json(parts.operations.release(body.stage, lane, by).await?))
+}
+
+/// Takes up what waits in retry topics now, also what isn't due yet, the longest waiting first; with `includeDead` dead
+/// letters too. What was begun is finished also when the answer takes too long for the request; the audit tells.
+#[utoipa::path(
+    post, path = "/api/order-events/process-pending", tag = "events",
+    request_body = PendingBody,
+    responses((status = 202, body = Pending, description = "What waited, and how much of it is tried now"))
+)]
+pub(in crate::http) async fn process_pending(
+    State(parts): State<Parts>,
+    caller: Caller,
+    _: Query<NoParameters>,
+    Body(body): Body<PendingBody>,
+) -> Result<(StatusCode, Json<Pending>), Problem> {
+    let limit = body.limit.unwrap_or(TAKEN_UP);
+    if limit == 0 || limit > REDRIVEN {
+        return Err(Problem::field("limit", format!("must be between 1 and {REDRIVEN}")));
+    }
+    let wanted = PendingWanted {
+        stage: body.stage,
+        limit,
+        include_dead: body.include_dead,
+        most_redrives: MOST_REDRIVES,
+    };
+    let by = operator(&caller, "process-pending".to_owned());
+    Ok((StatusCode::ACCEPTED, Json(parts.operations.process_pending(wanted, by).await?)))
 }
 
 /// Every consumer group of ours: how far it is behind, and what that means. Takes two looks, a second apart.

@@ -4,7 +4,7 @@ use super::*;
 use crate::admin::dead_letters::{Listed, Redriven};
 use crate::admin::lag::{GroupLag, PartitionLag, Verdict};
 use crate::admin::lanes::{LaneError, WaitingLane};
-use crate::admin::{Answered, OperationError, Operator};
+use crate::admin::{Answered, OperationError, Operator, Pending, PendingWanted};
 
 /// Three dead letters and three lanes; remembers what it was asked to change.
 #[derive(Default)]
@@ -76,6 +76,12 @@ impl Operate for FakeOperations {
         self.asked.lock().unwrap().push(format!("{} releases {lane}: {}", by.name, by.reason));
         let answered = Answered { partition: 0, done: true, unanswered: false, answer: "due now".to_owned() };
         std::future::ready(Ok(vec![answered])).boxed()
+    }
+
+    fn process_pending(&self, wanted: PendingWanted, by: Operator) -> Answer<'_, Pending> {
+        self.asked.lock().unwrap().push(format!("{} takes up {wanted:?}", by.name));
+        let pending = Pending { pending: 7, taken_up: 5, still_pending: 2 };
+        std::future::ready(Ok(pending)).boxed()
     }
 
     fn groups(&self) -> Answer<'_, Vec<GroupLag>> {
@@ -160,6 +166,39 @@ async fn a_waiting_lane_is_released_by_its_name_and_groups_tell_their_lag() {
             (&"ok".into(), &2.into())
         );
         assert_eq!(groups["data"][0]["partitions"][0]["seconds"], 1.5);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_waits_is_taken_up_by_admins_with_a_hundred_at_most_unless_they_say_more() {
+    each_engine(async |db| {
+        let api = Api::new(db);
+        let admin = api.token("ann", &[Role::Admin], "shop");
+        let path = "/api/order-events/process-pending";
+        let answer = api.post_as(&admin, path, None, "{}").await;
+        assert_eq!(answer.status, StatusCode::ACCEPTED, "{}", answer.text);
+        assert_eq!(answer.json(), serde_json::json!({"pending": 7, "takenUp": 5, "stillPending": 2}));
+        let body = r#"{"stage":"webhook","limit":1000,"includeDead":true}"#;
+        assert_eq!(api.post_as(&admin, path, None, body).await.status, StatusCode::ACCEPTED);
+        let wanted = |stage: Option<&str>, limit, include_dead| PendingWanted {
+            stage: stage.map(str::to_owned),
+            limit,
+            include_dead,
+            most_redrives: 3,
+        };
+        let asked = api.operations.asked.lock().unwrap().clone();
+        let told = [wanted(None, 100, false), wanted(Some("webhook"), 1_000, true)];
+        assert_eq!(asked, told.map(|wanted| format!("ann of shop takes up {wanted:?}")));
+        for (body, field) in
+            [(r#"{"limit":0}"#, "limit"), (r#"{"limit":1001}"#, "limit"), (r#"{"max":1}"#, "max")]
+        {
+            assert_eq!(
+                api.post_as(&admin, path, None, body).await.json()["errors"][0]["field"],
+                field,
+                "{body}"
+            );
+        }
     })
     .await;
 }

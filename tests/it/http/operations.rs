@@ -107,3 +107,79 @@ async fn an_operator_sees_redrives_and_releases_over_http() {
     api.end().await;
     program.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_is_taken_up_now_and_dead_letters_only_when_asked_for() {
+    let webhook =
+        WebhookOptions { allow_http: true, allow_private_networks: true, ..WebhookOptions::default() };
+    let mut program =
+        TestProgram::new("http-pending", StageOptions { webhook, ..StageOptions::default() }).await;
+    let status = Arc::new(AtomicU16::new(500));
+    let answers = Arc::clone(&status);
+    let receiver = Receiver::start(move |request| {
+        // Order o-dead is refused for good until everything is mended.
+        let mended = answers.load(Ordering::SeqCst) == 200;
+        Answer::status(if mended {
+            200
+        } else if request.order_id() == "o-dead" {
+            400
+        } else {
+            500
+        })
+    })
+    .await;
+    let registration = Registration {
+        url: receiver.url(),
+        retry_attempts: Some(2),
+        retry_delay: Some(3_600_000),
+        timeout: Some(2_000),
+        ..Registration::default()
+    };
+    program.registrar().register("shop", None, &registration).await.expect("it is allowed");
+    let api = TestApi::start(&program, LiveOptions::default()).await;
+    program.start(&["webhook"]);
+    let factory = Factory::new("shop", "it");
+    for order in ["o-1", "o-2", "o-2", "o-dead"] {
+        program.publish(&factory.order_completed(order, NOW).into()).await;
+    }
+    let waiting = async || {
+        let lanes = get(&api, "/api/v1/lanes?stage=webhook").await;
+        let tasks = lanes["data"].as_array().expect("a list").iter();
+        tasks.map(|lane| lane["tasks"].as_u64().expect("a number")).sum::<u64>()
+    };
+    eventually("four tasks wait in three lanes", SOON, async || waiting().await == 4).await;
+
+    let pending = async |body: Value| {
+        let token = api.token("ann", Role::Admin, "shop");
+        let path = api.url("/api/order-events/process-pending");
+        let answer = api.client.post(path).bearer_auth(token).json(&body).send().await.expect("it answers");
+        (answer.status().as_u16(), answer.json::<Value>().await.expect("JSON"))
+    };
+    let sent = receiver.count();
+    let told = |pending, taken_up, still: u64| {
+        (202, json!({"pending": pending, "takenUp": taken_up, "stillPending": still}))
+    };
+    assert_eq!(pending(json!({"stage": "webhook"})).await, told(4, 4, 0));
+    // Each had its last attempt an hour early; what was behind in o-2 now waits for its own second one.
+    let letters = async |path: &str| count(&get(&api, path).await);
+    let dead = "/api/v1/dead-letters?stage=webhook";
+    eventually("three are given up", SOON, async || letters(dead).await == 3).await;
+    eventually("the one behind waits", SOON, async || waiting().await == 1).await;
+    assert!(receiver.count() >= sent + 4);
+
+    status.store(200, Ordering::SeqCst);
+    let delivered = || receiver.requests().iter().filter(|request| request.status == 200).count();
+    assert_eq!(pending(json!({"stage": "webhook"})).await, told(1, 1, 0), "dead letters aren't asked for");
+    eventually("the one that waited is delivered", SOON, async || delivered() == 1).await;
+    eventually("nothing waits", SOON, async || waiting().await == 0).await;
+    let (code, answer) = pending(json!({"stage": "webhook", "limit": 2, "includeDead": true})).await;
+    assert_eq!((code, &answer["pending"]), (202, &json!(3)), "{answer}");
+    assert_eq!((&answer["takenUp"], &answer["stillPending"]), (&json!(2), &json!(1)), "{answer}");
+    eventually("two dead letters are delivered", SOON, async || delivered() == 3).await;
+    assert_eq!(pending(json!({"includeDead": true})).await, told(1, 1, 0), "of all stages");
+    eventually("all is delivered", SOON, async || delivered() == 4).await;
+    let (code, refused) = pending(json!({"stage": "history"})).await;
+    assert_eq!((code, &refused["errors"][0]["field"]), (422, &json!("stage")), "{refused}");
+    api.end().await;
+    program.end().await;
+}
