@@ -154,7 +154,7 @@ metrics! {
     /// Source offsets between webhook endpoints that cursors serve and the live stream, over all of them.
     webhook_cursor_lag: IntGaugeVec, "webhook_cursor_lag", [];
     /// Webhook endpoints that this process leaves alone but for probes, as they failed for every order.
-    webhook_breakers_open: IntGaugeVec, "webhook_breakers_open", [];
+    webhook_breakers_open: IntGaugeVec, "webhook_breakers_open", ["stage"];
     /// Webhook endpoints, by state.
     webhook_endpoints: IntGaugeVec, "webhook_endpoints", ["state"];
     /// Notifications, by channel and outcome.

@@ -32,6 +32,7 @@ mod webhook_attempts;
 mod webhook_backfill;
 mod webhook_down;
 mod webhook_health;
+mod webhook_hostile;
 mod webhook_order;
 mod webhook_resend;
 mod webhooks;

@@ -109,6 +109,8 @@ async fn an_endpoint_that_was_down_is_caught_up_in_order_without_copies_or_lost_
 
     let logged = attempts::of_endpoint(&program.parts.db, "shop", &registered.endpoint.id, None, 100_000_000);
     assert!(logged.await.expect("the store answers").len() <= requests.len());
-    assert!(program.parts.env.metrics.text().contains("orderflow_webhook_breakers_open 0"));
+    assert!(
+        program.parts.env.metrics.text().contains("orderflow_webhook_breakers_open{stage=\"webhook\"} 0")
+    );
     program.end().await;
 }

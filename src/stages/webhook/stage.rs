@@ -116,6 +116,7 @@ impl WebhookStage {
         for state in EndpointState::NAMES {
             parts.metrics.webhook_endpoints.with_label_values(&[state]).set(0);
         }
+        parts.metrics.webhook_breakers_open.with_label_values(&[&*parts.declared.name]).set(0);
         let concurrency = options.concurrency_per_endpoint.max(1);
         let guard = Guard {
             allow_private_networks: options.allow_private_networks,
@@ -351,7 +352,7 @@ impl EffectStage for WebhookStage {
         }
         let open = self.traffic.tidy(self.clock.now_ms());
         let open = i64::try_from(open).unwrap_or(i64::MAX);
-        self.metrics.webhook_breakers_open.with_label_values::<&str>(&[]).set(open);
+        self.metrics.webhook_breakers_open.with_label_values(&[&*self.declared.name]).set(open);
     }
 
     fn target_state(&self, target: &str) -> TargetState {

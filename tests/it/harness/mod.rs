@@ -5,6 +5,7 @@ pub(crate) mod cli;
 pub(crate) mod courier;
 pub(crate) mod database;
 pub(crate) mod group;
+pub(crate) mod hostile;
 pub(crate) mod kafka;
 pub(crate) mod program;
 pub(crate) mod proxy;

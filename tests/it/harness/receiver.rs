@@ -85,6 +85,11 @@ impl Receiver {
         self.seen.lock().expect("no panic").clone()
     }
 
+    /// As if nothing had come so far.
+    pub(crate) fn forget(&self) {
+        self.seen.lock().expect("no panic").clear();
+    }
+
     pub(crate) fn count(&self) -> usize {
         self.seen.lock().expect("no panic").len()
     }
