@@ -34,6 +34,7 @@ mod tail;
 mod token;
 mod topology;
 mod waiting;
+mod webhook;
 mod when;
 
 use context::Context;
@@ -89,6 +90,8 @@ enum Command {
     Replay(replay::Args),
     /// Pause stages, and let them go on
     Stage(stage::Args),
+    /// Register, change and test webhook endpoints, and look at what was tried
+    Webhook(webhook::Args),
     /// Show who did what to the running system, and why
     Audit(audit::Args),
     /// Make a signed token for development
@@ -117,6 +120,7 @@ pub async fn run(cli: Cli) -> Exit {
         Command::Lane(args) => lane::run(args, &context).await,
         Command::Replay(args) => replay::run(args, &context).await,
         Command::Stage(args) => stage::run(args, &context).await,
+        Command::Webhook(args) => webhook::run(args, &context).await,
         Command::Audit(args) => audit::run(args, &context).await,
         Command::Token(args) => token::run(args, &context),
         Command::Bench(args) => bench::run(args, &context).await,

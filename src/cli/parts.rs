@@ -8,10 +8,12 @@ use super::exit::Fault;
 use crate::admin::Operations;
 use crate::admin::publish::Publisher;
 use crate::admin::topology::Broker;
+use crate::admin::webhooks::Rules;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::event::Codec;
 use crate::runtime::{Producer, Role};
+use crate::stages::webhook;
 use crate::store::Database;
 use crate::telemetry::Metrics;
 use crate::topology::Topology;
@@ -35,6 +37,19 @@ pub(super) fn operations(config: &Config) -> Result<Operations, Fault> {
 /// The configured database; it connects when it is first used.
 pub(super) fn database(config: &Config) -> Result<Database, Fault> {
     Database::open(&config.store).map_err(|error| Fault::configuration(format!("store.url: {error}")))
+}
+
+/// What holds for registrations of webhooks.
+pub(super) fn webhook_rules(config: &Config, topology: &Topology) -> Rules {
+    let options = &config.webhook;
+    Rules {
+        allow_http: options.allow_http,
+        timeout: options.timeout,
+        endpoints_per_tenant: options.endpoints_per_tenant,
+        refresh: options.refresh,
+        deliverable: webhook::deliverable(topology),
+        policy: webhook::policy(topology),
+    }
 }
 
 /// Whether the client takes the settings of a stage's member; nothing is sent.

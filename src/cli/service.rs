@@ -18,7 +18,7 @@ use super::waiting::Patience;
 use crate::admin::publish::Publisher;
 use crate::admin::stages::Stages;
 use crate::admin::topology::Broker;
-use crate::admin::webhooks::{Registrar, Rules};
+use crate::admin::webhooks::{Forgetting, Registrar, Trials};
 use crate::admin::{Operations, dead_letters, lag};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -145,6 +145,10 @@ impl Service {
             publisher: Arc::new(publisher),
             hub,
             webhooks: self.registrar(),
+            webhook_trials: Trials::new(
+                self.registrar(),
+                webhook::trial(&self.config.webhook, self.parts.vault.clone(), env.clock.clone()),
+            ),
             stages: Stages::new(
                 self.parts.db.clone(),
                 env.clock.clone(),
@@ -158,16 +162,8 @@ impl Service {
 
     /// What decides on registrations of webhooks.
     fn registrar(&self) -> Registrar {
-        let options = &self.config.webhook;
-        let rules = Rules {
-            allow_http: options.allow_http,
-            timeout: options.timeout,
-            endpoints_per_tenant: options.endpoints_per_tenant,
-            refresh: options.refresh,
-            deliverable: webhook::deliverable(&self.parts.topology),
-            policy: webhook::policy(&self.parts.topology),
-        };
         let (db, vault) = (self.parts.db.clone(), self.parts.vault.clone());
+        let rules = parts::webhook_rules(&self.config, &self.parts.topology);
         Registrar::new(db, vault, self.parts.env.clock.clone(), rules)
             .over(self.operations(), self.parts.codec.clone())
     }
@@ -240,7 +236,8 @@ impl Service {
         });
     }
 
-    /// Starts counting the dead letters that wait for somebody, and measuring how far groups are behind.
+    /// Starts counting the dead letters that wait for somebody, measuring how far groups are behind, and forgetting
+    /// old webhook attempts.
     pub(super) fn start_watch(&self) {
         let (operations, metrics) = (self.operations(), Arc::clone(&self.parts.env.metrics));
         let letters = dead_letters::Watch { operations: operations.clone(), metrics: Arc::clone(&metrics) };
@@ -252,6 +249,13 @@ impl Service {
         let (lag, stop) = (lag::Watch { operations, metrics }, self.stop.clone());
         self.group.spawn("lag", async move {
             lag.run(stop).await;
+            Ok::<_, Infallible>(())
+        });
+        let (db, clock) = (self.parts.db.clone(), self.parts.env.clock.clone());
+        let forgetting = Forgetting { db, clock, kept: self.config.webhook.attempts_retention };
+        let stop = self.stop.clone();
+        self.group.spawn("webhook attempts", async move {
+            forgetting.run(stop).await;
             Ok::<_, Infallible>(())
         });
     }

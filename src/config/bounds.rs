@@ -43,6 +43,7 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
         ("webhook.disable_after", webhook.disable_after),
         ("webhook.breaker.first_pause", webhook.breaker.first_pause),
         ("webhook.breaker.longest_pause", webhook.breaker.longest_pause),
+        ("webhook.attempts_retention", webhook.attempts_retention),
         ("smtp.timeout", smtp.timeout),
         ("outbox.poll_interval", outbox.poll_interval),
         ("outbox.retry_interval", outbox.retry_interval),

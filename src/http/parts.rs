@@ -14,7 +14,7 @@ use super::inbound::Senders;
 use super::live::Hub;
 use super::{Auth, HttpOptions, Operate, Publish};
 use crate::admin::stages::Stages;
-use crate::admin::webhooks::Registrar;
+use crate::admin::webhooks::{Registrar, Trials};
 use crate::clock::Clock;
 use crate::crypto::Vault;
 use crate::store::Database;
@@ -43,6 +43,8 @@ pub struct Parts {
     pub inbound: Arc<Senders>,
     /// Registers webhook endpoints.
     pub webhooks: Registrar,
+    /// Sends tests to them.
+    pub webhook_trials: Trials,
     /// Pauses and resumes stages.
     pub stages: Stages,
     /// What operators may do beyond the database.

@@ -118,6 +118,7 @@ impl Api {
         let webhooks = webhooks::registrar(&db, &vault, &clock);
         let parts = Parts {
             inbound: Arc::new(inbound::senders()),
+            webhook_trials: webhooks::trials(&webhooks),
             webhooks,
             stages: stages(&db, &clock),
             operations: Arc::clone(&operations) as Arc<dyn Operate>,

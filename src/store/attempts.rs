@@ -94,7 +94,44 @@ pub async fn add(tx: &mut Transaction, attempts: &[Attempt]) -> Result<(), Store
     .await
 }
 
-/// An endpoint's attempts, newest first, at most `limit`, those before `before`.
+/// Which of an endpoint's attempts are meant.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Wanted<'a> {
+    /// Only of this order.
+    pub order_id: Option<&'a str>,
+    /// Only those that ended so.
+    pub outcome: Option<&'a str>,
+    /// Only those that were answered with this status.
+    pub status: Option<i64>,
+    /// Only of events of this dotted type.
+    pub event_type: Option<&'a str>,
+    /// Only those that began then or later, epoch milliseconds.
+    pub from: Option<i64>,
+    /// Only those that began before then, epoch milliseconds.
+    pub to: Option<i64>,
+    /// Only those before this one in the list.
+    pub before: Option<&'a Before>,
+    /// At most so many.
+    pub limit: i64,
+}
+
+/// The list, narrowed to an order where that is asked for, so that each finds its index.
+macro_rules! list_sql {
+    ($order:literal) => {
+        concat!(
+            "SELECT * FROM webhook_attempts
+             WHERE tenant_id = $1 AND endpoint_id = $2 AND ",
+            $order,
+            " AND ($4 IS NULL OR attempted_at < $4 OR (attempted_at = $4 AND attempt_id < $5))
+               AND ($6 IS NULL OR outcome = $6) AND ($7 IS NULL OR status = $7)
+               AND ($8 IS NULL OR event_type = $8)
+               AND ($9 IS NULL OR attempted_at >= $9) AND ($10 IS NULL OR attempted_at < $10)
+             ORDER BY attempted_at DESC, attempt_id DESC LIMIT $11"
+        )
+    };
+}
+
+/// An endpoint's attempts, newest first.
 ///
 /// # Errors
 /// As the database says.
@@ -102,25 +139,127 @@ pub async fn of_endpoint(
     db: &Database,
     tenant: &str,
     endpoint_id: &str,
-    before: Option<&Before>,
-    limit: i64,
+    wanted: &Wanted<'_>,
 ) -> Result<Vec<Attempt>, StoreError> {
+    let sql = match wanted.order_id {
+        Some(_) => list_sql!("order_id = $3"),
+        None => list_sql!("$3 IS NULL"),
+    };
     let rows = db
         .rows(
-            "SELECT * FROM webhook_attempts
-             WHERE tenant_id = $1 AND endpoint_id = $2
-               AND ($3 IS NULL OR attempted_at < $3 OR (attempted_at = $3 AND attempt_id < $4))
-             ORDER BY attempted_at DESC, attempt_id DESC LIMIT $5",
+            sql,
             &[
                 tenant.into(),
                 endpoint_id.into(),
-                before.map(|before| before.attempted_at).into(),
-                before.map(|before| before.attempt_id.as_str()).into(),
-                limit.into(),
+                wanted.order_id.into(),
+                wanted.before.map(|before| before.attempted_at).into(),
+                wanted.before.map(|before| before.attempt_id.as_str()).into(),
+                wanted.outcome.into(),
+                wanted.status.into(),
+                wanted.event_type.into(),
+                wanted.from.into(),
+                wanted.to.into(),
+                wanted.limit.into(),
             ],
         )
         .await?;
     rows.iter().map(attempt).collect()
+}
+
+/// The attempts of one delivery, oldest first, at most `limit`.
+///
+/// # Errors
+/// As the database says.
+pub async fn of_delivery(
+    db: &Database,
+    tenant: &str,
+    endpoint_id: &str,
+    delivery_id: &str,
+    limit: i64,
+) -> Result<Vec<Attempt>, StoreError> {
+    let rows = db
+        .rows(
+            "SELECT * FROM webhook_attempts WHERE tenant_id = $1 AND delivery_id = $2 AND endpoint_id = $3
+             ORDER BY attempted_at, attempt LIMIT $4",
+            &[tenant.into(), delivery_id.into(), endpoint_id.into(), limit.into()],
+        )
+        .await?;
+    rows.iter().map(attempt).collect()
+}
+
+/// How a tenant's deliveries ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Attempts that were taken.
+    pub delivered: u64,
+    /// Deliveries that were given up.
+    pub failed: u64,
+    /// Deliveries that failed and wait for their next attempt.
+    pub waiting: u64,
+}
+
+/// Counts what was tried for a tenant's endpoints since `since_ms`. `owner` narrows it to that partner's own.
+///
+/// # Errors
+/// As the database says.
+pub async fn tally(
+    db: &Database,
+    tenant: &str,
+    owner: Option<&str>,
+    since_ms: i64,
+) -> Result<Tally, StoreError> {
+    let values = [tenant.into(), owner.into(), since_ms.into()];
+    let ended = db
+        .row(
+            "SELECT COALESCE(SUM(CASE WHEN a.outcome = 'delivered' THEN 1 ELSE 0 END), 0) AS delivered,
+                 COALESCE(SUM(CASE WHEN a.outcome <> 'delivered' AND a.next_attempt_at IS NULL THEN 1 ELSE 0 END), 0)
+                     AS failed
+             FROM webhook_endpoints e
+             JOIN webhook_attempts a ON a.tenant_id = e.tenant_id AND a.endpoint_id = e.id AND a.attempted_at >= $3
+             WHERE e.tenant_id = $1 AND ($2 IS NULL OR e.owner = $2)",
+            &values,
+        )
+        .await?;
+    let waiting = db
+        .row(
+            "SELECT COUNT(*) AS waiting
+             FROM webhook_endpoints e
+             JOIN webhook_attempts a ON a.tenant_id = e.tenant_id AND a.endpoint_id = e.id
+                 AND a.next_attempt_at IS NOT NULL AND a.attempted_at >= $3
+             WHERE e.tenant_id = $1 AND ($2 IS NULL OR e.owner = $2)
+               AND NOT EXISTS (SELECT 1 FROM webhook_attempts later
+                   WHERE later.tenant_id = a.tenant_id AND later.delivery_id = a.delivery_id
+                     AND (later.attempted_at > a.attempted_at
+                         OR (later.attempted_at = a.attempted_at AND later.attempt > a.attempt)))",
+            &values,
+        )
+        .await?;
+    let number = |row: &Option<Row>, column: &str| match row {
+        Some(row) => row.int(column).map(i64::unsigned_abs),
+        None => Ok(0),
+    };
+    Ok(Tally {
+        delivered: number(&ended, "delivered")?,
+        failed: number(&ended, "failed")?,
+        waiting: number(&waiting, "waiting")?,
+    })
+}
+
+/// Forgets at most `limit` of the attempts that began before `before_ms`, of all tenants; answers how many.
+///
+/// # Errors
+/// As the database says.
+pub async fn forget(db: &Database, before_ms: i64, limit: i64) -> Result<u64, StoreError> {
+    let mut tx = db.begin().await?;
+    let forgotten = tx
+        .execute(
+            "DELETE FROM webhook_attempts WHERE (tenant_id, attempt_id) IN
+                 (SELECT tenant_id, attempt_id FROM webhook_attempts WHERE attempted_at < $1 LIMIT $2)",
+            &[before_ms.into(), limit.into()],
+        )
+        .await?;
+    tx.commit().await?;
+    Ok(forgotten)
 }
 
 /// The columns of one row, in the order of the statements above.
@@ -175,56 +314,4 @@ fn attempt(row: &Row) -> Result<Attempt, StoreError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::testing::each_engine;
-
-    fn attempt(tenant: &str, number: i64) -> Attempt {
-        Attempt {
-            tenant: tenant.to_owned(),
-            attempt_id: format!("a-{number}"),
-            endpoint_id: "wh_1".to_owned(),
-            delivery_id: "d-1".to_owned(),
-            webhook_id: "evt_1".to_owned(),
-            event_id: "1".to_owned(),
-            event_type: "order.paid".to_owned(),
-            order_id: "o-1".to_owned(),
-            attempt: number,
-            outcome: "failed".to_owned(),
-            status: (number > 1).then_some(503),
-            latency_ms: 12,
-            error: Some("503".to_owned()),
-            response: (number > 1).then(|| Sealed::from_bytes(vec![0, 255])),
-            attempted_at: 1_000 + number / 2,
-            next_attempt_at: None,
-            source_topic: (number > 1).then(|| "orders".to_owned()),
-            source_partition: (number > 1).then_some(3),
-            source_offset: (number > 1).then_some(40 + number),
-            resend: number > 2,
-        }
-    }
-
-    #[tokio::test]
-    async fn attempts_are_kept_once_and_read_newest_first_page_by_page() {
-        each_engine(async |db| {
-            let attempts: Vec<_> = (1..=5).map(|number| attempt("shop", number)).collect();
-            for batch in [&attempts[..], &attempts[2..], &[attempt("other", 1)], &[]] {
-                let mut tx = db.begin().await.unwrap();
-                add(&mut tx, batch).await.unwrap();
-                tx.commit().await.unwrap();
-            }
-            let mut seen = Vec::new();
-            let mut before = None;
-            loop {
-                let page = of_endpoint(&db, "shop", "wh_1", before.as_ref(), 2).await.unwrap();
-                let Some(last) = page.last() else { break };
-                before =
-                    Some(Before { attempted_at: last.attempted_at, attempt_id: last.attempt_id.clone() });
-                seen.extend(page);
-            }
-            seen.reverse();
-            assert_eq!(seen, attempts);
-        })
-        .await;
-    }
-}
+mod tests;

@@ -5,6 +5,7 @@ mod harness;
 mod cli_events;
 mod cli_service;
 mod cli_set_up;
+mod cli_webhook;
 mod cursor_backfill;
 mod cursors;
 mod demo;

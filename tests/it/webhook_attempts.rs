@@ -6,7 +6,7 @@ use orderflow::crypto::Subject;
 use orderflow::event::WebhookAttempt;
 use orderflow::runtime::{OutRecord, Record};
 use orderflow::stages::StageOptions;
-use orderflow::store::attempts;
+use orderflow::store::attempts::{self, Wanted};
 
 use crate::harness::eventually;
 use crate::harness::program::TestProgram;
@@ -66,7 +66,9 @@ async fn receipts_are_kept_once_and_what_is_none_is_put_aside() {
 
     program.start(&["attempts"]);
     let log = async |tenant: &str| {
-        attempts::of_endpoint(&program.parts.db, tenant, "wh_1", None, 10).await.expect("the store answers")
+        attempts::of_endpoint(&program.parts.db, tenant, "wh_1", &Wanted { limit: 10, ..Wanted::default() })
+            .await
+            .expect("the store answers")
     };
     eventually("the last receipt is kept", SOON, async || log("shop").await.len() == 3).await;
     let shop = log("shop").await;

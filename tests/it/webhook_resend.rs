@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use orderflow::admin::webhooks::{ResendWanted, Resent, WebhookError};
 use orderflow::event::{Event, Factory};
-use orderflow::store::attempts::{self, Attempt};
+use orderflow::store::attempts::{self, Attempt, Wanted};
 
 use crate::harness::eventually;
 use crate::harness::program::TestProgram;
@@ -21,7 +21,9 @@ fn shipped(order: &str) -> Event {
 }
 
 async fn log(program: &TestProgram, endpoint: &str) -> Vec<Attempt> {
-    attempts::of_endpoint(&program.parts.db, "shop", endpoint, None, 1_000).await.expect("the store answers")
+    attempts::of_endpoint(&program.parts.db, "shop", endpoint, &Wanted { limit: 1_000, ..Wanted::default() })
+        .await
+        .expect("the store answers")
 }
 
 async fn resend(

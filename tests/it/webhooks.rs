@@ -8,12 +8,12 @@ use orderflow::admin::webhooks::{Registered, Registration};
 use orderflow::event::{Event, Factory};
 use orderflow::stages::StageOptions;
 use orderflow::stages::webhook::WebhookOptions;
-use orderflow::store::attempts::{self, Attempt};
+use orderflow::store::attempts::{self, Attempt, Wanted};
 use orderflow::store::webhooks::{self as endpoints, EndpointState};
 
 use crate::harness::eventually;
 use crate::harness::program::TestProgram;
-use crate::harness::receiver::{Answer, Receiver, Request};
+use crate::harness::receiver::{Answer, Receiver, Request, verified_in_python};
 
 const SOON: Duration = Duration::from_secs(60);
 const NOW: i64 = 1_760_000_000_000;
@@ -42,7 +42,9 @@ fn shipped(tenant: &str, order: &str) -> Event {
 }
 
 async fn log(program: &TestProgram, tenant: &str, endpoint: &str) -> Vec<Attempt> {
-    attempts::of_endpoint(&program.parts.db, tenant, endpoint, None, 1_000).await.expect("the store answers")
+    attempts::of_endpoint(&program.parts.db, tenant, endpoint, &Wanted { limit: 1_000, ..Wanted::default() })
+        .await
+        .expect("the store answers")
 }
 
 /// The sequences that were accepted of each order, in the order of their first acceptance: a restart may repeat
@@ -84,7 +86,7 @@ async fn a_request_is_what_the_standard_library_accepts_and_says_what_the_contra
     let mut changed = request.body.clone();
     *changed.last_mut().unwrap() ^= 1;
     assert!(standardwebhooks::Webhook::new(secret).unwrap().verify(&changed, &request.headers).is_err());
-    verify_in_python(secret, &request);
+    verified_in_python(secret, &request);
 
     let id = format!("evt_{}", event.meta().event_id);
     for (name, value) in [
@@ -111,38 +113,6 @@ async fn a_request_is_what_the_standard_library_accepts_and_says_what_the_contra
     assert_eq!((attempt.outcome.as_str(), attempt.status, attempt.attempt), ("delivered", Some(200), 1));
     assert_eq!(attempt.webhook_id, id);
     program.end().await;
-}
-
-/// The same request by the Python library, and again with one byte changed.
-fn verify_in_python(secret: &str, request: &Request) {
-    const SCRIPT: &str = "
-import json, sys
-from standardwebhooks.webhooks import Webhook, WebhookVerificationError
-given = json.load(sys.stdin)
-hook = Webhook(given['secret'])
-hook.verify(given['body'], given['headers'])
-try:
-    hook.verify(given['body'].replace('JD01', 'JD02'), given['headers'])
-except WebhookVerificationError:
-    print('verified')
-";
-    use std::io::Write as _;
-    let python = crate::harness::service("ORDERFLOW_TEST_PYTHON");
-    let headers: BTreeMap<&str, &str> = ["webhook-id", "webhook-timestamp", "webhook-signature"]
-        .into_iter()
-        .map(|name| (name, request.header(name)))
-        .collect();
-    let body = std::str::from_utf8(&request.body).expect("text");
-    let given = serde_json::json!({"secret": secret, "body": body, "headers": headers}).to_string();
-    let mut child = std::process::Command::new(python)
-        .args(["-c", SCRIPT])
-        .stdin(std::process::Stdio::piped())
-        .stdout(std::process::Stdio::piped())
-        .spawn()
-        .expect("python starts");
-    child.stdin.take().expect("piped").write_all(given.as_bytes()).expect("it reads");
-    let told = child.wait_with_output().expect("it ends");
-    assert_eq!(String::from_utf8_lossy(&told.stdout).trim(), "verified");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,10 +2,12 @@
 //! that is shown once.
 //!
 //! `rules` and `own_headers` decide (pure), `settings` says on what; the [`Registrar`] does, and `secrets` makes and
-//! rotates secrets; `backfill` and `resend` deliver the past again; `shown` is what may be seen of it all. The API and the command line come through here. How endpoints are delivered to is the webhook
-//! stage's business.
+//! rotates secrets; `backfill` and `resend` deliver the past again; `shown` is what may be seen of it all, `log` what was
+//! tried, and `trial` sends tests. The API and the command line come through here. How endpoints are delivered to is the
+//! webhook stage's business.
 
 mod backfill;
+mod log;
 mod own_headers;
 mod resend;
 mod rules;
@@ -14,6 +16,7 @@ mod settings;
 mod shown;
 #[cfg(test)]
 mod tests;
+mod trial;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -29,11 +32,13 @@ use crate::store::{Database, StoreError};
 
 pub use crate::runtime::retry::Schedule;
 pub use backfill::{BackfillShown, BackfillWanted, PartShown, Point};
+pub use log::{DeliveryShown, Forgetting, Stats};
 pub use resend::{ResendWanted, Resent};
 pub use rules::Rules;
 pub use secrets::Rotation;
 pub use settings::{Change, FieldFault, Registration};
 pub use shown::{AttemptShown, ScheduleShown, SecretShown, Webhook};
+pub use trial::{SendTest, TestOf, TestShown, Trials};
 
 /// The stage that delivers, and what further groups of it run.
 const STAGE: &str = "webhook";

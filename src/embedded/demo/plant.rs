@@ -12,7 +12,7 @@ use super::calm::{Calm, CalmError};
 use crate::admin::Operations;
 use crate::admin::publish::Publisher;
 use crate::admin::stages::Stages;
-use crate::admin::webhooks::Registrar;
+use crate::admin::webhooks::{Registrar, Trials};
 use crate::clock::Clock;
 use crate::crypto::{CryptoError, Secret, Vault};
 use crate::embedded::feed::Feed;
@@ -26,6 +26,7 @@ use crate::outbox::{Relay, RelayOptions};
 use crate::runtime::{Environment, KafkaOptions, Producer};
 use crate::stages::delivery::email::SmtpError;
 use crate::stages::live_feed::LiveFeed;
+use crate::stages::webhook;
 use crate::stages::{self, StageOptions, StartError};
 use crate::store::overview::{self, Counts};
 use crate::store::{Database, StoreError};
@@ -250,11 +251,14 @@ impl Core {
             Arc::clone(&self.topology),
             self.producer.clone(),
         );
+        let registrar = Registrar::new(self.db.clone(), self.vault.clone(), self.clock.clone(), rules)
+            .over(operations.clone(), self.codec.clone());
+        let trial = webhook::trial(&stages.webhook, self.vault.clone(), self.clock.clone());
         let bound = http::Bound::new(http::Parts {
             inbound: Arc::default(),
             hub: hub.clone(),
-            webhooks: Registrar::new(self.db.clone(), self.vault.clone(), self.clock.clone(), rules)
-                .over(operations.clone(), self.codec.clone()),
+            webhook_trials: Trials::new(registrar.clone(), trial),
+            webhooks: registrar,
             stages: Stages::new(
                 self.db.clone(),
                 self.clock.clone(),

@@ -1,8 +1,9 @@
 //! Webhook endpoints over HTTP: who sees them, what is refused, and that the secret is told once.
 
 use super::*;
-use crate::admin::webhooks::{Registrar, Rules, Schedule};
+use crate::admin::webhooks::{Registrar, Rules, Schedule, Trials};
 use crate::crypto::Subject;
+use crate::event::WebhookAttempt;
 use crate::store::attempts::{self, Attempt};
 
 const PATH: &str = "/api/webhooks";
@@ -19,6 +20,21 @@ pub(super) fn registrar(db: &Database, vault: &Vault, clock: &Clock) -> Registra
         policy,
     };
     Registrar::new(db.clone(), vault.clone(), clock.clone(), rules)
+}
+
+/// Tests that send nothing: what they would go to answers 418.
+pub(super) fn trials(registrar: &Registrar) -> Trials {
+    let send = |endpoint: crate::store::webhooks::Endpoint| {
+        let receipt = WebhookAttempt {
+            endpoint_id: endpoint.id,
+            outcome: "refused".to_owned(),
+            status: Some(418),
+            ..WebhookAttempt::default()
+        };
+        let headers = vec![("webhook-id".to_owned(), "evt_test_1".to_owned())];
+        Box::pin(std::future::ready((headers, b"{}".to_vec(), receipt))) as _
+    };
+    Trials::new(registrar.clone(), Arc::new(send))
 }
 
 async fn delete_as(api: &Api, token: &str, path: &str) -> Answer {
@@ -259,6 +275,112 @@ async fn what_was_tried_is_shown_newest_first_to_whose_endpoint_it_is() {
         let shown = &second["data"][0];
         assert_eq!((&shown["response"], &shown["status"]), (&"try later".into(), &503.into()));
         assert_eq!(shown["attemptedAt"], "1970-01-01T00:00:01.000Z");
+
+        for (filter, expected) in [
+            ("orderId=o-1&outcome=failed&status=503&event=ORDER_PAID", vec![3, 2, 1]),
+            ("orderId=o-2", vec![]),
+            ("outcome=delivered", vec![]),
+            ("event=order.shipped", vec![]),
+            ("from=1970-01-01T00:00:02Z&to=1970-01-01T00:00:03Z", vec![2]),
+        ] {
+            let found = api.get_as(&partner, &format!("{path}?{filter}")).await.json();
+            assert_eq!(numbers(&found), expected, "{filter}");
+        }
+        for filter in ["outcome=good", "from=yesterday", "event=order.payed", "nope=1"] {
+            assert_eq!(api.get_as(&partner, &format!("{path}?{filter}")).await.problem().0, 422, "{filter}");
+        }
+        let delivery = api.get_as(&partner, &format!("{path}/d-1")).await.json();
+        assert_eq!((&delivery["state"], &delivery["orderId"]), (&"failed".into(), &"o-1".into()));
+        assert_eq!(delivery["attempts"].as_array().unwrap().len(), 3);
+        let unknown = api.get_as(&partner, &format!("{path}/d-2")).await;
+        assert_eq!(unknown.problem(), (404, "delivery_not_found".to_owned()));
+        let other = api.token("p-2", &[Role::Partner], "shop");
+        let foreign = api.get_as(&other, &format!("{path}/d-1")).await;
+        assert_eq!(foreign.problem(), (404, "webhook_not_found".to_owned()));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn stats_count_what_the_caller_may_see() {
+    each_engine(async |db| {
+        let api = Api::new(db);
+        let (one, two) =
+            (api.token("p-1", &[Role::Partner], "shop"), api.token("p-2", &[Role::Partner], "shop"));
+        let service = api.token("erp", &[Role::Service], "shop");
+        let now = api.parts.clock.now_ms();
+        let mut rows = Vec::new();
+        for (token, outcome, delivery) in
+            [(&one, "delivered", "d-1"), (&two, "failed", "d-2"), (&two, "failed", "d-3")]
+        {
+            let made = api.post_as(token, PATH, None, r#"{"url":"https://example.com/hook"}"#).await.json();
+            let id = made["id"].as_str().unwrap().to_owned();
+            let number = i64::try_from(rows.len()).unwrap();
+            let next_attempt_at = (delivery == "d-3").then_some(now + 1_000);
+            let row = attempt(&id, number, &api.parts.vault);
+            rows.push(Attempt {
+                outcome: outcome.to_owned(),
+                delivery_id: delivery.to_owned(),
+                attempted_at: now,
+                next_attempt_at,
+                ..row
+            });
+        }
+        // An earlier attempt at the one that was taken, which waits no more, and one of long ago.
+        let earlier = Attempt {
+            outcome: "failed".to_owned(),
+            attempt_id: "a-x".to_owned(),
+            attempted_at: now - 5,
+            next_attempt_at: Some(now),
+            ..rows[0].clone()
+        };
+        let old = Attempt { attempt_id: "a-y".to_owned(), attempted_at: 1, ..rows[0].clone() };
+        rows.extend([earlier, old]);
+        let mut tx = api.parts.db.begin().await.unwrap();
+        attempts::add(&mut tx, &rows).await.unwrap();
+        tx.commit().await.unwrap();
+        for (token, expected) in [(&one, (1, 1, 0, 0)), (&two, (2, 0, 1, 1)), (&service, (3, 1, 1, 1))] {
+            let stats = api.get_as(token, &format!("{PATH}/stats")).await.json();
+            let number = |name: &str| stats[name].as_u64().unwrap();
+            let told = (
+                number("registeredWebhooks"),
+                number("deliveredWebhooks"),
+                number("failedWebhooks"),
+                number("queuedWebhooks"),
+            );
+            assert_eq!(told, expected, "{stats}");
+        }
+        let rate = api.get_as(&service, &format!("{PATH}/stats")).await.json();
+        assert_eq!(rate["deliveryRate"], 0.5);
+        let nothing = api.token("p-3", &[Role::Partner], "shop");
+        assert_eq!(api.get_as(&nothing, &format!("{PATH}/stats")).await.json()["deliveryRate"], Value::Null);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_test_goes_to_ones_own_endpoint_or_to_an_allowed_url() {
+    each_engine(async |db| {
+        let api = Api::new(db);
+        let (one, two) =
+            (api.token("p-1", &[Role::Partner], "shop"), api.token("p-2", &[Role::Partner], "shop"));
+        let made = api.post_as(&one, PATH, None, r#"{"url":"https://example.com/hook"}"#).await.json();
+        let body = format!(r#"{{"webhookId":{}}}"#, made["id"]);
+        let path = format!("{PATH}/test");
+        let tested = api.post_as(&one, &path, None, &body).await.json();
+        assert_eq!((&tested["status"], &tested["url"]), (&418.into(), &"https://example.com/hook".into()));
+        assert_eq!((&tested["requestBody"], &tested["secret"]), (&"{}".into(), &Value::Null));
+        assert_eq!(
+            api.post_as(&two, &path, None, &body).await.problem(),
+            (404, "webhook_not_found".to_owned())
+        );
+        let url = api.post_as(&two, &path, None, r#"{"url":"https://example.com/other"}"#).await.json();
+        assert!(url["secret"].as_str().unwrap().starts_with("whsec_"));
+        for body in
+            ["{}", r#"{"webhookId":"x","url":"https://e.com"}"#, r#"{"url":"ftp://e.com"}"#, r#"{"url":1}"#]
+        {
+            assert_eq!(api.post_as(&one, &path, None, body).await.problem().0, 422, "{body}");
+        }
     })
     .await;
 }

@@ -3,7 +3,6 @@
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 
 use super::signature;
-use super::stage::Delivery;
 use super::target::Ready;
 
 const AGENT: &str = concat!("orderflow/", env!("CARGO_PKG_VERSION"));
@@ -17,16 +16,27 @@ pub(super) struct Moment {
     pub(super) now_ms: i64,
 }
 
-/// The headers of one attempt to tell the endpoint called `endpoint_id`. `sequence` is the record's offset.
-pub(super) fn headers(
-    endpoint_id: &str,
-    ready: &Ready,
-    delivery: &Delivery,
-    sequence: i64,
-    moment: Moment,
-) -> HeaderMap {
+/// What is the same on every attempt.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Told<'a> {
+    /// The body's `id`.
+    pub(super) webhook_id: &'a str,
+    /// The type.
+    pub(super) event: &'a str,
+    /// What is signed and sent.
+    pub(super) body: &'a [u8],
+    /// Grows from event to event of an order: the record's offset.
+    pub(super) sequence: i64,
+    /// Whether it was delivered before, and somebody asked for it again.
+    pub(super) resend: bool,
+    /// The trace it belongs to.
+    pub(super) traceparent: Option<&'a str>,
+}
+
+/// The headers of one attempt to tell the endpoint called `endpoint_id`.
+pub(super) fn headers(endpoint_id: &str, ready: &Ready, told: Told<'_>, moment: Moment) -> HeaderMap {
     let timestamp = moment.now_ms.div_euclid(1_000);
-    let body = &delivery.body;
+    let Told { webhook_id, body, .. } = told;
     // The endpoint's own come first: whatever they are called, ours replace them.
     let mut headers = ready.own_headers.clone();
     headers.reserve(12);
@@ -38,21 +48,21 @@ pub(super) fn headers(
         }
         Err(_) => tracing::warn!(name, "a webhook header's value isn't text and is left out"),
     };
-    text("webhook-id", delivery.webhook_id.clone());
+    text("webhook-id", webhook_id.to_owned());
     text("webhook-timestamp", timestamp.to_string());
-    text("webhook-signature", signature::standard(&ready.signers, &delivery.webhook_id, moment.now_ms, body));
+    text("webhook-signature", signature::standard(&ready.signers, webhook_id, moment.now_ms, body));
     if let Some(plain) = signature::plain(&ready.signers, moment.now_ms, body) {
         text("x-webhook-signature", plain);
     }
-    text("x-webhook-event", delivery.event_type.as_str().to_owned());
+    text("x-webhook-event", told.event.to_owned());
     text("x-webhook-id", endpoint_id.to_owned());
-    text("x-webhook-sequence", sequence.to_string());
+    text("x-webhook-sequence", told.sequence.to_string());
     text("x-webhook-attempt", moment.attempt.to_string());
-    if delivery.resend {
+    if told.resend {
         text("x-webhook-resend", "true".to_owned());
     }
-    if let Some(traceparent) = &delivery.traceparent {
-        text("traceparent", traceparent.clone());
+    if let Some(traceparent) = told.traceparent {
+        text("traceparent", traceparent.to_owned());
     }
     headers
 }

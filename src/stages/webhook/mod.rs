@@ -11,6 +11,7 @@
 //! - `breaker`, `pace`, `traffic`: when an endpoint is to be left alone; the engine asks before it starts a task.
 //! - `body`, `facts`, `signature`, `headers`, `verdict`: what is sent and what an answer means; pure.
 //! - `client`: one bounded POST, pooled connections, the check of addresses.
+//! - `trial`: test requests, at once and by the same client.
 //! - `receipts`, `told`: what was tried, acknowledged by Kafka before the task ends. The `attempts` stage stores it.
 //!
 //! Which registrations are allowed is `admin::webhooks`' business. The engine keeps lanes in order, bounds the
@@ -32,12 +33,14 @@ mod stage;
 mod target;
 mod told;
 mod traffic;
+mod trial;
 mod verdict;
 
 pub use breaker::BreakerOptions;
 pub use options::WebhookOptions;
 pub use receipts::ReceiptTopics;
 pub use stage::{NAME, WebhookParts, WebhookStage};
+pub use trial::{Tried, Try, trial};
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

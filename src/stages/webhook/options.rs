@@ -27,6 +27,9 @@ pub struct WebhookOptions {
     /// A change to an endpoint is known to every process after so long; a registration is answered then.
     #[serde(with = "humantime_serde")]
     pub refresh: Duration,
+    /// How long attempts stay in the log.
+    #[serde(with = "humantime_serde")]
+    pub attempts_retention: Duration,
     /// Unused connections that are kept, over all endpoints.
     pub idle_connections: usize,
     /// An unused connection is closed after so long.
@@ -52,6 +55,7 @@ impl Default for WebhookOptions {
             concurrency_per_endpoint: 16,
             endpoints_per_tenant: 10_000,
             refresh: Duration::from_millis(100),
+            attempts_retention: Duration::from_secs(30 * 24 * 60 * 60),
             idle_connections: 1_000,
             idle_timeout: Duration::from_secs(20),
             failing_after: Duration::from_secs(60 * 60),

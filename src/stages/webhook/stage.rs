@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::body::{body, webhook_id};
 use super::client::guard::Guard;
 use super::client::{Answer, AttemptError, Client, PoolLimits};
-use super::headers::{Moment, headers};
+use super::headers::{Moment, Told, headers};
 use super::options::WebhookOptions;
 use super::pace::Rate;
 use super::receipts::{ReceiptTopics, Receipts};
@@ -94,6 +94,20 @@ pub struct Delivery {
     pub(super) resend: bool,
 }
 
+impl Delivery {
+    /// What requests say of it; `sequence` is the record's offset.
+    fn told(&self, sequence: i64) -> Told<'_> {
+        Told {
+            webhook_id: &self.webhook_id,
+            event: self.event_type.as_str(),
+            body: &self.body,
+            sequence,
+            resend: self.resend,
+            traceparent: self.traceparent.as_deref(),
+        }
+    }
+}
+
 /// One attempt, as it ended.
 #[derive(Debug)]
 pub(super) struct Attempted {
@@ -154,7 +168,7 @@ impl WebhookStage {
         let ended = match &target.ready {
             Ok(ready) => {
                 let moment = Moment { attempt: task.attempt, now_ms: at_ms };
-                let headers = headers(&target.id, ready, delivery, task.record.offset, moment);
+                let headers = headers(&target.id, ready, delivery.told(task.record.offset), moment);
                 let body = delivery.body.clone();
                 self.client.post(&target.id, &ready.address, headers, body, target.timeout).await
             }

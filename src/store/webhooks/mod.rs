@@ -181,7 +181,7 @@ pub async fn all(db: &Database) -> Result<Vec<Endpoint>, StoreError> {
     db.rows("SELECT * FROM webhook_endpoints", &[]).await?.iter().map(endpoint).collect()
 }
 
-/// How many endpoints there are, over all tenants.
+/// How many endpoints there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Count {
     /// All of them.
@@ -198,7 +198,22 @@ pub async fn count(db: &Database) -> Result<Count, StoreError> {
     let sql = "SELECT COUNT(*) AS registered,
                    COALESCE(SUM(CASE WHEN state = 'enabled' THEN 1 ELSE 0 END), 0) AS enabled
                FROM webhook_endpoints";
-    let Some(row) = db.row(sql, &[]).await? else { return Ok(Count { registered: 0, enabled: 0 }) };
+    counted(db.row(sql, &[]).await?)
+}
+
+/// Counts the endpoints of one tenant. `owner` narrows it to that partner's own.
+///
+/// # Errors
+/// As the database says.
+pub async fn count_of(db: &Database, tenant: &str, owner: Option<&str>) -> Result<Count, StoreError> {
+    let sql = "SELECT COUNT(*) AS registered,
+                   COALESCE(SUM(CASE WHEN state = 'enabled' THEN 1 ELSE 0 END), 0) AS enabled
+               FROM webhook_endpoints WHERE tenant_id = $1 AND ($2 IS NULL OR owner = $2)";
+    counted(db.row(sql, &[tenant.into(), owner.into()]).await?)
+}
+
+fn counted(row: Option<Row>) -> Result<Count, StoreError> {
+    let Some(row) = row else { return Ok(Count { registered: 0, enabled: 0 }) };
     let number = |column| row.int(column).map(i64::unsigned_abs);
     Ok(Count { registered: number("registered")?, enabled: number("enabled")? })
 }

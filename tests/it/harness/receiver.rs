@@ -117,3 +117,36 @@ async fn take(
     }
     response
 }
+
+/// Fails unless the Python library takes the request under `secret`, and refuses it with one byte changed.
+pub(crate) fn verified_in_python(secret: &str, request: &Request) {
+    const SCRIPT: &str = "
+import json, sys
+from standardwebhooks.webhooks import Webhook, WebhookVerificationError
+given = json.load(sys.stdin)
+hook = Webhook(given['secret'])
+hook.verify(given['body'], given['headers'])
+try:
+    hook.verify(given['body'].replace('JD01', 'JD02'), given['headers'])
+except WebhookVerificationError:
+    print('verified')
+";
+    use std::io::Write as _;
+    let python = super::service("ORDERFLOW_TEST_PYTHON");
+    let headers: std::collections::BTreeMap<&str, &str> =
+        ["webhook-id", "webhook-timestamp", "webhook-signature"]
+            .into_iter()
+            .map(|name| (name, request.header(name)))
+            .collect();
+    let body = std::str::from_utf8(&request.body).expect("text");
+    let given = serde_json::json!({"secret": secret, "body": body, "headers": headers}).to_string();
+    let mut child = std::process::Command::new(python)
+        .args(["-c", SCRIPT])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("python starts");
+    child.stdin.take().expect("piped").write_all(given.as_bytes()).expect("it reads");
+    let told = child.wait_with_output().expect("it ends");
+    assert_eq!(String::from_utf8_lossy(&told.stdout).trim(), "verified");
+}

@@ -5,6 +5,7 @@ mod events;
 mod inbound;
 mod live;
 mod operations;
+mod webhook_api;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -13,10 +14,12 @@ use std::time::Duration;
 
 use orderflow::admin::publish::Publisher;
 use orderflow::admin::stages::Stages;
+use orderflow::admin::webhooks::Trials;
 use orderflow::crypto::Secret;
 use orderflow::http::live::{Hub, LiveOptions};
 use orderflow::http::token::{Grant, issue};
 use orderflow::http::{Auth, Bound, Check, EventsHealth, HttpOptions, Parts, Probe, Role};
+use orderflow::stages::webhook;
 use orderflow::task;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -70,6 +73,14 @@ impl TestApi {
             clock: env.clock.clone(),
             publisher: Arc::new(publisher),
             webhooks: program.registrar(),
+            webhook_trials: Trials::new(
+                program.registrar(),
+                webhook::trial(
+                    &program.parts.options.webhook,
+                    program.parts.vault.clone(),
+                    env.clock.clone(),
+                ),
+            ),
             hub: Hub::new(live, Arc::clone(&env.metrics), env.clock.clone()),
             readiness: Arc::new([Check { name: "database", probe: database }]),
             events_health: Probe::new(async || Ok(EventsHealth { active: true, ..EventsHealth::default() })),

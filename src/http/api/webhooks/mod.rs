@@ -6,6 +6,7 @@ mod deliveries;
 mod forms;
 mod resend;
 mod secrets;
+mod trial;
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -18,12 +19,16 @@ pub(in crate::http) use self::backfill::{
     __path_progress as __path_backfill_progress, begin as backfill, cancel as cancel_backfill,
     progress as backfill_progress,
 };
-pub(in crate::http) use self::deliveries::{__path_list as __path_deliveries, list as deliveries};
+pub(in crate::http) use self::deliveries::{
+    __path_list as __path_deliveries, __path_one as __path_delivery, __path_stats, list as deliveries,
+    one as delivery, stats,
+};
 use self::forms::{ChangeRequest, RegisterRequest};
 pub(in crate::http) use self::resend::{
     __path_one as __path_resend, __path_range as __path_resend_range, one as resend, range as resend_range,
 };
 pub(in crate::http) use self::secrets::{__path_rotate, rotate};
+pub(in crate::http) use self::trial::{__path_send as __path_test, send as test};
 use crate::admin::webhooks::{FieldFault, Webhook, WebhookError};
 use crate::http::extract::NoParameters;
 use crate::http::page::{self, Page};
