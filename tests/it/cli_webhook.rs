@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::harness::cli::Cli;
 
 fn cli() -> Cli {
-    let mut cli = Cli::bare();
+    let mut cli = Cli::on_services();
     let url = format!("sqlite://{}", cli.folder().join("orderflow.db").display());
     cli.set("ORDERFLOW_STORE__URL", &url);
     cli.set("ORDERFLOW_STORE__ENCRYPTION_KEY", "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=");
@@ -21,6 +21,7 @@ async fn json(cli: &Cli, arguments: &[&str]) -> Value {
 async fn an_endpoint_is_registered_changed_paused_and_deleted_from_the_command_line() {
     let cli = cli();
     cli.fine(&["db", "migrate"]).await;
+    cli.fine(&["topology", "apply"]).await;
     let url = "https://partner.example/hooks";
     let added = [
         &["webhook", "add", url, "--event", "order.*", "--header", "Authorization: Bearer t0ken"][..],

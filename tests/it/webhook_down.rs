@@ -10,7 +10,7 @@ use orderflow::admin::webhooks::{Registered, Registration};
 use orderflow::event::{Event, Factory};
 use orderflow::stages::StageOptions;
 use orderflow::stages::webhook::{BreakerOptions, WebhookOptions};
-use orderflow::store::attempts;
+use orderflow::store::attempts::{self, Wanted};
 
 use crate::harness::eventually;
 use crate::harness::program::TestProgram;
@@ -107,7 +107,8 @@ async fn an_endpoint_that_was_down_is_caught_up_in_order_without_copies_or_lost_
         requests.iter().map(|one| (one.header("webhook-id").to_owned(), one.body.clone())).collect();
     assert_eq!(bodies.len(), events, "one body for each id");
 
-    let logged = attempts::of_endpoint(&program.parts.db, "shop", &registered.endpoint.id, None, 100_000_000);
+    let all = Wanted { limit: 100_000_000, ..Wanted::default() };
+    let logged = attempts::of_endpoint(&program.parts.db, "shop", &registered.endpoint.id, &all);
     assert!(logged.await.expect("the store answers").len() <= requests.len());
     assert!(
         program.parts.env.metrics.text().contains("orderflow_webhook_breakers_open{stage=\"webhook\"} 0")

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use super::{AttemptShown, Registrar, WebhookError};
 use crate::clock::{Clock, rfc3339};
 use crate::store::attempts::{self, Attempt, Tally};
-use crate::store::webhooks::{self, EndpointState};
+use crate::store::webhooks;
 use crate::store::{Database, StoreError};
 
 /// Over how long [`Registrar::stats`] counts.
@@ -51,7 +51,7 @@ pub struct DeliveryShown {
     pub event: String,
     /// Its order.
     pub order_id: String,
-    /// `delivered`, `waiting` for its next attempt, or `failed`.
+    /// `delivered`, `waiting` for its next attempt (also while the endpoint is paused or disabled), or `failed`.
     pub state: &'static str,
     /// Every attempt, oldest first.
     pub attempts: Vec<AttemptShown>,
@@ -91,19 +91,14 @@ impl Registrar {
         delivery_id: &str,
     ) -> Result<DeliveryShown, WebhookError> {
         let found = webhooks::find(&self.db, tenant, id, owner).await?;
-        let endpoint = found.ok_or_else(|| WebhookError::NotFound(id.to_owned()))?;
+        found.ok_or_else(|| WebhookError::NotFound(id.to_owned()))?;
         let rows = attempts::of_delivery(&self.db, tenant, id, delivery_id, MOST_SHOWN).await?;
         let Some(last) = rows.last() else {
             return Err(WebhookError::NoDelivery(delivery_id.to_owned()));
         };
         let state = match rows.iter().any(|row| row.outcome == "delivered") {
             true => "delivered",
-            false
-                if last.next_attempt_at.is_some()
-                    && !matches!(endpoint.state, EndpointState::Disabled(_)) =>
-            {
-                "waiting"
-            }
+            false if last.next_attempt_at.is_some() => "waiting",
             false => "failed",
         };
         let Attempt { webhook_id, event_id, event_type, order_id, .. } = last.clone();

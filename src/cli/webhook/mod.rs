@@ -141,7 +141,7 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<Exit, Fault> {
     let config = context.start()?.config;
     let desk = Desk::new(&config)?;
     match args.action {
-        Action::Add(add) => desk.add(add).await,
+        Action::Add(add) => desk.add(&config, add).await,
         Action::List(list) => desk.list(list).await,
         Action::Show(one) => desk.show(one).await,
         Action::Update(update) => desk.update(update).await,
@@ -175,11 +175,13 @@ impl Desk {
         Ok(Self { registrar: Registrar::new(db.clone(), vault, Clock::system(), rules), db })
     }
 
-    async fn add(&self, add: Add) -> Result<Exit, Fault> {
+    /// An endpoint begins at the ends of the topics, so Kafka is asked for those.
+    async fn add(&self, config: &Config, add: Add) -> Result<Exit, Fault> {
         let (whose, json) = (add.whose.clone(), add.json);
         let registration = add.registration()?;
         let Whose { tenant, owner } = whose;
-        let made = self.registrar.register(&tenant, owner.as_deref(), &registration).await?;
+        let registrar = self.registrar.clone().over(parts::operations(config)?, parts::codec(config)?);
+        let made = registrar.register(&tenant, owner.as_deref(), &registration).await?;
         self.print(&self.registrar.show_once(&made)?, json)
     }
 
