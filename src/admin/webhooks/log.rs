@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 
 use super::{AttemptShown, Registrar, WebhookError};
-use crate::clock::{Clock, rfc3339};
+use crate::clock::Clock;
 use crate::store::attempts::{self, Attempt, Tally};
 use crate::store::webhooks;
 use crate::store::{Database, StoreError};
@@ -25,16 +25,16 @@ pub struct Stats {
     pub registered_webhooks: u64,
     /// Those of them that are delivered to.
     pub enabled_webhooks: u64,
-    /// Deliveries that were taken, since `since`.
+    /// Deliveries that were taken, in these `hours`.
     pub delivered_webhooks: u64,
-    /// Deliveries that were given up, since `since`.
+    /// Deliveries that were given up, in these `hours`.
     pub failed_webhooks: u64,
     /// Deliveries that failed and wait for their next attempt.
     pub queued_webhooks: u64,
     /// Delivered out of what ended, from 0 to 1; null when nothing did.
     pub delivery_rate: Option<f64>,
-    /// From when on is counted.
-    pub since: String,
+    /// How many hours back is counted.
+    pub hours: u64,
 }
 
 /// The delivery of one event to one endpoint.
@@ -75,7 +75,7 @@ impl Registrar {
             failed_webhooks: failed,
             queued_webhooks: waiting,
             delivery_rate: (ended > 0).then(|| delivered as f64 / ended as f64),
-            since: rfc3339(since_ms),
+            hours: STATS_OVER.as_secs() / 3_600,
         })
     }
 
