@@ -90,8 +90,7 @@ impl Registrar {
         id: &str,
         delivery_id: &str,
     ) -> Result<DeliveryShown, WebhookError> {
-        let found = webhooks::find(&self.db, tenant, id, owner).await?;
-        found.ok_or_else(|| WebhookError::NotFound(id.to_owned()))?;
+        self.find(tenant, owner, id).await?;
         let rows = attempts::of_delivery(&self.db, tenant, id, delivery_id, MOST_SHOWN).await?;
         let Some(last) = rows.last() else {
             return Err(WebhookError::NoDelivery(delivery_id.to_owned()));

@@ -9,6 +9,7 @@ use self::deliveries::Deliveries;
 use self::settings::{Add, SecretWanted, Update};
 use super::context::Context;
 use super::exit::{Exit, Fault};
+use super::tail::unreadable;
 use super::{output, parts};
 use crate::admin::webhooks::{Registrar, Rotation, TestOf, Trials, Webhook, WebhookError};
 use crate::clock::Clock;
@@ -303,13 +304,23 @@ impl From<WebhookError> for Fault {
             WebhookError::Fields(_) => Self::usage(words),
             WebhookError::NotFound(_)
             | WebhookError::NoDelivery(_)
+            | WebhookError::NoBackfill(_)
+            | WebhookError::Backfilling(_)
+            | WebhookError::NotServed { .. }
+            | WebhookError::EventGone(_)
             | WebhookError::TooMany(_)
-            | WebhookError::TooManySecrets(_) => Self::failures(words),
+            | WebhookError::TooManySecrets(_)
+            | WebhookError::Produce(_) => Self::failures(words),
             WebhookError::Store(error) => error.into(),
+            WebhookError::Kafka(error) => unreadable(error),
+            WebhookError::Stages(error) => error.into(),
+            WebhookError::Registry(_) => Self::unavailable(words),
             WebhookError::Crypto(_) => {
                 Self::configuration(format!("{words}; store.encryption_key must be the one that sealed it"))
             }
-            WebhookError::SigningKey(_) | WebhookError::Random(_) => Self::internal(words),
+            WebhookError::SigningKey(_) | WebhookError::Random(_) | WebhookError::OutOfReach => {
+                Self::internal(words)
+            }
         }
     }
 }
