@@ -96,7 +96,7 @@ impl Trial {
                 .filter(|answer| !answer.body.is_empty())
                 .map(|answer| String::from_utf8_lossy(&answer.body).into_owned()),
             attempted_at: now_ms,
-            next_attempt_at: None,
+            ..WebhookAttempt::default()
         };
         (shown, body.to_vec(), receipt)
     }
