@@ -137,7 +137,10 @@ impl Registry {
     /// Whether the endpoint called `id` is to be delivered to, from memory. That it is gone is said only by a view
     /// that isn't older than `refresh`: it may have been registered since.
     pub(super) fn state(&self, id: &str) -> TargetState {
-        let Some(view) = self.latest() else { return TargetState::Flowing };
+        // Before the first view nobody knows whether it is paused: a cursor that held it goes on holding it.
+        let Some(view) = self.latest() else {
+            return TargetState::Away("the endpoints are not read yet".into());
+        };
         match view.ids.get(id) {
             Some(target) => target.serving(),
             None if self.young().is_some() => TargetState::Gone,

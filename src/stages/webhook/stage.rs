@@ -293,9 +293,14 @@ impl EffectStage for WebhookStage {
         let Some(target) = view.target(&task.input.tenant, &task.target) else {
             return Outcome::Skipped(SkipReason::TargetGone);
         };
-        // One that was paused a moment ago is told this still: its lane waits for it. What concerns a disabled one is kept.
-        if let EndpointState::Disabled(why) = &target.state {
-            return Outcome::Postponed(Failure::new(ErrorClass::Unavailable, why.clone()));
+        // What concerns one that was paused or disabled a moment ago is kept for it.
+        let held = match &target.state {
+            EndpointState::Enabled => None,
+            EndpointState::Paused => Some("the endpoint is paused"),
+            EndpointState::Disabled(why) => Some(why.as_str()),
+        };
+        if let Some(why) = held {
+            return Outcome::Postponed(Failure::new(ErrorClass::Unavailable, why));
         }
         let attempted = self.attempt(target, task).await;
         let outcome = self.outcome(target, task, &attempted).await;
