@@ -37,7 +37,10 @@ pub type Try = Arc<dyn Fn(Endpoint) -> BoxFuture<'static, Tried> + Send + Sync>;
 
 /// The port through which tests are sent. Reads the system's certificates.
 pub fn trial(options: &WebhookOptions, vault: Vault, clock: Clock) -> Try {
-    let guard = Guard { allow_private_networks: options.allow_private_networks };
+    let guard = Guard {
+        allow_private_networks: options.allow_private_networks,
+        allowed: options.allowed_networks.as_slice().into(),
+    };
     // A test is worth a connection of its own: it shows whether one can be made.
     let limits = PoolLimits { per_endpoint: 1, total: 0, idle: options.idle_timeout };
     let trial = Arc::new(Trial { client: Client::new(guard, limits), vault, clock });
