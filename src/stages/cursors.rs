@@ -6,8 +6,10 @@ use std::time::Duration;
 use futures_util::future::{BoxFuture, FutureExt};
 use serde::{Deserialize, Serialize};
 
+use super::gaps::GapNews;
 use super::past::Archive;
 use super::store_stage::place_of;
+use crate::clock::Clock;
 use crate::runtime::cursor::{
     Backfill, BackfillProgress, Claimed, CursorRow, CursorState, CursorStore, CursorWish, CursorWrite, Past,
     Running, StoreAnswer, Wish,
@@ -21,12 +23,20 @@ use crate::store::{StoreError, cursors};
 pub(super) struct StoredCursors {
     archive: Archive,
     stage: Arc<str>,
+    clock: Clock,
+    /// Who tells of gaps, where somebody wants to know.
+    news: Option<GapNews>,
 }
 
 impl StoredCursors {
     /// The cursors of the stage called `stage`.
-    pub(super) fn new(archive: Archive, stage: &str) -> Self {
-        Self { archive, stage: stage.into() }
+    pub(super) fn new(archive: Archive, stage: &str, clock: Clock) -> Self {
+        Self { archive, stage: stage.into(), clock, news: None }
+    }
+
+    /// The same, and `news` tells of gaps.
+    pub(super) fn telling(self, news: Option<GapNews>) -> Self {
+        Self { news, ..self }
     }
 
     fn place<'a>(&'a self, at: &'a SourcePartition) -> Place<'a> {
@@ -50,7 +60,12 @@ impl CursorStore for StoredCursors {
         write: &'a CursorWrite,
     ) -> BoxFuture<'a, Result<StoreAnswer, Failure>> {
         async move {
+            let messages = match &self.news {
+                Some(news) => news.messages(&self.archive.db, at, &write.gaps).await?,
+                None => Vec::new(),
+            };
             let change = cursors::Change {
+                messages,
                 gone: write.gone.iter().map(|target| target.to_string()).collect(),
                 cursors: write.rows.iter().map(cursor).collect(),
                 gaps: write.gaps.iter().map(gap).collect(),
@@ -58,7 +73,9 @@ impl CursorStore for StoredCursors {
                 granted: write.granted.clone(),
             };
             let stored =
-                cursors::store(&self.archive.db, &self.place(at), epoch, &change).await.map_err(away)?;
+                cursors::store(&self.archive.db, &self.place(at), epoch, (&change, self.clock.now_ms()))
+                    .await
+                    .map_err(away)?;
             Ok(if stored { StoreAnswer::Stored } else { StoreAnswer::Lost })
         }
         .boxed()
@@ -241,7 +258,7 @@ mod tests {
         each_engine(async |db| {
             let codec = Codec::new(&RegistryOptions::default()).unwrap();
             let archive = Archive { db, vault: Vault::ephemeral(), codec, keeper: None };
-            suite::check(&StoredCursors::new(archive, "webhook")).await;
+            suite::check(&StoredCursors::new(archive, "webhook", Clock::system())).await;
         })
         .await;
     }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use self::cursors::StoredCursors;
+use self::gaps::GapNews;
 use self::past::Archive;
 use crate::crypto::Vault;
 use crate::event::{Codec, EventType};
@@ -28,6 +29,7 @@ pub mod control;
 mod cursors;
 pub mod delivery;
 pub mod dispute;
+mod gaps;
 pub mod history;
 pub mod intake;
 pub mod live_feed;
@@ -218,6 +220,15 @@ fn archive(parts: &Parts, stage: &topology::Stage) -> Archive {
     Archive { db: parts.db.clone(), vault: parts.vault.clone(), codec: parts.codec.clone(), keeper }
 }
 
+/// Who tells of gaps: endpoints have owners, other targets don't.
+fn gap_news(parts: &Parts, stage: &topology::Stage) -> Option<GapNews> {
+    (stage.runs == webhook::NAME).then(|| GapNews {
+        codec: parts.codec.clone(),
+        clock: parts.env.clock.clone(),
+        topic: parts.topic("webhooks.endpoints"),
+    })
+}
+
 /// The stage that keeps the history of the topic called `source` on the broker.
 pub fn history_of(topology: &Topology, source: &str) -> Option<Arc<str>> {
     let keeps = |stage: &&topology::Stage| stage.runs == history::NAME && *stage.source == *source;
@@ -229,7 +240,8 @@ fn spec(stage: &topology::Stage, parts: &Parts) -> StageSpec {
     let options = &parts.options.runtime;
     // A stage that retries has targets outside, which may fall behind.
     let cursors = stage.retry_topic.as_ref().map(|_| -> Arc<dyn CursorStore> {
-        Arc::new(StoredCursors::new(archive(parts, stage), &stage.name))
+        let cursors = StoredCursors::new(archive(parts, stage), &stage.name, parts.env.clock.clone());
+        Arc::new(cursors.telling(gap_news(parts, stage)))
     });
     StageSpec {
         stage: stage.name.clone(),

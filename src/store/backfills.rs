@@ -286,7 +286,7 @@ mod tests {
         let state = state.to_owned();
         let progress = BackfillPart { at, to: Some(9), delivered: 2, state, ..part.progress.clone() };
         let change = cursors::Change { backfills: vec![progress], ..cursors::Change::default() };
-        assert!(cursors::store(db, &place, epoch, &change).await.unwrap());
+        assert!(cursors::store(db, &place, epoch, (&change, 0)).await.unwrap());
     }
 
     #[tokio::test]

@@ -4,6 +4,7 @@
 //! members that believe they own the partition only one can change them. Rows are data here; what they mean is
 //! `runtime::cursor`'s business.
 
+use super::outbox::{self, Message};
 use super::positions::Place;
 use super::{Database, Row, StoreError, Transaction, Value};
 
@@ -86,6 +87,8 @@ pub struct Change {
     pub cursors: Vec<Cursor>,
     /// Gaps to record.
     pub gaps: Vec<Gap>,
+    /// What is to be published of it.
+    pub messages: Vec<Message>,
     /// How far backfills are.
     pub backfills: Vec<BackfillPart>,
     /// Wishes that are carried out.
@@ -132,7 +135,7 @@ pub async fn store(
     db: &Database,
     place: &Place<'_>,
     epoch: i64,
-    change: &Change,
+    (change, now_ms): (&Change, i64),
 ) -> Result<bool, StoreError> {
     let mut tx = db.begin().await?;
     // Touching the row locks it: a claim waits until this is committed or gone.
@@ -167,6 +170,7 @@ pub async fn store(
         )
         .await?;
     }
+    outbox::append_all(&mut tx, &change.messages, now_ms).await?;
     for part in &change.backfills {
         note_progress(&mut tx, place, part).await?;
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use orderflow::admin::webhooks::{
     BackfillShown, BackfillWanted, Point, Registered, Registration, WebhookError,
 };
-use orderflow::event::{Event, Factory};
+use orderflow::event::{Event, Factory, WebhookEndpointChanged};
 use orderflow::stages::StageOptions;
 use orderflow::stages::webhook::WebhookOptions;
 use orderflow::store::positions;
@@ -208,5 +208,31 @@ async fn what_has_left_the_log_comes_from_the_history_byte_for_byte_the_same() {
     assert_eq!((told.state.as_str(), told.delivered), ("done", 36), "{told:?}");
     assert_eq!(arrived(&late.requests()), arrived(&early.requests()));
     assert_eq!(bodies(&late.requests()), bodies(&early.requests()));
+    program.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_nowhere_any_more_is_a_gap_that_the_owner_is_told_of() {
+    let mut program = TestProgram::new("backfill-gap", options()).await;
+    let receiver = Receiver::start(|_| Answer::status(200)).await;
+    program.start(&["webhook"]);
+    publish(&program, 1, 10).await;
+    let topic = program.topic("orders.events");
+    let partition = program.kafka.all(&topic).await[0].partition;
+    program.kafka.delete_records(&topic, partition, 6).await;
+    let endpoint = register(&program, &receiver).await.endpoint.id;
+    let from = Point::Offsets(BTreeMap::from([(partition, 2)]));
+    let backfill = program.registrar().backfill(SHOP, &endpoint, &all(from), "me").await.expect("it begins");
+    let told = ended(&program, &endpoint, &backfill.id).await;
+    assert_eq!((told.state.as_str(), told.delivered), ("done", 4));
+    let news = program.topic("webhooks.endpoints");
+    eventually("its owner is told", SOON, async || !program.kafka.all(&news).await.is_empty()).await;
+    let record = program.kafka.all(&news).await.remove(0);
+    let payload = record.payload.expect("a value");
+    let gap: WebhookEndpointChanged =
+        program.parts.codec.decode_record(&payload).await.expect("it is what the schema says");
+    assert_eq!((gap.change.as_str(), gap.endpoint_id), ("gap", endpoint));
+    assert_eq!(gap.owner.as_deref(), Some("p-1"));
+    assert!(gap.reason.contains("offsets 2 to 5"), "{}", gap.reason);
     program.end().await;
 }

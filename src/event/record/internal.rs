@@ -155,7 +155,7 @@ pub struct WebhookEndpointChanged {
     pub owner: Option<String>,
     /// Where its requests go.
     pub url: String,
-    /// failing, disabled or recovered.
+    /// failing, disabled, recovered, or gap.
     pub change: String,
     /// Why, in one sentence.
     pub reason: String,

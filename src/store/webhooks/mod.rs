@@ -46,6 +46,15 @@ pub async fn add(tx: &mut Transaction, endpoint: &Endpoint, at_most: i64) -> Res
     Ok(true)
 }
 
+/// The endpoint called `id`, whosever it is: ids are unique over all tenants.
+///
+/// # Errors
+/// As the database says.
+pub async fn of_any_tenant(db: &Database, id: &str) -> Result<Option<Endpoint>, StoreError> {
+    let row = db.row("SELECT * FROM webhook_endpoints WHERE id = $1", &[id.into()]).await?;
+    row.as_ref().map(endpoint).transpose()
+}
+
 /// An endpoint, to be changed within `tx`: until that ends nobody else changes any. `owner` narrows it to that
 /// partner's own.
 ///
