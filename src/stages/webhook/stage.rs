@@ -375,12 +375,11 @@ impl EffectStage for WebhookStage {
     }
 
     fn target_state(&self, target: &str) -> TargetState {
-        match self.registry.state(target) {
-            TargetState::Flowing if self.traffic.is_away(target, self.clock.now_ms()) => {
-                TargetState::Away("it can't be reached; its breaker is open".into())
-            }
-            state => state,
+        let state = self.registry.state(target);
+        if state == TargetState::Flowing && self.traffic.is_away(target, self.clock.now_ms()) {
+            return TargetState::Away("it can't be reached; its breaker is open".into());
         }
+        state
     }
 
     fn cursors_lag(&self, offsets: u64) {

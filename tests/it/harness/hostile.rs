@@ -137,9 +137,10 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
                 }
             }
             Behaviour::Endless | Behaviour::Huge => {
-                let length = match behaviour {
-                    Behaviour::Huge => "Content-Length: 209715200",
-                    _ => "Transfer-Encoding: chunked",
+                let length = if behaviour == Behaviour::Huge {
+                    "Content-Length: 209715200"
+                } else {
+                    "Transfer-Encoding: chunked"
                 };
                 stream.write_all(format!("HTTP/1.1 200 OK\r\n{length}\r\n\r\n").as_bytes()).await?;
                 let chunk = format!("2000\r\n{}\r\n", "x".repeat(0x2000));
