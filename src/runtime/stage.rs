@@ -122,6 +122,8 @@ pub enum TargetState {
     Away(Arc<str>),
     /// It was deleted: nothing is kept for it.
     Gone,
+    /// Nobody knows at present: what is held stays held, and what flows flows.
+    Unknown,
 }
 
 /// Tasks that records open, one record after the other. The names of their lanes lie in one buffer, so that opening

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use orderflow::runtime::cursor::{Backfill, BackfillProgress, BackfillState, Wish};
-use orderflow::runtime::{Outcome, Record, TargetState};
+use orderflow::runtime::cursor::{Backfill, BackfillProgress, BackfillState, CursorState, Wish};
+use orderflow::runtime::{ErrorClass, Failure, Outcome, Record, TargetState};
 
 use crate::cursors::Scene;
 use crate::harness::courier::{Member, Plan};
@@ -118,6 +118,45 @@ async fn a_cancelled_backfill_leaves_the_target_where_it_was() {
     assert_eq!(scene.outside.attempts_of("new.0", 45), 1, "cancelled before it came so far");
     scene.no_cursor_is_left().await;
     member.leave().await;
+}
+
+/// Invariant 1 (completion): what waited in the retry topic before a backfill began is delivered, whatever becomes of that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_parked_before_a_backfill_outlives_its_pause_and_its_cancel() {
+    let mut scene = Scene::new("backfill-parked").await;
+    scene.spec.options.in_place_limit = Duration::ZERO;
+    let plan: Arc<Plan> = Arc::new(|lane: &str, number, attempt| match (lane, number, attempt) {
+        ("shop.3", 1, 1) => Outcome::Retry {
+            after: Duration::from_secs(6),
+            why: Failure::new(ErrorClass::Unavailable, "come back later"),
+        },
+        _ => Outcome::Done,
+    });
+    let first = Member::start(&scene.kafka, &scene.spec, &scene.outside, &plan);
+    scene.send(&["shop"], 10, 0, 3).await;
+    eventually("all but one lane is served", SOON, async || scene.effects("shop") == 28).await;
+    eventually("the rest waits", SOON, async || first.handle.progress.borrow().balance.parked == 2).await;
+    // Slow enough that the backfill is in its middle.
+    scene.outside.set_pace("shop", Some(Duration::from_millis(200)));
+    scene.ask("shop", Wish::Backfill(backfill("b", 0, None))).await;
+    scene.outside.set_state("shop", TargetState::Held("paused by its owner".into()));
+    eventually("it is held", SOON, async || {
+        scene.cursors.rows(&scene.at).iter().any(|row| matches!(row.state, CursorState::Held(_)))
+    })
+    .await;
+    first.leave().await;
+    let second = Member::start(&scene.kafka, &scene.spec, &scene.outside, &plan);
+    scene.ask("shop", Wish::CancelBackfill("b".into())).await;
+    scene.outside.set_pace("shop", None);
+    scene.outside.set_state("shop", TargetState::Flowing);
+    eventually("what was parked is delivered", SOON, async || {
+        let of = scene.outside.of("shop.3");
+        of.contains(&1) && of.contains(&2)
+    })
+    .await;
+    second.settled().await;
+    scene.no_cursor_is_left().await;
+    second.leave().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -216,14 +216,22 @@ impl Cursor {
     /// Gives the live stream everything from `admitted` on, if the reader is there, or lacks no more than `near`
     /// offsets: until it has dispatched these too, live tasks wait behind the gate.
     pub(super) fn attach(&mut self, admitted: i64, near: i64) -> bool {
+        let may = self.may_attach(admitted, near);
+        if may {
+            self.until = Some(admitted);
+        }
+        may
+    }
+
+    /// Whether it would.
+    pub(super) fn may_attach(&self, admitted: i64, near: i64) -> bool {
         let is_near = self.dispatched <= admitted && self.dispatched + near >= admitted;
         let brings_again = self.running.as_ref().is_some_and(|running| self.dispatched < running.to);
-        let may = self.until.is_none() && self.held.is_none() && !brings_again;
-        if may && is_near && self.finished.end() <= admitted {
-            self.until = Some(admitted);
-            return true;
-        }
-        false
+        self.until.is_none()
+            && self.held.is_none()
+            && !brings_again
+            && is_near
+            && self.finished.end() <= admitted
     }
 
     /// Lets the reader begin.
@@ -264,6 +272,17 @@ impl Cursor {
     /// The backfill that runs.
     pub(super) fn running(&self) -> Option<&Running> {
         self.running.as_ref()
+    }
+
+    /// What the reader has not brought of a backfill that brings only the newest events: from, to.
+    pub(super) fn newest_only(&self) -> Option<(i64, i64)> {
+        let running = self.running().filter(|running| running.newest_only && self.held.is_none())?;
+        (self.dispatched < running.to).then_some((self.dispatched, running.to))
+    }
+
+    /// True when a backfill alone opened `offset` again: whatever happened to it before isn't undone.
+    pub(super) fn is_only_again(&self, offset: i64) -> bool {
+        self.resume.is_some_and(|resume| offset < resume)
     }
 
     /// How far the backfill is that runs.

@@ -76,9 +76,16 @@ impl Cursors {
         }
     }
 
-    /// True when the target's cursor has its tasks at `offset` still to do.
+    /// True when the target's cursor has its tasks at `offset` still to do, and not only once more.
     pub(crate) fn owes(&self, target: &str, offset: i64) -> bool {
-        self.cursors.get(target).is_some_and(|cursor| cursor.covers(offset) && !cursor.is_finished(offset))
+        self.cursors.get(target).is_some_and(|cursor| {
+            cursor.covers(offset) && !cursor.is_finished(offset) && !cursor.is_only_again(offset)
+        })
+    }
+
+    /// True when a backfill alone has the target's tasks at `offset` to do: what was parked of them before stays parked.
+    pub(crate) fn is_only_again(&self, target: &str, offset: i64) -> bool {
+        self.cursors.get(target).is_some_and(|cursor| cursor.is_only_again(offset))
     }
 
     /// True when the store is known to hold that `offset` is the cursor's, or there is no cursor any more.
@@ -149,12 +156,15 @@ impl Cursors {
 
     /// Targets that get only the newest events of a stretch, and what of it the reader has not brought: from, to.
     pub(crate) fn newest_only(&self) -> impl Iterator<Item = (&Arc<str>, i64, i64)> {
-        let read = self.cursors.iter().filter(|(_, cursor)| cursor.held().is_none());
-        read.filter_map(|(target, cursor)| {
-            let running = cursor.running().filter(|running| running.newest_only)?;
-            let at = cursor.dispatched();
-            (at < running.to).then_some((target, at, running.to))
+        self.cursors.iter().filter_map(|(target, cursor)| {
+            let (at, to) = cursor.newest_only()?;
+            Some((target, at, to))
         })
+    }
+
+    /// The same of one target.
+    pub(crate) fn newest_only_of(&self, target: &str) -> Option<(i64, i64)> {
+        self.cursors.get(target)?.newest_only()
     }
 
     /// All tasks of `target` at `offset` ended, or are in another topic; one of them took effect, or none.
@@ -167,6 +177,11 @@ impl Cursors {
     /// Notes that a wish is carried out with the next write.
     pub(crate) fn grant(&mut self, wish: i64) {
         self.granted.push(wish);
+    }
+
+    /// True until the store knows of every wish that was carried out.
+    pub(crate) fn has_granted(&self) -> bool {
+        !self.granted.is_empty()
     }
 
     /// The tasks of `target` at `offset` ended, or are acknowledged in another topic.
@@ -186,25 +201,30 @@ impl Cursors {
         self.cursors.get(target).and_then(Cursor::gate)
     }
 
-    /// Where to read next, for the targets that `has_room`; one place is read for a while, then it is another's turn.
-    pub(crate) fn read_from(&mut self, admitted: i64, has_room: &dyn Fn(&str) -> bool) -> Option<i64> {
-        let wants = |(target, cursor): &(&Arc<str>, &Cursor)| {
-            cursor.dispatched() < cursor.readable_to(admitted) && has_room(target)
-        };
+    /// The targets of which the reader has something to bring while the live stream admitted everything below `admitted`,
+    /// and where it goes on for each.
+    pub(crate) fn behind(&self, admitted: i64) -> impl Iterator<Item = (&Arc<str>, i64)> {
+        let places = self.cursors.iter().map(|(target, cursor)| (target, cursor.dispatched(), cursor));
+        let behind = places.filter(move |(_, at, cursor)| *at < cursor.readable_to(admitted));
+        behind.map(|(target, at, _)| (target, at))
+    }
+
+    /// Where to read next, for one of `targets`; one place is read for a while, then it is another's turn.
+    pub(crate) fn read_from(&mut self, targets: &BTreeSet<Arc<str>>) -> Option<i64> {
         let (last, streak) = match &self.turn {
             Some((last, streak)) => (Some(last), *streak),
             None => (None, 0),
         };
-        let same = last.and_then(|last| self.cursors.get_key_value(last)).filter(wants);
+        let same = last.and_then(|last| targets.get(last));
         let after = |last: &Arc<str>| {
             let range = (std::ops::Bound::Excluded(Arc::clone(last)), std::ops::Bound::Unbounded);
-            self.cursors.range(range).find(wants)
+            targets.range(range).next()
         };
-        let (target, cursor) = match same.filter(|_| streak < STREAK) {
+        let target = match same.filter(|_| streak < STREAK) {
             Some(same) => same,
-            None => last.and_then(after).or_else(|| self.cursors.iter().find(wants))?,
+            None => last.and_then(after).or_else(|| targets.first())?,
         };
-        let (from, target) = (cursor.dispatched(), Arc::clone(target));
+        let (from, target) = (self.cursors.get(target)?.dispatched(), Arc::clone(target));
         let streak = if last == Some(&target) && streak < STREAK { streak + 1 } else { 1 };
         self.turn = Some((target, streak));
         Some(from)
@@ -249,23 +269,22 @@ impl Cursors {
         }
     }
 
-    /// Gives targets that caught up, but for `near` offsets, back to the live stream; names them.
-    pub(crate) fn attach(
-        &mut self,
-        admitted: i64,
-        near: i64,
-        has_room: &dyn Fn(&str) -> bool,
-    ) -> Vec<Arc<str>> {
-        let mut attached = Vec::new();
-        if admitted < self.complete_to {
-            return attached;
-        }
-        for (target, cursor) in &mut self.cursors {
-            if cursor.is_detached() && has_room(target) && cursor.attach(admitted, near) {
-                attached.push(Arc::clone(target));
-            }
-        }
-        attached
+    /// The targets that caught up, but for `near` offsets.
+    pub(crate) fn attachable(&self, admitted: i64, near: i64) -> impl Iterator<Item = &Arc<str>> {
+        let is_known = admitted >= self.complete_to;
+        let near =
+            self.cursors.iter().filter(move |(_, cursor)| is_known && cursor.may_attach(admitted, near));
+        near.map(|(target, _)| target)
+    }
+
+    /// Gives those of `targets` that caught up, but for `near` offsets, back to the live stream; names them.
+    pub(crate) fn attach(&mut self, admitted: i64, near: i64, targets: &BTreeSet<Arc<str>>) -> Vec<Arc<str>> {
+        let is_known = admitted >= self.complete_to;
+        let of = targets.iter().filter(|_| is_known);
+        let attached = of.filter(|&target| {
+            self.cursors.get_mut(target).is_some_and(|cursor| cursor.attach(admitted, near))
+        });
+        attached.cloned().collect()
     }
 
     /// The records `from..to` are lost: what cursors that are there have not read of them is a gap, which is recorded.

@@ -118,8 +118,8 @@ impl<S: EffectStage> Engine<S> {
         let Some(owned) = self.partitions.get_mut(&partition) else { return };
         let admitted = owned.next_admitted();
         let Some(own) = owned.cursors.as_deref_mut() else { return };
-        let with_room = own.with_room(room);
-        for target in own.table.attach(admitted, near, &|target| with_room.contains(target)) {
+        let ready = own.to_be_attached(admitted, near, room);
+        for target in own.table.attach(admitted, near, &ready) {
             tracing::info!(stage = %self.name, partition, %target, until = admitted,
                 "a target caught up: the live stream serves it again");
             self.update_gate(partition, &target);
@@ -139,8 +139,8 @@ impl<S: EffectStage> Engine<S> {
         }
         own.plan_surveys(remembers);
         let surveys = own.surveys.iter().any(|survey| survey.wants().is_some());
-        let readable = own.to_be_read(room, now_ms);
-        let from = own.table.read_from(admitted, &|target| readable.contains(target));
+        let readable = own.to_be_read(admitted, room, now_ms);
+        let from = own.table.read_from(&readable);
         if surveys && (from.is_none() || own.surveys_next) {
             own.surveys_next = false;
             return self.survey_on(partition);

@@ -135,7 +135,10 @@ impl<S: EffectStage> Engine<S> {
             {
                 self.detach(partition, target, None);
             }
-            (TargetState::Flowing | TargetState::Held(_) | TargetState::Away(_), _) => {}
+            (
+                TargetState::Flowing | TargetState::Held(_) | TargetState::Away(_) | TargetState::Unknown,
+                _,
+            ) => {}
         }
     }
 
@@ -154,9 +157,17 @@ impl<S: EffectStage> Engine<S> {
         let of_target = self.lanes.of_target(partition, target);
         let in_memory = |task: &&OfTarget| task.place.is_none();
         let open: BTreeSet<i64> = of_target.iter().filter(in_memory).map(|task| task.offset).collect();
+        let table = self.cursors_of(partition).map(|own| &own.table);
+        let stays: BTreeSet<i64> = of_target
+            .iter()
+            .filter(|task| task.place.is_some())
+            .filter(|task| table.is_some_and(|table| table.is_only_again(target, task.offset)))
+            .map(|task| task.offset)
+            .collect();
         let leaves = |task: &OfTarget| {
             let fresh = task.place.is_none() && task.attempt == 0;
-            task.idle && (fresh || failed_too)
+            let parked_before = task.place.is_some() && stays.contains(&task.offset);
+            task.idle && (fresh || failed_too) && !parked_before
         };
         let waiting: BTreeSet<i64> =
             of_target.iter().filter(|task| leaves(task)).map(|task| task.offset).collect();
@@ -356,7 +367,8 @@ impl<S: EffectStage> Engine<S> {
     pub(super) fn ask_for_wishes(&mut self, partition: i32, now_ms: i64) {
         let Some(store) = self.spec.cursors.clone() else { return };
         let Some(own) = self.cursors_of(partition) else { return };
-        if own.asking || now_ms < own.ask_at_ms {
+        // What is granted is asked for until the store knows.
+        if own.asking || own.table.has_granted() || now_ms < own.ask_at_ms {
             return;
         }
         (own.asking, own.ask_at_ms) = (true, now_ms + ASK_EVERY_MS);

@@ -123,25 +123,26 @@ impl OwnCursors {
 
     /// Whether more of `target` may be brought, of which `room` tasks may be in memory: from then on it waits until
     /// half of them are gone. What lies behind its gate doesn't count: it waits for the reader.
-    pub(super) fn has_room(&self, target: &str, room: usize) -> bool {
+    pub(super) fn has_room(&self, target: &Arc<str>, room: usize) -> bool {
         let most = if self.full.contains(target) { room / 2 } else { room.saturating_sub(1) };
-        let name: Arc<str> = target.into();
         let gate = self.table.dispatched(target).unwrap_or(i64::MAX);
-        let brought = self.open.range((Arc::clone(&name), i64::MIN)..(name, gate));
+        let brought = self.open.range((Arc::clone(target), i64::MIN)..(Arc::clone(target), gate));
         brought.take(most + 1).count() <= most
     }
 
-    /// The targets of which more may be brought.
-    pub(super) fn with_room(&self, room: usize) -> BTreeSet<Arc<str>> {
-        self.table.targets().filter(|target| self.has_room(target, room)).cloned().collect()
+    /// The targets that may be given back to the live stream, which admitted everything below `admitted`.
+    pub(super) fn to_be_attached(&self, admitted: i64, near: i64, room: usize) -> BTreeSet<Arc<str>> {
+        let near = self.table.attachable(admitted, near);
+        near.filter(|target| self.has_room(target, room)).cloned().collect()
     }
 
-    /// Those of them to which it may be brought now.
-    pub(super) fn to_be_read(&self, room: usize, now_ms: i64) -> BTreeSet<Arc<str>> {
-        let mut targets = self.with_room(room);
-        let at = |target: &str| self.table.dispatched(target).unwrap_or(i64::MAX);
-        targets.retain(|target| self.keeps_pace(target, at(target), now_ms) && self.is_surveyed(target));
-        targets
+    /// The targets to which more may be brought now.
+    pub(super) fn to_be_read(&self, admitted: i64, room: usize, now_ms: i64) -> BTreeSet<Arc<str>> {
+        let behind = self.table.behind(admitted);
+        let readable = behind.filter(|(target, at)| {
+            self.has_room(target, room) && self.keeps_pace(target, *at, now_ms) && self.is_surveyed(target)
+        });
+        readable.map(|(target, _)| Arc::clone(target)).collect()
     }
 
     /// Whether the event of `target` at `offset` may be brought now.

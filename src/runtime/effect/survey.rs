@@ -157,8 +157,9 @@ impl OwnCursors {
 
     /// True unless the reader needs a survey that isn't made to go on for `target`.
     pub(super) fn is_surveyed(&self, target: &str) -> bool {
-        let wanted = self.table.newest_only().find(|(wanted, ..)| &***wanted == target);
-        wanted.is_none_or(|(_, at, _)| self.survey_of(target).is_some_and(|survey| survey.tells_of(at)))
+        self.table
+            .newest_only_of(target)
+            .is_none_or(|(at, _)| self.survey_of(target).is_some_and(|survey| survey.tells_of(at)))
     }
 
     /// What the survey says of the tasks of `target` in `lanes` at `offset`: bring them, pass them over, or (`None`) wait

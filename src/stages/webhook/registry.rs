@@ -138,13 +138,11 @@ impl Registry {
     /// that isn't older than `refresh`: it may have been registered since.
     pub(super) fn state(&self, id: &str) -> TargetState {
         // Before the first view nobody knows whether it is paused: a cursor that held it goes on holding it.
-        let Some(view) = self.latest() else {
-            return TargetState::Away("the endpoints are not read yet".into());
-        };
+        let Some(view) = self.latest() else { return TargetState::Unknown };
         match view.ids.get(id) {
             Some(target) => target.serving(),
             None if self.young().is_some() => TargetState::Gone,
-            None => TargetState::Flowing,
+            None => TargetState::Unknown,
         }
     }
 

@@ -88,7 +88,7 @@ fn act(
         Step::Detach(target, held) => owner.detach(usize::from(*target), *held),
         Step::Resume(target) => owner.cursors.resume(TARGETS[usize::from(*target)]),
         Step::Read(records) => owner.read(world, *records),
-        Step::Attach => drop(owner.cursors.attach(owner.admitted, NEAR, &|_| true)),
+        Step::Attach => owner.attach(),
         Step::Send => {
             if owner.sent.is_none() {
                 owner.sent = Some(owner.cursors.send());
@@ -135,7 +135,7 @@ fn finish(world: &mut World, owner: &mut Member, strict: bool) -> Result<(), Tes
             owner.start(world, first);
             owner.end(world, first, strict)?;
         }
-        owner.cursors.attach(owner.admitted, NEAR, &|_| true);
+        owner.attach();
         owner.sent = owner.sent.take().or_else(|| Some(owner.cursors.send()));
         world.arrive(owner);
         world.commit(owner);

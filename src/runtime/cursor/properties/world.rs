@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::{Record, TARGETS};
+use super::{NEAR, Record, TARGETS};
 use crate::runtime::cursor::{Backfill, BackfillProgress, CursorRow, CursorWrite, Cursors, Detached, Live};
 
 /// What outlives members.
@@ -247,8 +247,15 @@ impl Member {
         }
     }
 
+    pub(super) fn attach(&mut self) {
+        let ready = self.cursors.attachable(self.admitted, NEAR).cloned().collect();
+        self.cursors.attach(self.admitted, NEAR, &ready);
+    }
+
     pub(super) fn read(&mut self, world: &World, records: u8) {
-        let Some(from) = self.cursors.read_from(self.admitted, &|_| true) else { return };
+        let behind = self.cursors.behind(self.admitted);
+        let targets = behind.map(|(target, _)| Arc::clone(target)).collect();
+        let Some(from) = self.cursors.read_from(&targets) else { return };
         let end = self.cursors.read_to(from, self.admitted);
         let to = (from + i64::from(records)).min(end).min(world.log.len() as i64);
         for offset in from..to {
