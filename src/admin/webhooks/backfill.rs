@@ -249,7 +249,7 @@ impl Registrar {
 
 fn check(wanted: &BackfillWanted) -> Result<(), WebhookError> {
     let mut faults = Vec::new();
-    if wanted.rate.is_some_and(|rate| !rate.is_finite() || rate < 0.001 || rate > MOST_RATE) {
+    if wanted.rate.is_some_and(|rate| !(0.001..=MOST_RATE).contains(&rate)) {
         faults.push(fault("rate", &format!("must be between 0.001 and {MOST_RATE} events per second")));
     }
     match (&wanted.from, &wanted.until) {

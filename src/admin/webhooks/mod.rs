@@ -89,7 +89,7 @@ pub enum WebhookError {
     Produce(#[from] ProduceError),
     /// The stages can't be reached.
     #[error(transparent)]
-    Stages(#[from] OperationError),
+    Stages(Box<OperationError>),
     /// The schema registry is away.
     #[error("{0}")]
     Registry(String),
@@ -105,6 +105,12 @@ pub enum WebhookError {
     /// The operating system gave no random bytes.
     #[error("no random bytes for a secret: {0}")]
     Random(String),
+}
+
+impl From<OperationError> for WebhookError {
+    fn from(error: OperationError) -> Self {
+        Self::Stages(Box::new(error))
+    }
 }
 
 /// An endpoint with a fresh secret.

@@ -313,7 +313,7 @@ impl From<WebhookError> for Fault {
             | WebhookError::Produce(_) => Self::failures(words),
             WebhookError::Store(error) => error.into(),
             WebhookError::Kafka(error) => unreadable(error),
-            WebhookError::Stages(error) => error.into(),
+            WebhookError::Stages(error) => (*error).into(),
             WebhookError::Registry(_) => Self::unavailable(words),
             WebhookError::Crypto(_) => {
                 Self::configuration(format!("{words}; store.encryption_key must be the one that sealed it"))

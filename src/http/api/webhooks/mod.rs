@@ -239,7 +239,7 @@ impl From<WebhookError> for Problem {
             | WebhookError::Backfilling(_)
             | WebhookError::NotServed { .. }
             | WebhookError::EventGone(_) => Self::new(Code::Conflict, words),
-            WebhookError::Stages(error) => error.into(),
+            WebhookError::Stages(error) => (*error).into(),
             WebhookError::Kafka(_) | WebhookError::Produce(_) | WebhookError::OutOfReach => {
                 Self::new(Code::KafkaUnavailable, words)
             }
