@@ -1,11 +1,15 @@
 //! `orderflow webhook`: registers, changes and tests endpoints by the rules of the API, and shows what was tried for them.
 
+mod backfill;
 mod deliveries;
+mod resend;
 mod settings;
 
 use clap::Subcommand;
 
+use self::backfill::Backfill;
 use self::deliveries::Deliveries;
+use self::resend::Resend;
 use self::settings::{Add, SecretWanted, Update};
 use super::context::Context;
 use super::exit::{Exit, Fault};
@@ -73,6 +77,18 @@ enum Action {
         after_help = "Example:\n  orderflow webhook deliveries wh_0199… --tenant shop-1 --order o-1 --since 2h"
     )]
     Deliveries(Deliveries),
+    /// Deliver the past to an endpoint again, or tell how far that is
+    #[command(
+        after_help = "Examples:\n  orderflow webhook backfill wh_0199… --tenant shop-1 --from 2d --rate 50\n  \
+                      orderflow webhook backfill wh_0199… --tenant shop-1 --from 2026-01-31T12:00:00Z --coalesce\n  \
+                      orderflow webhook backfill wh_0199… --tenant shop-1 --status bf_0199…\n\n\
+                      Per order in order; the endpoint's live events wait behind."
+    )]
+    Backfill(Backfill),
+    /// Send deliveries again: at once, marked, exempt from order
+    #[command(after_help = "Examples:\n  orderflow webhook resend wh_0199… 6f1c… --tenant shop-1\n  \
+                      orderflow webhook resend wh_0199… --tenant shop-1 --from 6h --to 1h --outcome refused")]
+    Resend(Resend),
 }
 
 /// Whose endpoints.
@@ -160,6 +176,8 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<Exit, Fault> {
         Action::RotateSecret(rotate) => desk.rotate(rotate).await,
         Action::Test(test) => desk.test(&config, test).await,
         Action::Deliveries(wanted) => wanted.print(&desk.db, &desk.registrar).await,
+        Action::Backfill(wanted) => wanted.run(&desk.reaching(&config)?).await,
+        Action::Resend(wanted) => wanted.run(&desk.reaching(&config)?).await,
     }
 }
 
@@ -176,12 +194,17 @@ impl Desk {
         Ok(Self { registrar: Registrar::new(db.clone(), vault, Clock::system(), rules), db })
     }
 
+    /// The registrar with a way to the stages that deliver.
+    fn reaching(&self, config: &Config) -> Result<Registrar, Fault> {
+        Ok(self.registrar.clone().over(parts::operations(config)?, parts::codec(config)?))
+    }
+
     /// An endpoint begins at the ends of the topics, so Kafka is asked for those.
     async fn add(&self, config: &Config, add: Add) -> Result<Exit, Fault> {
         let (whose, json) = (add.whose.clone(), add.json);
         let registration = add.registration()?;
         let Whose { tenant, owner } = whose;
-        let registrar = self.registrar.clone().over(parts::operations(config)?, parts::codec(config)?);
+        let registrar = self.reaching(config)?;
         let made = registrar.register(&tenant, owner.as_deref(), &registration).await?;
         self.print(&self.registrar.show_once(&made)?, json)
     }
