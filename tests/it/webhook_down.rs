@@ -76,6 +76,7 @@ async fn an_endpoint_that_was_down_is_caught_up_in_order_without_copies_or_lost_
     let registered = register(&program, &moody).await;
     register(&program, &healthy).await;
     program.start(&["webhook", "attempts"]);
+    let begun = tokio::time::Instant::now();
 
     let all: Vec<Event> = (0..events).map(|number| shipped(number % ORDERS)).collect();
     let mut sent: BTreeMap<String, Vec<i64>> = BTreeMap::new();
@@ -90,7 +91,8 @@ async fn an_endpoint_that_was_down_is_caught_up_in_order_without_copies_or_lost_
     .await;
     assert_eq!(copies(&program).await, 0);
     let in_vain = moody.count();
-    assert!(in_vain < 60, "{in_vain} requests while it was down: it is left alone but for probes");
+    let most = 60 + usize::try_from(begun.elapsed().as_secs()).expect("small");
+    assert!(in_vain < most, "{in_vain} requests while it was down: it is left alone but for probes");
 
     is_down.store(false, Ordering::SeqCst);
     eventually("it is caught up", patience, async || moody.count() >= in_vain + events).await;
