@@ -25,11 +25,13 @@ struct Known {
     newest: HashMap<String, i64>,
 }
 
+/// Does something with an event that is verified; the text says what it is.
+type Done = Box<dyn Fn(&Value, &str) + Send + Sync>;
+
 struct Receiver {
     hook: Webhook,
     known: Mutex<Known>,
-    /// What is done with an event that is verified.
-    done: Box<dyn Fn(&Value, &str) + Send + Sync>,
+    done: Done,
 }
 
 /// A receiver that hands each verified event to `done`, with what it is: `new`, `repeat` or `older`.

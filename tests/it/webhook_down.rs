@@ -45,7 +45,7 @@ async fn register(program: &TestProgram, receiver: &Receiver) -> Registered {
 }
 
 fn shipped(order: usize) -> Event {
-    Factory::new("shop", "it").order_shipped(&format!("o-{order}"), NOW, "DHL", "JD01").into()
+    Factory::new("shop", "it").order_shipped(format!("o-{order}"), NOW, "DHL", "JD01").into()
 }
 
 fn accepted(requests: &[Request]) -> BTreeMap<String, Vec<i64>> {

@@ -8,7 +8,7 @@ use orderflow::admin::webhooks::{Registered, Registration};
 use orderflow::event::{Event, Factory};
 use orderflow::stages::StageOptions;
 use orderflow::stages::webhook::WebhookOptions;
-use orderflow::store::attempts;
+use orderflow::store::attempts::{self, Wanted};
 use orderflow::store::webhooks::{self as endpoints, EndpointState};
 use tokio::time::Instant;
 
@@ -54,7 +54,7 @@ async fn register(program: &TestProgram, tenant: &str, url: String) -> Registere
 
 fn shipped(tenant: &str) -> Vec<Event> {
     let event = |number: usize| {
-        Factory::new(tenant, "it").order_shipped(&format!("o-{}", number % ORDERS), NOW, "DHL", "JD01").into()
+        Factory::new(tenant, "it").order_shipped(format!("o-{}", number % ORDERS), NOW, "DHL", "JD01").into()
     };
     (0..EVENTS).map(event).collect()
 }
@@ -129,7 +129,13 @@ async fn whatever_receivers_do_the_healthy_ones_get_everything_in_order_and_soon
     .await;
     for (behaviour, server, id) in &hostile {
         let outcomes = async || {
-            let rows = attempts::of_endpoint(&program.parts.db, "rough", id, None, 10_000).await;
+            let rows = attempts::of_endpoint(
+                &program.parts.db,
+                "rough",
+                id,
+                &Wanted { limit: 10_000, ..Wanted::default() },
+            )
+            .await;
             rows.expect("the store answers").into_iter().map(|row| row.outcome).collect::<Vec<_>>()
         };
         eventually(&format!("{behaviour:?} is tried and told of"), SOON, async || {

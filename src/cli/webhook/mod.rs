@@ -311,7 +311,7 @@ impl Desk {
             let until =
                 secret.expires_at.as_ref().map_or_else(String::new, |until| format!(" until {until}"));
             let key = secret.public_key.as_deref().unwrap_or_default();
-            output::line(&format!("signs     {}{until} {key}", secret.signature).trim_end().to_owned())?;
+            output::line(format!("signs     {}{until} {key}", secret.signature).trim_end())?;
         }
         if let Some(secret) = &shown.secret {
             output::line(&format!("secret    {secret}  (told this once)"))?;

@@ -102,12 +102,14 @@ mod tests {
             *found.get_or_make(name) = number;
         }
         for (number, name) in (0..).zip(&names) {
-            assert_eq!((found.get(name), found.get(&name.to_string())), (Some(&number), Some(&number)));
-            *found.get_or_make(&Arc::from(&**name)) += 1;
+            // Another copy of the name lies at another address.
+            let copy: Arc<str> = Arc::from(&**name);
+            assert_eq!((found.get(name), found.get(&copy)), (Some(&number), Some(&number)));
+            *found.get_or_make(&copy) += 1;
             assert_eq!(found.get_mut(name), Some(&mut (number + 1)));
         }
         assert_eq!(found.iter().count(), names.len());
-        found.remove(&names[7].to_string());
+        found.remove(&Arc::<str>::from(&*names[7]));
         assert_eq!((found.get(&names[7]), found.iter().count()), (None, names.len() - 1));
         *found.get_or_make(&Arc::from("another")) = 99;
         assert_eq!((found.get(&names[7]), found.slots.len()), (None, names.len()), "its slot is used again");

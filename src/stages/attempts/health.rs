@@ -195,7 +195,7 @@ mod tests {
                 let news = note(&mut health, &seen(hour * HOUR, ended), &LIMITS);
                 if let Some((News::Failing | News::Disabled, since)) = news {
                     let since = since.expect("it failed") / HOUR;
-                    prop_assert!(read.iter().any(|one| *one == (since, false)));
+                    prop_assert!(read.contains(&(since, false)));
                     let between = read.iter().any(|(at, well)| *well && *at > since);
                     prop_assert!(!between, "{since} in {read:?}");
                 }

@@ -1,6 +1,7 @@
 //! The engine's port of the webhook stage: what a record becomes, whom it concerns, and one attempt.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -73,6 +74,8 @@ pub struct WebhookStage {
     receipts: Receipts,
     traffic: Traffic,
     concurrency: usize,
+    /// What this group adds to the gauge of all.
+    cursor_lag: AtomicI64,
     metrics: Arc<Metrics>,
     clock: Clock,
 }
@@ -156,6 +159,7 @@ impl WebhookStage {
             receipts: Receipts::new(parts.codec, parts.producer, parts.receipts, parts.clock.clone()),
             traffic: Traffic::new(options.breaker, parts.partitions),
             concurrency,
+            cursor_lag: AtomicI64::new(0),
             metrics: parts.metrics,
             clock: parts.clock,
         }
@@ -382,9 +386,11 @@ impl EffectStage for WebhookStage {
         state
     }
 
+    /// One number for all groups that run this stage: each adds what its own came to.
     fn cursors_lag(&self, offsets: u64) {
         let lag = i64::try_from(offsets).unwrap_or(i64::MAX);
-        self.metrics.webhook_cursor_lag.with_label_values::<&str>(&[]).set(lag);
+        let before = self.cursor_lag.swap(lag, Ordering::Relaxed);
+        self.metrics.webhook_cursor_lag.with_label_values::<&str>(&[]).add(lag - before);
     }
 }
 
