@@ -176,6 +176,7 @@ async fn what_waits_is_taken_up_now_and_dead_letters_only_when_asked_for() {
     assert_eq!((code, &answer["pending"]), (202, &json!(3)), "{answer}");
     assert_eq!((&answer["takenUp"], &answer["stillPending"]), (&json!(2), &json!(1)), "{answer}");
     eventually("two dead letters are delivered", SOON, async || delivered() == 3).await;
+    eventually("nothing waits again", SOON, async || waiting().await == 0).await;
     assert_eq!(pending(json!({"includeDead": true})).await, told(1, 1, 0), "of all stages");
     eventually("all is delivered", SOON, async || delivered() == 4).await;
     let (code, refused) = pending(json!({"stage": "history"})).await;
