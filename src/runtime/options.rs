@@ -105,7 +105,8 @@ impl KafkaOptions {
                 config.set("queued.max.messages.kbytes", "16384");
             }
             Role::Producer => {
-                config.set("linger.ms", "5");
+                // A lane waits for the acknowledgement of what it sent; under load requests fill up by themselves.
+                config.set("linger.ms", "1");
                 config.set("compression.type", "lz4");
                 // The Java clients' partitioner: producers of both kinds put a key into the same partition.
                 config.set("partitioner", "murmur2_random");
