@@ -12,12 +12,13 @@ use super::{Measured, Repetition};
 use crate::admin::topology::{Broker, plan};
 use crate::admin::webhooks::{Registrar, Registration, Rules};
 use crate::cli::bench::measure::{cpu, peak_rss};
+use crate::cli::bench::rebuild::until;
 use crate::cli::exit::Fault;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::crypto::Vault;
 use crate::event::{self, Codec, Event, Factory, RegistryOptions};
-use crate::runtime::{self, Environment, Headers, OutRecord, Producer, Progress, StageHandle};
+use crate::runtime::{self, Environment, Headers, OutRecord, Producer, Progress};
 use crate::stages::webhook::{self, WebhookOptions};
 use crate::stages::{self, Parts, StageOptions};
 use crate::store::scratch::Scratch;
@@ -123,16 +124,6 @@ async fn deliver(parts: &Parts, asked: &Repetition) -> Result<Measured, Fault> {
         ended.map_err(|error| Fault::failures(error.to_string()))?;
     }
     Ok(measured)
-}
-
-/// Waits until the stage's progress is as wanted.
-async fn until(stage: &mut StageHandle, wanted: impl Fn(&Progress) -> bool) -> Result<(), Fault> {
-    tokio::select! {
-        seen = stage.progress.wait_for(|progress| wanted(progress)) => {
-            seen.map(drop).map_err(|_| Fault::failures("a stage ended early"))
-        }
-        ended = &mut stage.join => Err(Fault::failures(format!("a stage ended early: {ended:?}"))),
-    }
 }
 
 /// One tenant for each group of endpoints that get the same events.
