@@ -131,11 +131,12 @@ async fn a_backfill_survives_a_restart_one_runs_at_a_time_and_a_cancel_ends_it()
     program.start(&["webhook"]);
     let sent = publish(&program, 5, 10).await;
     let endpoint = register(&program, &receiver).await.endpoint.id;
-    let slow = BackfillWanted { rate: Some(20.0), ..all(Point::Time(0)) };
+    // Half a minute for all: a restart on the slowest machine is over before that.
+    let slow = BackfillWanted { rate: Some(2.0), ..all(Point::Time(0)) };
     let backfill = program.registrar().backfill(SHOP, &endpoint, &slow, "me").await.expect("it begins").id;
     let second = program.registrar().backfill(SHOP, &endpoint, &slow, "me").await;
     assert!(matches!(second, Err(WebhookError::Backfilling(_))), "{second:?}");
-    eventually("it is on its way", SOON, async || receiver.count() >= 10).await;
+    eventually("it is on its way", SOON, async || receiver.count() >= 3).await;
     program.restart().await;
     let done = receiver.count();
     assert!(done < 50, "{done}: it was in its middle");
@@ -144,7 +145,7 @@ async fn a_backfill_survives_a_restart_one_runs_at_a_time_and_a_cancel_ends_it()
     assert_eq!(arrived(&receiver.requests()), sent);
     assert_eq!(receiver.count(), 50, "a drained restart repeats nothing");
 
-    let crawl = BackfillWanted { rate: Some(1.0), ..all(Point::Time(0)) };
+    let crawl = BackfillWanted { rate: Some(0.2), ..all(Point::Time(0)) };
     let crawl = program.registrar().backfill(SHOP, &endpoint, &crawl, "me").await.expect("it begins").id;
     eventually("it begins", SOON, async || receiver.count() > 50).await;
     let cancelled = program.registrar().cancel_backfill(SHOP, &endpoint, &crawl).await.expect("it ran");
