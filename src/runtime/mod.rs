@@ -51,7 +51,8 @@ pub use reader::{ReadError, ReadFrom, TopicReader};
 pub use record::{Headers, Record, SourcePartition};
 pub use shared::Shared;
 pub use stage::{
-    EffectStage, LaneName, StoreBatch, StoreFault, StoreStage, Stored, TargetState, Task, Tasks,
+    Answered, EffectStage, LaneName, Owed, StoreBatch, StoreFault, StoreStage, Stored, TargetState, Task,
+    Tasks,
 };
 pub use start::{Environment, start_effect_stage, start_store_stage};
 pub use store::run_store_stage;

@@ -4,7 +4,9 @@
 
 use std::fmt::{self, Write as _};
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::outcome::{ErrorClass, Failure, Intake, Outcome, SkipReason};
 use super::record::{Record, SourcePartition};
@@ -38,6 +40,13 @@ pub trait EffectStage: Send + Sync + 'static {
     /// Does the effect once. The stage computes the delay of a retry itself and answers `Dead` after its last
     /// attempt. Polled on the engine's own thread: a handler that computes for long hands that to other threads.
     fn run(&self, task: &Task<Self::Input>) -> impl Future<Output = Outcome> + Send;
+
+    /// What the engine calls: [`EffectStage::run`], and what of the attempt has to be acknowledged elsewhere before
+    /// anything follows from its outcome. Until then the task keeps its lane and its offset stays open, but its slot and
+    /// its target's room are free for others; the stage's time-out doesn't count. By default nothing is owed.
+    fn answer(&self, task: &Task<Self::Input>) -> impl Future<Output = Answered> + Send {
+        async { self.run(task).await.into() }
+    }
 
     /// Hook: an attempt begins. For counting and logging: nothing waits for it, and a crash may cut off what follows.
     fn before(&self, _task: &Task<Self::Input>) {}
@@ -109,6 +118,40 @@ pub trait EffectStage: Send + Sync + 'static {
     /// Told a few times a second how many source offsets lie between this member's detached targets and the live
     /// stream, over all of them.
     fn cursors_lag(&self, _offsets: u64) {}
+}
+
+/// What an attempt has to wait for before anything follows from its outcome. An error stops the partition by name. Polled
+/// on the engine's own thread, and dropped with the partition.
+pub type Owed = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>>;
+
+/// How an attempt ended.
+pub struct Answered {
+    /// The outcome.
+    pub outcome: Outcome,
+    /// What it waits for, if anything.
+    pub owed: Option<Owed>,
+}
+
+impl fmt::Debug for Answered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Answered").field("outcome", &self.outcome).finish_non_exhaustive()
+    }
+}
+
+impl From<Outcome> for Answered {
+    fn from(outcome: Outcome) -> Self {
+        Self { outcome, owed: None }
+    }
+}
+
+impl Answered {
+    /// The outcome once nothing is owed any more.
+    pub async fn settled(self) -> Outcome {
+        match self.owed {
+            Some(owed) => owed.await.map_or_else(Outcome::Fatal, |()| self.outcome),
+            None => self.outcome,
+        }
+    }
 }
 
 /// Whether a target is to be served.
@@ -253,6 +296,12 @@ pub trait StoreStage: Send + Sync + 'static {
 
     /// The stored position (the next offset to handle), or `None` when this partition was never handled.
     fn position(&self, at: &SourcePartition) -> impl Future<Output = Result<Option<i64>, Failure>> + Send;
+
+    /// How long a batch that isn't full waits for more after its first record, where rows that come a little later cost
+    /// much less. By default not at all.
+    fn gather(&self) -> Duration {
+        Duration::ZERO
+    }
 
     /// Stores one batch of a partition, all or nothing.
     fn store(

@@ -326,9 +326,21 @@ impl<S: EffectStage> Engine<S> {
                 self.tally.took(kind, pass.lap(), 1);
                 Some(attempted)
             }
+            Ok(What::Answered(owing)) => {
+                self.note(pass);
+                let kind = self.hands.stage.kind(&owing.attempt.task.input);
+                self.tally.took(kind, pass.lap(), 1);
+                self.waits = WAITING;
+                self.balance.opened += 1;
+                self.count("opened", 1);
+                let no = self.lanes.begin(identity(partition, offset, spec));
+                self.await_record(partition, no, *owing);
+                return Now::Known(no, None);
+            }
             // The future of an attempt gives nothing else.
             Ok(
                 What::Opened(_)
+                | What::Recorded(_)
                 | What::PutAside { .. }
                 | What::NotGivenUp { .. }
                 | What::Unfolded { .. }

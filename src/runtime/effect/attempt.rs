@@ -9,13 +9,13 @@ use std::time::Duration;
 use futures_util::FutureExt;
 
 use super::readback::Readback;
-use super::report::{Attempted, What};
+use super::report::{Attempted, Owing, Recorded, What};
 use crate::clock::Clock;
 use crate::runtime::outcome::{ErrorClass, Failure, Intake, Outcome};
 use crate::runtime::record::Record;
 use crate::runtime::retry::Mark;
 use crate::runtime::shared::Shared;
-use crate::runtime::stage::{EffectStage, Task};
+use crate::runtime::stage::{Answered, EffectStage, Task};
 
 /// Tries of what [`Intake::Retry`] asks for, all counted.
 const INTAKE_TRIES: u32 = 4;
@@ -120,9 +120,9 @@ pub(super) async fn attempt<S: EffectStage, H: Deref<Target = Hands<S>>>(
     hands: H,
     task: Box<Task<S::Input>>,
 ) -> What<S::Input> {
-    let outcome = AssertUnwindSafe(run(&hands.stage, &task)).catch_unwind().await;
-    let outcome = outcome.unwrap_or_else(|_| panicked(task.attempt));
-    ended(&*hands.stage, task, outcome)
+    let answered = AssertUnwindSafe(run(&hands.stage, &task)).catch_unwind().await;
+    let answered = answered.unwrap_or_else(|_| panicked(task.attempt).into());
+    ended(&*hands.stage, task, answered)
 }
 
 /// The same, for a stage whose attempts may take so long and no longer.
@@ -132,25 +132,29 @@ pub(super) async fn attempt_within<S: EffectStage, H: Deref<Target = Hands<S>>>(
     limit: Duration,
 ) -> What<S::Input> {
     let run = AssertUnwindSafe(run(&hands.stage, &task)).catch_unwind();
-    let outcome = match tokio::time::timeout(limit, run).await {
-        Ok(outcome) => outcome.unwrap_or_else(|_| panicked(task.attempt)),
+    let answered = match tokio::time::timeout(limit, run).await {
+        Ok(answered) => answered.unwrap_or_else(|_| panicked(task.attempt).into()),
         Err(_elapsed) => {
             let why = format!("the handler took longer than {limit:?} and was cut off");
             let cut_off = || hands.stage.cut_off(&task, Failure::new(ErrorClass::Timeout, why));
-            catch_unwind(AssertUnwindSafe(cut_off)).unwrap_or_else(|_| panicked(task.attempt))
+            catch_unwind(AssertUnwindSafe(cut_off)).unwrap_or_else(|_| panicked(task.attempt)).into()
         }
     };
-    ended(&*hands.stage, task, outcome)
+    ended(&*hands.stage, task, answered)
 }
 
-async fn run<S: EffectStage>(stage: &Arc<S>, task: &Task<S::Input>) -> Outcome {
+async fn run<S: EffectStage>(stage: &Arc<S>, task: &Task<S::Input>) -> Answered {
     stage.before(task);
-    stage.run(task).await
+    stage.answer(task).await
 }
 
-fn ended<S: EffectStage>(stage: &S, task: Box<Task<S::Input>>, outcome: Outcome) -> What<S::Input> {
+fn ended<S: EffectStage>(stage: &S, task: Box<Task<S::Input>>, answered: Answered) -> What<S::Input> {
+    let Answered { outcome, owed } = answered;
     if catch_unwind(AssertUnwindSafe(|| stage.after(&task, &outcome))).is_err() {
         tracing::error!(stage = stage.name(), "the hook after an attempt panicked; its outcome stands");
+    }
+    if let Some(owed) = owed {
+        return What::Answered(Box::new(Owing { attempt: Recorded { task, lane: None, outcome }, owed }));
     }
     if matches!(outcome, Outcome::Done) {
         let (kind, written_ms) = (stage.kind(&task.input), task.record.timestamp_ms);
@@ -171,8 +175,17 @@ pub(super) async fn load_and_attempt<S: EffectStage>(
 ) -> What<S::Input> {
     let mut read = None;
     let mut what = load_and_run(hands, job, &mut read).await;
-    if let What::Attempted(attempted) = &mut what {
-        attempted.loaded.lane = read;
+    match &mut what {
+        What::Attempted(attempted) => attempted.loaded.lane = read,
+        What::Answered(owing) => owing.attempt.lane = read,
+        What::Done { .. }
+        | What::Recorded(_)
+        | What::Opened(_)
+        | What::Cursors(_)
+        | What::Reread(_)
+        | What::PutAside { .. }
+        | What::NotGivenUp { .. }
+        | What::Unfolded { .. } => {}
     }
     what
 }

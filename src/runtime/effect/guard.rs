@@ -141,7 +141,7 @@ impl<S: EffectStage> Engine<S> {
         for (label, began) in self.running.all() {
             let no = match label.kind {
                 Kind::Attempt(Some(no)) | Kind::Load(no) => no,
-                Kind::Append => {
+                Kind::Append | Kind::Record(_) => {
                     if now.duration_since(began) >= EVERY {
                         found.appending.insert(label.partition);
                     }

@@ -34,6 +34,7 @@ mod prune;
 mod publish;
 mod put_aside;
 mod readback;
+mod record;
 mod redriven;
 mod report;
 mod running;

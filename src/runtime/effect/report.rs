@@ -1,15 +1,18 @@
 //! What work that ran tells the engine. Each names its assignment: what belongs to an older one is dropped
 //! (invariant 5).
 
+use std::fmt;
+use std::sync::Arc;
+
 use super::attempt::{Ending, Loaded};
 use super::catch_up::Reread;
 use super::cursors::Told;
 use super::intake::Round;
 use super::running::Pooled;
 use crate::runtime::lanes::TaskNo;
-use crate::runtime::outcome::{ErrorClass, Failure, SkipReason};
+use crate::runtime::outcome::{ErrorClass, Failure, Outcome, SkipReason};
 use crate::runtime::producer::{Delivered, ProduceError};
-use crate::runtime::stage::Task;
+use crate::runtime::stage::{Owed, Task};
 
 /// What runs in a slot.
 #[derive(Debug, Clone, Copy)]
@@ -22,6 +25,8 @@ pub(super) enum Kind {
     Load(TaskNo),
     /// An append.
     Append,
+    /// An attempt at this task ended and waits to be on record.
+    Record(TaskNo),
 }
 
 impl Pooled for Kind {
@@ -31,6 +36,7 @@ impl Pooled for Kind {
             Self::Intake => 1,
             Self::Append => 2,
             Self::Load(_) => 3,
+            Self::Record(_) => 4,
         }
     }
 }
@@ -44,6 +50,10 @@ pub(super) enum What<I> {
     Done { kind: &'static str, written_ms: Option<i64>, spent: Box<Task<I>> },
     /// An attempt ended otherwise.
     Attempted(Box<Attempted<I>>),
+    /// An attempt ended, and has to be on record before anything follows from that.
+    Answered(Box<Owing<I>>),
+    /// It is on record.
+    Recorded(Box<Recorded<I>>),
     /// Something that cursors need ended.
     Cursors(Box<Told>),
     /// A chunk of the log was read again for cursors.
@@ -67,6 +77,27 @@ pub(super) enum What<I> {
 pub(super) struct Attempted<I> {
     pub(super) loaded: Loaded<I>,
     pub(super) ending: Ending,
+}
+
+/// An attempt that is on record.
+#[derive(Debug)]
+pub(super) struct Recorded<I> {
+    pub(super) task: Box<Task<I>>,
+    /// The name of its lane, when it was read with the record.
+    pub(super) lane: Option<Arc<str>>,
+    pub(super) outcome: Outcome,
+}
+
+/// An attempt that ended, and what has to be acknowledged before it is on record.
+pub(super) struct Owing<I> {
+    pub(super) attempt: Recorded<I>,
+    pub(super) owed: Owed,
+}
+
+impl<I: fmt::Debug> fmt::Debug for Owing<I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Owing").field("attempt", &self.attempt).finish_non_exhaustive()
+    }
 }
 
 /// What was put aside.

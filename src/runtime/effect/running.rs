@@ -16,7 +16,7 @@ use tokio_util::sync::ReusableBoxFuture;
 use super::places::Places;
 
 /// Sorts of boxed futures, each of one layout: a slot is used again for its own sort only.
-const POOLS: usize = 4;
+const POOLS: usize = 5;
 /// Attempts that wait and share one look at the clock for when they began.
 const GLANCES: u32 = 8;
 /// The slots of attempts.

@@ -26,7 +26,7 @@ impl<S: EffectStage> Engine<S> {
         self.running.turn(&mut done);
         self.glance();
         for (label, began, what) in done.drain(..) {
-            if let (Some(owned), Kind::Attempt(_) | Kind::Load(_) | Kind::Append) =
+            if let (Some(owned), Kind::Attempt(_) | Kind::Load(_) | Kind::Append | Kind::Record(_)) =
                 (self.partitions.get_mut(&label.partition), label.kind)
                 && owned.generation == label.generation
             {
@@ -69,7 +69,13 @@ impl<S: EffectStage> Engine<S> {
                 self.tally.took(kind, self.seen.0.saturating_duration_since(began), 1);
                 self.on_attempted(partition, no, *attempted, kind);
             }
-            (What::Done { .. } | What::Attempted(_), Kind::Intake | Kind::Attempt(None) | Kind::Append) => {
+            (What::Answered(owing), Kind::Attempt(Some(no)) | Kind::Load(no)) => {
+                let kind = self.hands.stage.kind(&owing.attempt.task.input);
+                self.tally.took(kind, self.seen.0.saturating_duration_since(began), 1);
+                self.await_record(partition, no, *owing);
+            }
+            (What::Recorded(recorded), Kind::Record(no)) => self.on_recorded(partition, no, *recorded),
+            (What::Done { .. } | What::Attempted(_) | What::Answered(_) | What::Recorded(_), _) => {
                 tracing::error!(stage = %self.name, partition, "an attempt ended that belongs to no task");
             }
             (What::Cursors(told), _) => self.on_cursors(partition, *told),

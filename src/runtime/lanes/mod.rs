@@ -169,6 +169,12 @@ impl Lanes {
         None
     }
 
+    /// The attempt at a running task ended and waits to be on record. Its slot and its target's room are free, its lane
+    /// is not.
+    pub(crate) fn answered(&mut self, no: TaskNo) {
+        self.change(no, |task| task.phase = Phase::Owing);
+    }
+
     /// A running task waits in place until `until_ms`; its slot is free meanwhile.
     pub(crate) fn rest(&mut self, no: TaskNo, until_ms: i64, counts: Attempt, now_ms: i64) {
         self.clear_timer(no);

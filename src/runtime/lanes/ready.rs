@@ -73,6 +73,8 @@ pub(super) struct Ready {
     resting: BTreeSet<(i64, Arc<str>)>,
     running: usize,
     running_retries: usize,
+    /// Tasks whose attempts wait to be on record: at most as many as may run, and those that run when that is reached.
+    owing: usize,
     starts: u64,
     arrivals: i64,
 }
@@ -91,7 +93,7 @@ impl Ready {
 
     /// The next lane to start and the class under which it stood, if slots allow.
     pub(super) fn pop(&mut self, concurrency: usize, room: &dyn Fn(&str) -> Room) -> Option<(LaneNo, Class)> {
-        if self.running >= concurrency.max(1) {
+        if self.running.max(self.owing) >= concurrency.max(1) {
             return None;
         }
         loop {
@@ -136,7 +138,7 @@ impl Ready {
 
     /// How many slots are free, if nothing that could start waits for one.
     pub(super) fn free_slots(&self, concurrency: usize) -> usize {
-        if self.listed > 0 { 0 } else { concurrency.max(1).saturating_sub(self.running) }
+        if self.listed > 0 { 0 } else { concurrency.max(1).saturating_sub(self.running.max(self.owing)) }
     }
 
     /// True when `target` may run one more.
@@ -182,8 +184,11 @@ impl Ready {
 
     /// Follows a task of `target` from one standing to another.
     pub(super) fn shift(&mut self, partition: i32, name: &Arc<str>, before: Standing, after: Standing) {
-        if (before.waits, before.runs) == (after.waits, after.runs) {
+        if (before.waits, before.runs, before.owes) == (after.waits, after.runs, after.owes) {
             return;
+        }
+        if before.owes != after.owes {
+            self.owing = if after.owes { self.owing + 1 } else { self.owing - 1 };
         }
         let target = self.targets.get_or_make(name);
         if before.waits != after.waits {
@@ -263,6 +268,6 @@ impl Ready {
     /// True when nothing is remembered that belongs to a target.
     pub(super) fn is_empty(&self) -> bool {
         let idle = self.targets.iter().all(|(_, target)| target.is_idle());
-        self.running == 0 && self.running_retries == 0 && self.listed == 0 && idle
+        self.running + self.running_retries + self.owing + self.listed == 0 && idle
     }
 }

@@ -163,6 +163,8 @@ pub(super) enum Phase {
     Waiting,
     /// An attempt runs.
     Running,
+    /// Its attempt ended, and waits to be on record: it holds its lane, but neither a slot nor its target's room.
+    Owing,
     /// Waits in place for its next attempt.
     Resting,
     /// On its way to the retry or dead-letter topic.
@@ -296,6 +298,8 @@ pub(super) struct Standing {
     pub(super) waits: bool,
     /// It holds a slot of this class.
     pub(super) runs: Option<Class>,
+    /// Its attempt waits to be on record.
+    pub(super) owes: bool,
 }
 
 impl Standing {
@@ -305,6 +309,7 @@ impl Standing {
             parked: task.place().is_some() && task.phase == Phase::Waiting,
             waits: task.waits(),
             runs: task.runs_as.filter(|_| task.phase == Phase::Running),
+            owes: task.phase == Phase::Owing,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The lanes against a model that remembers everything, under arbitrary interleavings.
 
+mod owing;
 mod parked;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -252,6 +253,7 @@ struct World {
     next_source: i64,
     next_place: i64,
     running: Vec<TaskNo>,
+    owing: Vec<TaskNo>,
     moving: Vec<TaskNo>,
     owed_source: BTreeSet<i64>,
     open_places: BTreeSet<i64>,
@@ -307,18 +309,29 @@ impl World {
     fn started(&mut self, lanes: &Lanes, no: TaskNo, slots: usize) {
         let lane = |no| &self.lane_of[&lanes.offset(no).expect("open")];
         assert!(lanes.known(no).expect("open").lane.is_none_or(|name| **name == **lane(no)));
-        for &other in &self.running {
+        for &other in self.running.iter().chain(&self.owing) {
             assert_ne!(lane(other), lane(no), "two of a lane at once");
         }
         self.running.push(no);
-        assert!(self.running.len() <= slots);
+        assert!(self.running.len() <= slots && self.owing.len() < slots);
+    }
+
+    fn answer(&mut self, lanes: &mut Lanes, which: usize) {
+        if !self.running.is_empty() {
+            let no = self.running.swap_remove(which % self.running.len());
+            lanes.answered(no);
+            self.owing.push(no);
+        }
     }
 
     fn finish(&mut self, lanes: &mut Lanes, which: usize, how: u8) {
-        if self.running.is_empty() {
-            return;
-        }
-        let no = self.running.swap_remove(which % self.running.len());
+        // What runs ends, or what was answered is on record.
+        let all = self.running.len() + self.owing.len();
+        let no = match which.checked_rem(all) {
+            None => return,
+            Some(at) if at < self.running.len() => self.running.swap_remove(at),
+            Some(at) => self.owing.swap_remove(at - self.running.len()),
+        };
         let offset = lanes.offset(no).expect("open");
         // As the record of a parked one tells it.
         assert!(!lanes.learn(no, "another lane") && lanes.learn(no, &self.lane_of[&offset]));
@@ -362,7 +375,7 @@ proptest! {
     /// source order, one at a time, and every offset is given back exactly once.
     #[test]
     fn lanes_keep_order_and_lose_nothing(
-        steps in prop::collection::vec((0u8..14, any::<u8>(), 0u8..5, 0u8..3), 1..300),
+        steps in prop::collection::vec((0u8..16, any::<u8>(), 0u8..5, 0u8..3), 1..300),
         share in 1usize..8,
         slots in 1usize..6,
     ) {
@@ -374,6 +387,7 @@ proptest! {
                 4..=6 => { world.start(&mut lanes, slots); }
                 7..=8 => world.finish(&mut lanes, which.into(), which % 4),
                 9..=10 => world.acknowledge(&mut lanes, which.into(), i64::from(which % 7)),
+                14..=15 => world.answer(&mut lanes, which.into()),
                 12..=13 => world.deliver_and_start(&mut lanes, lane, target, slots),
                 _ => world.pass(&mut lanes, i64::from(which % 5)),
             }

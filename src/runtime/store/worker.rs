@@ -112,14 +112,14 @@ impl<S: StoreStage> Worker<S> {
 
     /// The next batch, once there is one and the stage isn't paused.
     async fn take(&self) -> Vec<Record> {
-        let mut paused = self.paused.clone();
+        let (mut paused, gather) = (self.paused.clone(), self.stage.gather());
         loop {
             // An error means that the engine is gone, and with it whoever could stop or pause us.
             let _ = paused.wait_for(|paused| !paused).await;
             tokio::select! {
                 biased;
                 Ok(_) = async { paused.wait_for(|paused| *paused).await.map(drop) } => {}
-                taken = self.inbox.take(self.batch_records, self.batch_bytes) => return taken,
+                taken = self.inbox.take(self.batch_records, self.batch_bytes, gather) => return taken,
             }
         }
     }

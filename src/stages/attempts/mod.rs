@@ -37,6 +37,9 @@ pub const NAME: &str = "attempts";
 const SCHEMA_TRIES: u32 = 3;
 const SCHEMA_PAUSE: Duration = Duration::from_millis(200);
 
+/// How long receipts wait for others: nobody waits for the log, and a transaction costs as much as the rows of fifty.
+const GATHER: Duration = Duration::from_millis(100);
+
 /// Keeps receipts.
 #[derive(Debug)]
 pub struct Attempts {
@@ -252,6 +255,10 @@ impl Attempts {
 impl StoreStage for Attempts {
     fn name(&self) -> &str {
         &self.name
+    }
+
+    fn gather(&self) -> Duration {
+        GATHER
     }
 
     async fn position(&self, at: &SourcePartition) -> Result<Option<i64>, Failure> {

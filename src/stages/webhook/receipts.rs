@@ -43,8 +43,8 @@ impl Receipts {
     ///
     /// # Errors
     /// When it never will.
-    pub(super) async fn attempted(&self, attempt: &WebhookAttempt) -> Result<(), Failure> {
-        self.acknowledged(&self.topics.attempts, &attempt.order_id, attempt).await
+    pub(super) async fn attempted(self: Arc<Self>, attempt: WebhookAttempt) -> Result<(), Failure> {
+        self.acknowledged(&self.topics.attempts, &attempt.order_id, &attempt).await
     }
 
     /// Returns when Kafka has acknowledged `exhausted`.

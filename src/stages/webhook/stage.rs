@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use uuid::Uuid;
 
 use super::body::{body, webhook_id};
@@ -25,7 +26,8 @@ use crate::event::{Actor, Codec, EventType, TraceParent};
 use crate::runtime::redrive::RESEND;
 use crate::runtime::retry::Schedule;
 use crate::runtime::{
-    EffectStage, ErrorClass, Failure, Intake, Outcome, Producer, Record, SkipReason, TargetState, Task, Tasks,
+    Answered, EffectStage, ErrorClass, Failure, Intake, Outcome, Producer, Record, SkipReason, TargetState,
+    Task, Tasks,
 };
 use crate::stages::attempts::delivery_id;
 use crate::stages::intake::Reader;
@@ -71,7 +73,7 @@ pub struct WebhookStage {
     reader: Reader,
     registry: Registry,
     client: Client,
-    receipts: Receipts,
+    receipts: Arc<Receipts>,
     traffic: Traffic,
     concurrency: usize,
     /// What this group adds to the gauge of all.
@@ -156,7 +158,7 @@ impl WebhookStage {
                 Arc::clone(&parts.metrics),
             ),
             client: Client::new(guard, limits),
-            receipts: Receipts::new(parts.codec, parts.producer, parts.receipts, parts.clock.clone()),
+            receipts: Receipts::new(parts.codec, parts.producer, parts.receipts, parts.clock.clone()).into(),
             traffic: Traffic::new(options.breaker, parts.partitions),
             concurrency,
             cursor_lag: AtomicI64::new(0),
@@ -288,14 +290,20 @@ impl EffectStage for WebhookStage {
     }
 
     async fn run(&self, task: &Task<Delivery>) -> Outcome {
+        self.answer(task).await.settled().await
+    }
+
+    /// The outcome holds once the attempt's receipt is acknowledged.
+    async fn answer(&self, task: &Task<Delivery>) -> Answered {
         let view: Arc<View> = match (self.registry.fresh().await, self.registry.latest()) {
             (Ok(view), _) | (Err(_), Some(view)) => view,
             (Err(error), None) => {
-                return Outcome::Postponed(Failure::new(ErrorClass::Unavailable, error.to_string()));
+                let why = Failure::new(ErrorClass::Unavailable, error.to_string());
+                return Outcome::Postponed(why).into();
             }
         };
         let Some(target) = view.target(&task.input.tenant, &task.target) else {
-            return Outcome::Skipped(SkipReason::TargetGone);
+            return Outcome::Skipped(SkipReason::TargetGone).into();
         };
         // What concerns one that was paused or disabled a moment ago is kept for it.
         let held = match &target.state {
@@ -304,12 +312,12 @@ impl EffectStage for WebhookStage {
             EndpointState::Disabled(why) => Some(why.as_str()),
         };
         if let Some(why) = held {
-            return Outcome::Postponed(Failure::new(ErrorClass::Unavailable, why));
+            return Outcome::Postponed(Failure::new(ErrorClass::Unavailable, why)).into();
         }
         let attempted = self.attempt(target, task).await;
         let outcome = self.outcome(target, task, &attempted).await;
-        let written = self.receipts.attempted(&receipt(target, task, &attempted, &outcome)).await;
-        written.map_or_else(Outcome::Fatal, |()| outcome)
+        let receipt = receipt(target, task, &attempted, &outcome);
+        Answered { outcome, owed: Some(Arc::clone(&self.receipts).attempted(receipt).boxed()) }
     }
 
     fn before(&self, task: &Task<Delivery>) {
