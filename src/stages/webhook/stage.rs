@@ -142,7 +142,8 @@ impl WebhookStage {
             allowed: options.allowed_networks.as_slice().into(),
         };
         let limits = PoolLimits {
-            per_endpoint: concurrency,
+            // One host may serve many endpoints, but not keep all that others need.
+            per_origin: concurrency.max(options.idle_connections / 4),
             total: options.idle_connections,
             idle: options.idle_timeout,
         };
@@ -176,7 +177,7 @@ impl WebhookStage {
                 let moment = Moment { attempt: task.attempt, now_ms: at_ms };
                 let headers = headers(&target.id, ready, delivery.told(task.record.offset), moment);
                 let body = delivery.body.clone();
-                self.client.post(&target.id, &ready.address, headers, body, target.timeout).await
+                self.client.post(&ready.address, headers, body, target.timeout).await
             }
             Err(why) => Err(AttemptError::Unusable(why.clone())),
         };

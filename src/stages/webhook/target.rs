@@ -65,7 +65,7 @@ pub(super) struct Address {
     /// The port.
     pub(super) port: u16,
     /// Scheme, host and port: connections are shared by requests of one origin.
-    pub(super) origin: String,
+    pub(super) origin: Arc<str>,
     /// The header `Host`.
     pub(super) host_header: HeaderValue,
     /// Path and query.
@@ -181,7 +181,7 @@ impl Address {
             tls,
             host,
             port: url.port_or_known_default().unwrap_or(if tls { 443 } else { 80 }),
-            origin: url.origin().ascii_serialization(),
+            origin: url.origin().ascii_serialization().into(),
             host_header: HeaderValue::from_str(&authority).map_err(|error| error.to_string())?,
             path: path.parse().map_err(|error: hyper::http::uri::InvalidUri| error.to_string())?,
         })

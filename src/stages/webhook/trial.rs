@@ -42,7 +42,7 @@ pub fn trial(options: &WebhookOptions, vault: Vault, clock: Clock) -> Try {
         allowed: options.allowed_networks.as_slice().into(),
     };
     // A test is worth a connection of its own: it shows whether one can be made.
-    let limits = PoolLimits { per_endpoint: 1, total: 0, idle: options.idle_timeout };
+    let limits = PoolLimits { per_origin: 1, total: 0, idle: options.idle_timeout };
     let trial = Arc::new(Trial { client: Client::new(guard, limits), vault, clock });
     Arc::new(move |endpoint| {
         let trial = Arc::clone(&trial);
@@ -76,7 +76,7 @@ impl Trial {
                 };
                 let headers = headers(&target.id, ready, told, Moment { attempt: 1, now_ms });
                 let (shown, within) = (shown(&headers), target.timeout.min(LONGEST));
-                (shown, self.client.post(&target.id, &ready.address, headers, body.clone(), within).await)
+                (shown, self.client.post(&ready.address, headers, body.clone(), within).await)
             }
             Err(why) => (Vec::new(), Err(AttemptError::Unusable(why.clone()))),
         };

@@ -1,7 +1,7 @@
 //! One POST, bounded in every way: one time-out over resolving, connecting, sending and reading, at most
 //! [`BODY_LIMIT`] of the answer, no redirects, no cookies, no proxies.
 //!
-//! Connections are hyper's own, kept and capped per endpoint by [`pool`]; where they may go is decided by
+//! Connections are hyper's own, kept and capped per origin by [`pool`]; where they may go is decided by
 //! [`guard`] on the address that is then connected to.
 
 mod connect;
@@ -80,22 +80,20 @@ impl Client {
         Self { connector: Connector::new(guard), pool: Pool::new(limits) }
     }
 
-    /// Posts `body` to `address` for the endpoint called `key` and waits for the answer, at most `within`.
+    /// Posts `body` to `address` and waits for the answer, at most `within`.
     pub(super) async fn post(
         &self,
-        key: &str,
         address: &Address,
         headers: HeaderMap,
         body: Bytes,
         within: Duration,
     ) -> Result<Answer, AttemptError> {
-        let exchange = self.exchange(key, address, headers, body);
+        let exchange = self.exchange(address, headers, body);
         tokio::time::timeout(within, exchange).await.unwrap_or(Err(AttemptError::TimedOut))
     }
 
     async fn exchange(
         &self,
-        key: &str,
         address: &Address,
         headers: HeaderMap,
         body: Bytes,
@@ -103,9 +101,9 @@ impl Client {
         let mut request = request(address, headers, body);
         // A kept connection may have been closed by the other side at any time. Only if nothing of the request
         // was written is it sent again, on a fresh one; otherwise the other side may have acted on it.
-        while let Some(mut kept) = self.pool.take(key, address) {
+        while let Some(mut kept) = self.pool.take(address) {
             match kept.sender.try_send_request(request).await {
-                Ok(response) => return self.read(key, address, kept, response).await,
+                Ok(response) => return self.read(address, kept, response).await,
                 Err(mut refused) => match refused.take_message() {
                     Some(unsent) => request = unsent,
                     None => return Err(AttemptError::Exchange(reason(refused.error()))),
@@ -114,7 +112,7 @@ impl Client {
         }
         let mut fresh = self.connector.connect(address).await?;
         match fresh.sender.try_send_request(request).await {
-            Ok(response) => self.read(key, address, fresh, response).await,
+            Ok(response) => self.read(address, fresh, response).await,
             Err(refused) => Err(AttemptError::Exchange(reason(refused.error()))),
         }
     }
@@ -122,7 +120,6 @@ impl Client {
     /// Reads the answer up to its bound, and keeps the connection if it can be used again.
     async fn read(
         &self,
-        key: &str,
         address: &Address,
         connection: Connection,
         response: Response<Incoming>,
@@ -149,7 +146,7 @@ impl Client {
                 return Ok(answer);
             }
         }
-        self.pool.keep(key, address, connection);
+        self.pool.keep(address, connection);
         Ok(answer)
     }
 }

@@ -1,10 +1,12 @@
-//! Kept connections: a few per endpoint, for a while, and no more than a bound over all.
+//! Kept connections: some per origin (scheme, host and port), for a while, and no more than a bound over all.
 //!
+//! Endpoints of one origin share them: ten thousand at one host need no more connections than have requests under way.
+//! What may be connected to is the same for all endpoints of a process, and was checked when the connection was made.
 //! Whoever holds a [`Connection`] has it alone; dropping it closes it. How many an endpoint has in use is bounded
 //! by how many of its tasks run at once, which is the engine's business.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -19,9 +21,9 @@ use crate::task;
 /// How many connections are kept, and for how long.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::stages::webhook) struct PoolLimits {
-    /// Per endpoint.
-    pub(in crate::stages::webhook) per_endpoint: usize,
-    /// Over all endpoints.
+    /// Per origin.
+    pub(in crate::stages::webhook) per_origin: usize,
+    /// Over all origins.
     pub(in crate::stages::webhook) total: usize,
     /// An unused connection is closed after so long.
     pub(in crate::stages::webhook) idle: Duration,
@@ -69,7 +71,7 @@ pub(super) struct Pool {
 
 #[derive(Debug)]
 struct Kept {
-    by_endpoint: HashMap<String, Vec<Idle>>,
+    by_origin: HashMap<Arc<str>, Vec<Idle>>,
     total: usize,
     swept: Instant,
 }
@@ -77,27 +79,26 @@ struct Kept {
 #[derive(Debug)]
 struct Idle {
     connection: Connection,
-    origin: String,
     since: Instant,
 }
 
 impl Pool {
     /// An empty pool.
     pub(super) fn new(limits: PoolLimits) -> Self {
-        let kept = Kept { by_endpoint: HashMap::new(), total: 0, swept: Instant::now() };
+        let kept = Kept { by_origin: HashMap::new(), total: 0, swept: Instant::now() };
         Self { limits, kept: Mutex::new(kept) }
     }
 
-    /// The connection of endpoint `key` that was used last, if one is kept that still leads to `address`.
-    pub(super) fn take(&self, key: &str, address: &Address) -> Option<Connection> {
+    /// The connection to the origin of `address` that was used last, if one is kept.
+    pub(super) fn take(&self, address: &Address) -> Option<Connection> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let mut found = None;
         let mut dropped = 0;
-        if let Some(idle) = kept.by_endpoint.get_mut(key) {
+        if let Some(idle) = kept.by_origin.get_mut(&address.origin) {
             while let Some(candidate) = idle.pop() {
                 dropped += 1;
                 let fresh = candidate.since.elapsed() < self.limits.idle;
-                if fresh && candidate.origin == address.origin && candidate.connection.sender.is_ready() {
+                if fresh && candidate.connection.sender.is_ready() {
                     found = Some(candidate.connection);
                     break;
                 }
@@ -107,8 +108,8 @@ impl Pool {
         found
     }
 
-    /// Keeps `connection` for the next request of endpoint `key`, if there is room and it is still open.
-    pub(super) fn keep(&self, key: &str, address: &Address, connection: Connection) {
+    /// Keeps `connection` for the next request to the origin of `address`, if there is room and it is still open.
+    pub(super) fn keep(&self, address: &Address, connection: Connection) {
         if connection.sender.is_closed() {
             return;
         }
@@ -119,11 +120,14 @@ impl Pool {
         if kept.total >= self.limits.total {
             return;
         }
-        let idle = kept.by_endpoint.entry(key.to_owned()).or_default();
-        if idle.len() >= self.limits.per_endpoint {
-            return;
+        let idle = Idle { connection, since: Instant::now() };
+        match kept.by_origin.get_mut(&address.origin) {
+            Some(others) if others.len() >= self.limits.per_origin => return,
+            Some(others) => others.push(idle),
+            None => {
+                kept.by_origin.insert(Arc::clone(&address.origin), vec![idle]);
+            }
         }
-        idle.push(Idle { connection, origin: address.origin.clone(), since: Instant::now() });
         kept.total += 1;
     }
 }
@@ -131,11 +135,11 @@ impl Pool {
 impl Kept {
     /// Closes what was unused for longer than `idle`.
     fn sweep(&mut self, idle: Duration) {
-        self.by_endpoint.retain(|_, kept| {
+        self.by_origin.retain(|_, kept| {
             kept.retain(|one| one.since.elapsed() < idle && !one.connection.sender.is_closed());
             !kept.is_empty()
         });
-        self.total = self.by_endpoint.values().map(Vec::len).sum();
+        self.total = self.by_origin.values().map(Vec::len).sum();
         self.swept = Instant::now();
     }
 }

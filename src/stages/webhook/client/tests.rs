@@ -111,11 +111,11 @@ pub(super) fn open() -> Guard {
 }
 
 pub(super) fn client(guard: Guard) -> Client {
-    Client::new(guard, PoolLimits { per_endpoint: 2, total: 4, idle: Duration::from_secs(5) })
+    Client::new(guard, PoolLimits { per_origin: 2, total: 4, idle: Duration::from_secs(5) })
 }
 
 pub(super) async fn post(client: &Client, address: &Address) -> Result<Answer, AttemptError> {
-    client.post("wh_1", address, HeaderMap::new(), Bytes::from_static(b"{}"), PATIENCE).await
+    client.post(address, HeaderMap::new(), Bytes::from_static(b"{}"), PATIENCE).await
 }
 
 async fn once(address: &Address) -> Result<Answer, AttemptError> {
@@ -131,6 +131,17 @@ async fn connections_are_kept_and_used_again() {
         assert_eq!((answer.status, answer.body.as_slice()), (200, b"ok".as_slice()));
     }
     assert_eq!((receiver.requests(), receiver.connections()), (5, 1));
+}
+
+#[tokio::test]
+async fn endpoints_of_one_origin_share_its_connections() {
+    let receiver = Receiver::answering("HTTP/1.1 204 No Content\r\n\r\n").await;
+    let client = client(open());
+    for endpoint in 0..10 {
+        let address = Address::of(&format!("http://127.0.0.1:{}/{endpoint}?a=b", receiver.port)).unwrap();
+        assert_eq!(post(&client, &address).await.unwrap().status, 204);
+    }
+    assert_eq!((receiver.connections(), receiver.requests()), (1, 10));
 }
 
 #[tokio::test]
