@@ -25,17 +25,32 @@ use crate::telemetry::Metrics;
 #[derive(Debug)]
 pub(super) struct View {
     revision: i64,
-    tenants: HashMap<Arc<str>, HashMap<Arc<str>, Arc<Target>>>,
+    tenants: HashMap<Arc<str>, OfTenant>,
     /// The same by id alone: ids are unique over all tenants, as they are made of random ones.
     ids: HashMap<Arc<str>, Arc<Target>>,
     /// Types that any endpoint is or was told of, by their places in [`EventType::ALL`].
     types: Vec<bool>,
 }
 
+/// The endpoints of a tenant.
+#[derive(Debug, Default)]
+struct OfTenant {
+    ids: HashMap<Arc<str>, Arc<Target>>,
+    /// Those that are told of the same types together: of ten thousand, few may be told of an event.
+    alike: HashMap<Arc<[bool]>, Vec<Arc<Target>>>,
+}
+
+impl OfTenant {
+    fn add(&mut self, target: &Arc<Target>) {
+        self.alike.entry(Arc::clone(&target.types)).or_default().push(Arc::clone(target));
+        self.ids.insert(Arc::clone(&target.id), Arc::clone(target));
+    }
+}
+
 impl View {
     /// The endpoint called `id` of `tenant`.
     pub(super) fn target(&self, tenant: &str, id: &str) -> Option<&Arc<Target>> {
-        self.tenants.get(tenant)?.get(id)
+        self.tenants.get(tenant)?.ids.get(id)
     }
 
     /// The endpoint called `id`, of whichever tenant.
@@ -49,8 +64,8 @@ impl View {
         tenant: &str,
         event_type: EventType,
     ) -> impl Iterator<Item = &Arc<Target>> {
-        let of_tenant = self.tenants.get(tenant).into_iter().flat_map(HashMap::values);
-        of_tenant.filter(move |target| target.takes(event_type))
+        let alike = self.tenants.get(tenant).into_iter().flat_map(|of_tenant| of_tenant.alike.values());
+        alike.filter(move |alike| alike.first().is_some_and(|target| target.takes(event_type))).flatten()
     }
 
     /// Whether any endpoint at all, enabled or not, may be told of `event_type`, or was before its types were changed:
@@ -170,7 +185,7 @@ impl Registry {
     /// Reads everything; `revision` was seen before, so the result holds at least its changes.
     async fn read(&self, revision: i64) -> Result<View, StoreError> {
         let now_ms = self.clock.now_ms();
-        let mut tenants: HashMap<Arc<str>, HashMap<Arc<str>, Arc<Target>>> = HashMap::new();
+        let mut tenants: HashMap<Arc<str>, OfTenant> = HashMap::new();
         let mut ids = HashMap::new();
         let mut types = vec![false; EventType::ALL.len()];
         let mut states: HashMap<&'static str, i64> = HashMap::new();
@@ -192,8 +207,7 @@ impl Registry {
             }
             *states.entry(target.state.as_str()).or_default() += 1;
             let target = Arc::new(target);
-            let of_tenant = tenants.entry(Arc::clone(&target.tenant)).or_default();
-            of_tenant.insert(Arc::clone(&target.id), Arc::clone(&target));
+            tenants.entry(Arc::clone(&target.tenant)).or_default().add(&target);
             ids.insert(Arc::clone(&target.id), target);
         }
         for state in EndpointState::NAMES {

@@ -40,7 +40,7 @@ pub(super) struct Target {
     /// Where it begins, by topic and partition: what lies below was there before it was registered.
     pub(super) starts: Vec<(At, i64)>,
     /// Which types it is told of, by their places in [`EventType::ALL`].
-    types: Box<[bool]>,
+    pub(super) types: Arc<[bool]>,
     filter: Option<Result<BodyFilter, String>>,
 }
 
