@@ -1,6 +1,7 @@
 //! `orderflow bench engine`: takes turns between the systems of each case, each repetition in a process of its own.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::cases::{Case, Keys, System, Values, cases};
 use super::events::Sample;
 use super::measure::{Measured, Meter};
+use super::peers::{self, Peer};
 use super::report::{Figure, Report};
 use super::stage::{BenchStage, Proof};
 use super::{pair, raw, rebuild, topic};
@@ -38,7 +40,7 @@ const SCRAPED_EVERY: Duration = Duration::from_millis(100);
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  orderflow bench engine\n  orderflow bench engine --only no-op --repetitions 5 \
-                        --json\n\nNothing else should run on the machine meanwhile. The topics are taken away at \
+                        --json\n  orderflow bench engine --peers bench/peers\n\nNothing else should run on the machine meanwhile. The topics are taken away at \
                         the end, unless they are kept for the next run."
 )]
 pub(super) struct Args {
@@ -54,6 +56,9 @@ pub(super) struct Args {
     /// Keep the topics
     #[arg(long)]
     keep: bool,
+    /// Other products that take turns at the cases they can do: a folder with a script `<name>/run` for each
+    #[arg(long, value_name = "DIR")]
+    peers: Option<PathBuf>,
     /// Print the results as JSON
     #[arg(long)]
     json: bool,
@@ -91,6 +96,7 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<Exit, Fault> {
         let names: Vec<String> = cases(args.full).into_iter().map(|case| case.name).collect();
         return Err(Fault::usage(format!("there is no such case; there are {}", names.join(", "))));
     }
+    let peers = args.peers.as_deref().map(peers::find).transpose()?.unwrap_or_default();
     let mut topics: BTreeMap<String, (Keys, Values, u64)> = BTreeMap::new();
     let most = |keys, values| {
         let of = chosen.iter().filter(|case| (case.keys, case.values, case.backlog) == (keys, values, None));
@@ -104,7 +110,7 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<Exit, Fault> {
             output::complain(&format!("filling {name}"));
             topic::fill(&config.kafka, &name, case.keys, case.values, records).await?;
         }
-        figures.extend(measure(&config, &args, case, &name).await?);
+        figures.extend(measure(&config, &args, case, &name, &peers).await?);
     }
     let settings = json!({
         "bootstrapServers": config.kafka.bootstrap_servers, "partitions": topic::PARTITIONS, "valueBytes": 206,
@@ -123,8 +129,14 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<Exit, Fault> {
     Ok(Exit::Fine)
 }
 
-/// The systems of one case in turn, over and over.
-async fn measure(config: &Config, args: &Args, case: &Case, topic: &str) -> Result<Vec<Figure>, Fault> {
+/// The systems of one case in turn, over and over; a peer that fails has no figure.
+async fn measure(
+    config: &Config,
+    args: &Args,
+    case: &Case,
+    topic: &str,
+    peers: &[Peer],
+) -> Result<Vec<Figure>, Fault> {
     let clock = Clock::system();
     let asked = |system, proof| Repetition {
         system,
@@ -139,9 +151,13 @@ async fn measure(config: &Config, args: &Args, case: &Case, topic: &str) -> Resu
         if case.systems.contains(&System::Orderflow) {
             child(&asked(System::Orderflow, true)).await?;
         }
-        let mut runs: BTreeMap<usize, Vec<Measured>> = BTreeMap::new();
+        let peers = if Peer::can(case) { peers } else { &[] };
+        let mut runs: Vec<(&str, Vec<Measured>)> =
+            case.systems.iter().map(|system| (system.as_str(), Vec::new())).collect();
+        runs.extend(peers.iter().map(|peer| (peer.name.as_str(), Vec::new())));
         for _ in 0..args.repetitions.max(1) {
-            for (at, &system) in case.systems.iter().enumerate() {
+            let (own, others) = runs.split_at_mut(case.systems.len());
+            for (&system, (_, runs)) in case.systems.iter().zip(own) {
                 let asked = asked(system, false);
                 let measured = match system {
                     System::TwoProcesses => pair::measure(config, &asked).await?,
@@ -151,13 +167,17 @@ async fn measure(config: &Config, args: &Args, case: &Case, topic: &str) -> Resu
                     | System::RawBatch
                     | System::BareTokio => child(&asked).await?,
                 };
-                runs.entry(at).or_default().push(measured);
+                runs.push(measured);
+            }
+            for (peer, (_, runs)) in peers.iter().zip(others) {
+                match peer.measure(&config.kafka, case, topic).await {
+                    Ok(measured) => runs.push(measured),
+                    Err(fault) => output::complain(&format!("left out: {}", fault.sentence)),
+                }
             }
         }
-        let of = |(&at, runs): (&usize, &Vec<Measured>)| {
-            Figure::records(case.systems[at].as_str(), &case.name, runs)
-        };
-        runs.iter().map(of).collect()
+        let runs = runs.iter().filter(|(_, runs)| !runs.is_empty());
+        runs.map(|(system, runs)| Figure::records(system, &case.name, runs)).collect()
     };
     figures.iter().for_each(|figure| output::complain(&figure.row()));
     Ok(figures)

@@ -11,6 +11,7 @@ mod events;
 mod machine;
 mod measure;
 mod pair;
+mod peers;
 mod raw;
 mod rebuild;
 mod report;

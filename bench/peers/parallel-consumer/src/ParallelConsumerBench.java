@@ -68,11 +68,9 @@ public final class ParallelConsumerBench {
     done.await();
     double seconds = (ended[0].nanos() - began[0].nanos()) / 1e9;
     double cpu = (ended[0].cpuNanos() - began[0].cpuNanos()) / 1e9;
-    String name = (sleepMs == 0 ? "no-op" : sleepMs + "ms") + "-c" + concurrency;
     System.out.printf(Locale.ROOT,
-        "{\"system\":\"parallel-consumer\",\"case\":\"%s\",\"recordsPerSecond\":%.0f,"
-            + "\"cpuSecondsPerMillion\":%.2f,\"peakRssBytes\":%d,\"runs\":1}%n",
-        name, records / seconds, cpu / records * 1e6, peakRss());
+        "{\"recordsPerSecond\":%.0f,\"cpuSecondsPerMillion\":%.2f,\"peakRssBytes\":%d}%n",
+        records / seconds, cpu / records * 1e6, peakRss());
     processor.close(Duration.ofSeconds(10), io.confluent.parallelconsumer.internal.DrainingCloseable.DrainingMode.DONT_DRAIN);
     System.exit(0);
   }

@@ -1,5 +1,5 @@
-//! Measures ruststream-rdkafka's lanes by record key on a topic that `orderflow bench engine --keep` left behind, and
-//! prints one JSON result a line.
+//! Measures ruststream-rdkafka's lanes by record key on a topic of `orderflow bench engine`, and prints one line
+//! of JSON.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -92,22 +92,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     app.run_until(DONE.notified()).await?;
     let (began, ended) = (BEGAN.get().expect("a record came"), ENDED.get().expect("the last one came"));
     let records = asked.records as f64;
-    let case = match asked.sleep.as_millis() {
-        0 => format!("no-op-c{}", asked.concurrency),
-        ms => format!("{ms}ms-c{}", asked.concurrency),
-    };
-    let backoff = match asked.backoff.as_str() {
-        DEFAULT_BACKOFF => String::new(),
-        ms => format!("-backoff-{ms}"),
-    };
     let peak = getrusage(UsageWho::RUSAGE_SELF)?.max_rss() * 1024;
     let result = serde_json::json!({
-        "system": "ruststream-rdkafka",
-        "case": format!("{case}{backoff}"),
         "recordsPerSecond": records / (ended.0 - began.0).as_secs_f64(),
         "cpuSecondsPerMillion": (ended.1 - began.1) / records * 1e6,
         "peakRssBytes": peak,
-        "runs": 1,
     });
     println!("{result}");
     Ok(())
