@@ -80,6 +80,7 @@ impl Service {
             codec: parts::codec(&config)?,
             topology: Arc::new(config.topology.load()?),
             options: Arc::new(options),
+            traffic: stages::webhook::Traffic::default(),
         };
         let broker = Broker::new(&config.kafka)?;
         Ok(Self {

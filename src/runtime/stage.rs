@@ -161,7 +161,8 @@ pub enum TargetState {
     Flowing,
     /// Not for now, in these words: what concerns it is kept for it by a cursor.
     Held(Arc<str>),
-    /// The same, as it can't be reached: what failed already keeps its attempts and its place in its schedule.
+    /// It can't be reached, in these words, and is tried now and then: what failed already keeps its attempts and its
+    /// place in its schedule, one event more is kept ready for the next try, the rest is kept for it by a cursor.
     Away(Arc<str>),
     /// It was deleted: nothing is kept for it.
     Gone,

@@ -55,6 +55,8 @@ pub struct Parts {
     pub topology: Arc<Topology>,
     /// The stages' own settings.
     pub options: Arc<StageOptions>,
+    /// What this process knows of webhook endpoints: the groups that tell them keep one rate and one breaker.
+    pub traffic: webhook::Traffic,
 }
 
 /// The settings of all stages, from their sections of the configuration.

@@ -77,7 +77,10 @@ macro_rules! add_sql {
 ///
 /// # Errors
 /// As the database says.
-pub async fn add(tx: &mut Transaction, attempts: &[Attempt]) -> Result<(), StoreError> {
+pub async fn add(
+    tx: &mut Transaction,
+    attempts: impl IntoIterator<Item = &Attempt>,
+) -> Result<(), StoreError> {
     batch::write(
         tx,
         add_sql!(
@@ -89,7 +92,7 @@ pub async fn add(tx: &mut Transaction, attempts: &[Attempt]) -> Result<(), Store
                  $14::BYTEA[], $15::BIGINT[], $16::BIGINT[], $17::TEXT[],
                  $18::BIGINT[], $19::BIGINT[], $20::BIGINT[])"
         ),
-        attempts.iter().map(values).collect(),
+        attempts.into_iter().map(values).collect(),
     )
     .await
 }

@@ -161,6 +161,7 @@ async fn start_history(orders: &StoreOrders, env: Environment, stop: &Cancellati
             },
             ..StageOptions::default()
         }),
+        traffic: stages::webhook::Traffic::default(),
     };
     stages::start(&parts, &["history".to_owned()], stop).expect("it is declared")
 }

@@ -1,10 +1,11 @@
 //! Targets that can't keep up, on a real Kafka: served from a position of their own, in order, delaying nobody.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use orderflow::runtime::cursor::{CursorState, CursorStore, CursorWish, MemoryCursors, Wish};
-use orderflow::runtime::{Outcome, SourcePartition, StageSpec, TargetState, cluster_id};
+use orderflow::runtime::{ErrorClass, Failure, Outcome, SourcePartition, StageSpec, TargetState, cluster_id};
 
 use tokio_util::sync::CancellationToken;
 
@@ -216,6 +217,49 @@ async fn what_concerns_a_paused_target_is_kept_for_it_until_it_is_resumed() {
     second.settled().await;
     scene.assert_clean().await;
     second.leave().await;
+}
+
+/// Invariants 1 (completion), 2 (order) and 6 (bounds).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_target_that_is_away_is_read_and_stored_once_however_often_it_is_probed() {
+    let scene = Scene::new("cursor-away").await;
+    scene.outside.set_state("away", TargetState::Away("nobody answers".into()));
+    let is_back = Arc::new(AtomicBool::new(false));
+    let answers = Arc::clone(&is_back);
+    let plan: Arc<Plan> = Arc::new(move |lane: &str, _, _| {
+        if lane.starts_with("away") && !answers.load(Ordering::SeqCst) {
+            return Outcome::Postponed(Failure::new(ErrorClass::Unavailable, "nobody answers"));
+        }
+        Outcome::Done
+    });
+    scene.send(&["away", "there"], 20, 0, 30).await;
+    let member = Member::start(&scene.kafka, &scene.spec, &scene.outside, &plan);
+    eventually("the other is served", SOON, async || scene.effects("there") == 600).await;
+    scene.position(&member, 1_200).await;
+    let tried = || -> u32 {
+        let attempts = scene.outside.attempts.lock().expect("no panic");
+        attempts.iter().filter(|((lane, _), _)| lane.starts_with("away")).map(|(_, tries)| *tries).sum()
+    };
+    for probe in 1..=10 {
+        scene.outside.set_shut("away", true);
+        let before = tried();
+        scene.outside.set_shut("away", false);
+        eventually("it is probed", SOON, async || tried() > before).await;
+        assert!(member.handle.progress.borrow().balance.in_flight <= 1, "after {probe} probes");
+    }
+    let written = scene.cursors.written(&scene.at);
+    assert!(written <= 4, "it was detached, and the reader went a step: {written} rows for ten probes");
+    assert!(matches!(&scene.cursors.rows(&scene.at)[..], [row] if row.state == CursorState::Detached));
+    let decoded = scene.outside.decoded.load(Ordering::SeqCst);
+    assert!(decoded <= 1_200 + 256, "one chunk is read again at most: {decoded}");
+    is_back.store(true, Ordering::SeqCst);
+    scene.outside.set_state("away", TargetState::Flowing);
+    eventually("it is caught up", SOON, async || scene.effects("away") == 600).await;
+    member.settled().await;
+    eventually("no cursor is left", SOON, async || scene.cursors.rows(&scene.at).is_empty()).await;
+    scene.outside.assert_order();
+    assert_eq!(scene.copies().await, 0);
+    member.leave().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -34,6 +34,7 @@ mod webhook_backfill;
 mod webhook_down;
 mod webhook_health;
 mod webhook_hostile;
+mod webhook_moved;
 mod webhook_order;
 mod webhook_resend;
 mod webhooks;

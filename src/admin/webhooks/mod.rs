@@ -304,11 +304,15 @@ impl Registrar {
         alter: impl FnOnce(&mut Endpoint) -> Result<(), WebhookError>,
     ) -> Result<Endpoint, WebhookError> {
         let mut tx = self.db.begin().await?;
+        // In the order in which the stage that keeps health locks: a deadlock would make one of both begin again.
+        health::lock(&mut tx, &[(tenant.to_owned(), id.to_owned())]).await?;
         let found = webhooks::find_to_change(&mut tx, tenant, id, owner).await?;
         let mut endpoint = found.ok_or_else(|| WebhookError::NotFound(id.to_owned()))?;
-        let was_served = endpoint.state == EndpointState::Enabled;
+        let (was_served, url) = (endpoint.state == EndpointState::Enabled, endpoint.url.clone());
         alter(&mut endpoint)?;
-        if !was_served && endpoint.state == EndpointState::Enabled {
+        // How it fared at another address, or before it was stopped, is no longer held against it.
+        if (!was_served && endpoint.state == EndpointState::Enabled) || endpoint.url != url {
+            endpoint.generation += 1;
             health::forget(&mut tx, tenant, id).await?;
         }
         endpoint.updated_at = self.clock.now_ms();

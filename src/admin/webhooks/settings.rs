@@ -173,6 +173,7 @@ pub(super) fn blank(tenant: &str, id: String, owner: Option<&str>, now_ms: i64) 
         contact: None,
         description: None,
         state: EndpointState::Enabled,
+        generation: 1,
         owner: owner.map(str::to_owned),
         created_at: now_ms,
         updated_at: now_ms,

@@ -310,6 +310,7 @@ impl Core {
             codec: self.codec.clone(),
             topology: Arc::clone(&self.topology),
             options: Arc::new(options),
+            traffic: stages::webhook::Traffic::default(),
         };
         let names = stages::select(&self.topology, &["all".to_owned()])?;
         for handle in stages::start(&parts, &names, &self.stop)? {

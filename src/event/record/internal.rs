@@ -109,6 +109,8 @@ pub struct WebhookAttempt {
     pub source_offset: Option<i64>,
     /// Somebody asked for the delivery to be sent again.
     pub resend: bool,
+    /// Counts the endpoint's starts: another URL, or being served again, is a new one.
+    pub endpoint_generation: Option<i64>,
 }
 
 /// A webhook that will not be tried again.

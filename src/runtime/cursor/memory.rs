@@ -25,6 +25,7 @@ struct Kept {
     past: BTreeMap<i64, Record>,
     wishes: BTreeMap<i64, CursorWish>,
     asked: i64,
+    written: u64,
 }
 
 impl MemoryCursors {
@@ -41,6 +42,11 @@ impl MemoryCursors {
     /// How far the backfill called `id` is on a partition.
     pub fn backfill(&self, at: &SourcePartition, id: &str) -> Option<BackfillProgress> {
         self.lock().get(at)?.backfills.get(id).cloned()
+    }
+
+    /// How many rows of a partition were written, those of before included.
+    pub fn written(&self, at: &SourcePartition) -> u64 {
+        self.lock().get(at).map_or(0, |kept| kept.written)
     }
 
     /// Keeps a record for when it has left the log.
@@ -60,6 +66,7 @@ impl MemoryCursors {
         for target in &write.gone {
             kept.rows.remove(target);
         }
+        kept.written += write.rows.len() as u64;
         for row in &write.rows {
             kept.rows.insert(Arc::clone(&row.target), row.clone());
         }

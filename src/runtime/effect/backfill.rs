@@ -65,7 +65,7 @@ impl<S: EffectStage> Engine<S> {
         }
         let detached = self.cursors_of(partition).is_some_and(|own| own.table.is_detached(target));
         if !detached && !self.is_gone(target) {
-            self.detach(partition, target, None);
+            self.detach(partition, target, "a backfill begins");
         }
         tracing::info!(stage = %self.name, partition, %target, backfill = %asked.id, from = asked.from, to = asked.to,
             "a backfill begins");

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::attempt::Payload;
+use super::cursors::SHARE_USED_UP;
 use super::engine::Engine;
 use super::intake;
 use super::log_reader::LogReader;
@@ -100,15 +101,37 @@ impl<S: EffectStage> Engine<S> {
         }
         let Some(target) = self.lanes.busiest(partition) else { return };
         if self.cursors_of(partition).is_some_and(|own| !own.table.is_detached(&target)) {
-            self.detach(partition, &target, None);
+            self.detach(partition, &target, SHARE_USED_UP);
         }
     }
 
     /// Tasks of a detached target that may wait in memory: all of them together take a share.
     fn room(&self, partition: i32) -> usize {
         let own = self.partitions.get(&partition).and_then(|owned| owned.cursors.as_deref());
-        let behind = own.map_or(0, |own| own.table.count().0).max(1);
+        let behind = own.map_or(0, |own| own.being_caught_up()).max(1);
         (self.share() / behind).min(self.share() / 2).max(1)
+    }
+
+    /// Bytes of records of a partition that are read again and may be in memory.
+    fn reread_bytes(&self) -> usize {
+        self.spec.options.max_buffered_bytes / self.partitions.len().max(1) / BYTES_PART
+    }
+
+    /// Whether a task of a target may be tried now.
+    fn due(&self, now_ms: i64) -> impl Fn(&str) -> bool + use<S> {
+        let stage = Arc::clone(&self.hands.stage);
+        move |target| stage.not_before(target, now_ms).is_none_or(|at_ms| at_ms <= now_ms)
+    }
+
+    /// Targets that can't be reached keep what they are probed with. Where that takes half the memory, those whose probe
+    /// isn't due give it back, so that others come to theirs.
+    pub(super) fn make_room_for_probes(&mut self, partition: i32) {
+        let (bytes, is_due) = (self.reread_bytes(), self.due(self.env.clock.now_ms()));
+        let Some(own) = self.cursors_of(partition).filter(|own| own.bytes() >= bytes / 2) else { return };
+        let idle: Vec<Arc<str>> = own.away().filter(|target| !is_due(target)).cloned().collect();
+        for target in idle {
+            self.detach(partition, &target, "memory is short");
+        }
     }
 
     fn attach(&mut self, partition: i32) {
@@ -128,7 +151,7 @@ impl<S: EffectStage> Engine<S> {
 
     fn read_on(&mut self, partition: i32, now_ms: i64) {
         let room = self.room(partition);
-        let bytes = self.spec.options.max_buffered_bytes / self.partitions.len().max(1) / BYTES_PART;
+        let (bytes, is_due) = (self.reread_bytes(), self.due(now_ms));
         let remembers = self.remembers();
         let Some(store) = self.spec.cursors.clone() else { return };
         let Some(owned) = self.partitions.get_mut(&partition) else { return };
@@ -139,7 +162,11 @@ impl<S: EffectStage> Engine<S> {
         }
         own.plan_surveys(remembers);
         let surveys = own.surveys.iter().any(|survey| survey.wants().is_some());
-        let readable = own.to_be_read(admitted, room, now_ms);
+        let mut readable = own.to_be_read(admitted, room, now_ms);
+        if own.bytes() >= bytes / 2 {
+            // What is away may take no more than the other half while nobody would try it.
+            readable.retain(|target| !own.is_away(target) || is_due(target));
+        }
         let from = own.table.read_from(&readable);
         if surveys && (from.is_none() || own.surveys_next) {
             own.surveys_next = false;

@@ -21,6 +21,8 @@ use crate::runtime::stage::{EffectStage, TargetState};
 
 /// How often changed positions are stored when nobody waits for them.
 const STORE_EVERY_MS: i64 = 500;
+/// Why a target is detached that could be served.
+pub(super) const SHARE_USED_UP: &str = "its share of waiting work is used up";
 /// How often the store is asked for wishes.
 const ASK_EVERY_MS: i64 = 1_000;
 
@@ -124,34 +126,52 @@ impl<S: EffectStage> Engine<S> {
         let Some(own) = self.partitions.get(&partition).and_then(|owned| owned.cursors.as_deref()) else {
             return;
         };
-        let (detached, held) = (own.table.is_detached(target), own.table.held(target).cloned());
-        match (self.hands.stage.target_state(target), held) {
-            (TargetState::Held(why), None) => self.detach(partition, target, Some(why)),
-            (TargetState::Away(why), None) => self.take_apart(partition, target, Some(why), false),
-            (TargetState::Flowing, Some(_)) => self.resume(partition, target),
-            (TargetState::Gone, _) => self.drop_cursor(partition, target),
-            (TargetState::Flowing, None)
-                if !detached && self.lanes.waiting(partition, target) >= self.share() =>
-            {
-                self.detach(partition, target, None);
+        let (detached, held) = (own.table.is_detached(target), own.table.held(target).is_some());
+        let is_away = own.is_away(target);
+        match self.hands.stage.target_state(target) {
+            TargetState::Held(why) if !held => {
+                self.note_away(partition, target, false);
+                self.suspend(partition, target, &why);
             }
-            (
-                TargetState::Flowing | TargetState::Held(_) | TargetState::Away(_) | TargetState::Unknown,
-                _,
-            ) => {}
+            // Nothing of that is stored: whoever takes the partition over finds out by itself.
+            TargetState::Away(why) if !is_away => {
+                self.note_away(partition, target, true);
+                if held {
+                    self.resume(partition, target);
+                }
+                self.detach(partition, target, &why);
+            }
+            TargetState::Flowing if is_away || held => {
+                self.note_away(partition, target, false);
+                self.resume(partition, target);
+            }
+            TargetState::Flowing if !detached && self.lanes.waiting(partition, target) >= self.share() => {
+                self.detach(partition, target, SHARE_USED_UP);
+            }
+            TargetState::Gone => self.drop_cursor(partition, target),
+            TargetState::Flowing | TargetState::Held(_) | TargetState::Away(_) | TargetState::Unknown => {}
         }
     }
 
-    /// Takes a target from the live stream, or from its reader when it is to be held.
-    pub(super) fn detach(&mut self, partition: i32, target: &Arc<str>, held: Option<Arc<str>>) {
-        // What failed keeps its place in the schedule, but not while nothing is tried for who knows how long.
-        let failed_too = held.is_some();
-        self.take_apart(partition, target, held, failed_too);
+    fn note_away(&mut self, partition: i32, target: &Arc<str>, is_away: bool) {
+        if let Some(own) = self.cursors_of(partition) {
+            own.note_away(target, is_away);
+        }
     }
 
-    /// The same; `failed_too` says whether what failed is given back as well, and begins anew with its attempts.
-    fn take_apart(&mut self, partition: i32, target: &Arc<str>, held: Option<Arc<str>>, failed_too: bool) {
-        let now = self.env.clock.now_ms();
+    /// Takes a target from the live stream: a reader serves it from now on. What failed keeps its place in its schedule.
+    pub(super) fn detach(&mut self, partition: i32, target: &Arc<str>, why: &str) {
+        self.take_apart(partition, target, None, why);
+    }
+
+    /// The same without a reader, until it is to be served again. As nothing is tried for who knows how long, what failed
+    /// is given back as well, and begins anew with its attempts.
+    fn suspend(&mut self, partition: i32, target: &Arc<str>, why: &Arc<str>) {
+        self.take_apart(partition, target, Some(Arc::clone(why)), why);
+    }
+
+    fn take_apart(&mut self, partition: i32, target: &Arc<str>, held: Option<Arc<str>>, why: &str) {
+        let (now, failed_too) = (self.env.clock.now_ms(), held.is_some());
         // Nothing starts while it is taken apart.
         self.lanes.set_gate(partition, target, Some(i64::MIN), now);
         let of_target = self.lanes.of_target(partition, target);
@@ -183,14 +203,13 @@ impl<S: EffectStage> Engine<S> {
             }
         }
         let from = Detached { admitted, open, waiting, complete };
-        own.table.detach(target, &from, held.clone());
+        own.table.detach(target, &from, held);
         for task in of_target.iter().filter(|task| task.place.is_some() && leaves(task)) {
             own.table.take_back(target, task.offset);
         }
         let leaving: Vec<OfTarget> = of_target.into_iter().filter(|task| leaves(task)).collect();
         tracing::info!(stage = %self.name, partition, %target, given_back = leaving.len(),
-            why = held.as_deref().unwrap_or("its share of waiting work is used up"),
-            "a target was detached: a cursor serves it from now on");
+            why, "a target was detached: a cursor serves it from now on");
         for task in leaving {
             self.give_back(partition, task.no);
         }
@@ -215,12 +234,6 @@ impl<S: EffectStage> Engine<S> {
         for (at, duty) in duties.into_iter().enumerate() {
             own.covered.push(Covered { target: Arc::clone(&target), offset, duty, counts: at == 0 });
         }
-    }
-
-    /// True while the target of a task can't be reached.
-    pub(super) fn is_away(&self, no: TaskNo) -> bool {
-        let target = self.lanes.known(no).map(|known| self.hands.stage.target_state(known.target));
-        matches!(target, Some(TargetState::Away(_)))
     }
 
     /// A cursor's task is to be tried later, but its target is held: the reader brings it again then.
@@ -266,6 +279,8 @@ impl<S: EffectStage> Engine<S> {
 
     /// Once per tick: cursors with nothing left to say go, targets whose state changed are heeded.
     pub(super) fn tend_cursors(&mut self) {
+        let (stage, now) = (&self.hands.stage, self.env.clock.now_ms());
+        self.lanes.wake_early(&|target| stage.not_before(target, now).is_none_or(|at_ms| at_ms <= now));
         let mut targets: BTreeMap<i32, BTreeSet<Arc<str>>> = BTreeMap::new();
         for (&number, owned) in self.partitions.iter_mut() {
             let Some(own) = owned.cursors.as_deref_mut().filter(|_| !owned.closed) else { continue };
@@ -273,6 +288,7 @@ impl<S: EffectStage> Engine<S> {
                 own.table.sweep(committed);
             }
             own.paces.keep(|target| own.table.backfilling(target).is_some());
+            own.tidy_away();
             // What rests may be away for long: then a cursor has what waits for it.
             let waiting = self.lanes.resting().filter(|target| self.lanes.waiting(number, target) > 0);
             targets.insert(number, own.table.targets().chain(waiting).cloned().collect());
@@ -281,6 +297,7 @@ impl<S: EffectStage> Engine<S> {
             for target in targets {
                 self.look_after(partition, &target);
             }
+            self.make_room_for_probes(partition);
         }
     }
 

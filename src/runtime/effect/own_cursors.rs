@@ -52,6 +52,9 @@ pub(super) struct OwnCursors {
     pub(super) is_open: bool,
     pub(super) covered: Vec<Covered>,
     pub(super) reader: Option<LogReader>,
+    /// Targets that can't be reached: no more of each is in memory than what it is probed with, and it is given back to
+    /// the live stream only when it was reached. All of them are detached.
+    away: BTreeSet<Arc<str>>,
     /// Targets that wait until half of their room is free.
     pub(super) full: BTreeSet<Arc<str>>,
     pub(super) storing: bool,
@@ -85,6 +88,7 @@ impl OwnCursors {
             epoch,
             is_open: false,
             covered: Vec::new(),
+            away: BTreeSet::new(),
             reader: None,
             full: BTreeSet::new(),
             storing: false,
@@ -124,16 +128,46 @@ impl OwnCursors {
     /// Whether more of `target` may be brought, of which `room` tasks may be in memory: from then on it waits until
     /// half of them are gone. What lies behind its gate doesn't count: it waits for the reader.
     pub(super) fn has_room(&self, target: &Arc<str>, room: usize) -> bool {
+        let room = if self.is_away(target) { 1 } else { room };
         let most = if self.full.contains(target) { room / 2 } else { room.saturating_sub(1) };
         let gate = self.table.dispatched(target).unwrap_or(i64::MAX);
         let brought = self.open.range((Arc::clone(target), i64::MIN)..(Arc::clone(target), gate));
         brought.take(most + 1).count() <= most
     }
 
+    /// Notes whether `target` can be reached.
+    pub(super) fn note_away(&mut self, target: &Arc<str>, is_away: bool) {
+        if is_away {
+            self.away.insert(Arc::clone(target));
+        } else {
+            self.away.remove(target);
+        }
+    }
+
+    /// Whether `target` can't be reached.
+    pub(super) fn is_away(&self, target: &str) -> bool {
+        self.away.contains(target)
+    }
+
+    /// The targets that can't be reached.
+    pub(super) fn away(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.away.iter()
+    }
+
+    /// Forgets targets without a cursor.
+    pub(super) fn tidy_away(&mut self) {
+        self.away.retain(|target| self.table.is_detached(target));
+    }
+
+    /// How many targets are being caught up.
+    pub(super) fn being_caught_up(&self) -> usize {
+        self.table.count().0.saturating_sub(self.away.len())
+    }
+
     /// The targets that may be given back to the live stream, which admitted everything below `admitted`.
     pub(super) fn to_be_attached(&self, admitted: i64, near: i64, room: usize) -> BTreeSet<Arc<str>> {
         let near = self.table.attachable(admitted, near);
-        near.filter(|target| self.has_room(target, room)).cloned().collect()
+        near.filter(|target| !self.is_away(target) && self.has_room(target, room)).cloned().collect()
     }
 
     /// The targets to which more may be brought now.

@@ -141,7 +141,7 @@ impl<S: EffectStage> Engine<S> {
             Outcome::Retry { after, why } => {
                 self.failed(kind, &why);
                 self.remember(no, loaded);
-                if !self.is_away(no) && self.is_held_back(partition, no) {
+                if self.is_held_back(partition, no) {
                     return;
                 }
                 let now = self.env.clock.now_ms();

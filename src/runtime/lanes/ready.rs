@@ -158,6 +158,15 @@ impl Ready {
         }
     }
 
+    /// Lists those again that needn't rest any longer: what they were waiting for was taken back.
+    pub(super) fn wake_early(&mut self, may: &dyn Fn(&str) -> bool) {
+        let awake = |(_, target): &&(i64, Arc<str>)| may(target);
+        for entry in self.resting.iter().filter(awake).cloned().collect::<Vec<_>>() {
+            self.resting.remove(&entry);
+            self.list_all(&entry.1);
+        }
+    }
+
     /// The targets that rest.
     pub(super) fn resting(&self) -> impl Iterator<Item = &Arc<str>> {
         self.resting.iter().map(|(_, target)| target)

@@ -213,6 +213,11 @@ impl Lanes {
         self.ready.waiting(partition, target)
     }
 
+    /// Lets targets that rest start again of which `may` says so, before their time.
+    pub(crate) fn wake_early(&mut self, may: &dyn Fn(&str) -> bool) {
+        self.ready.wake_early(may);
+    }
+
     /// The targets that may start nothing for a while.
     pub(crate) fn resting(&self) -> impl Iterator<Item = &Arc<str>> {
         self.ready.resting()

@@ -159,6 +159,18 @@ fn a_target_that_is_to_be_left_alone_rests_until_its_time_and_others_go_on() {
 }
 
 #[test]
+fn a_target_that_needn_t_rest_any_longer_goes_on_before_its_time() {
+    let mut lanes = open_lanes();
+    let room = |_: &str| Room::NotBefore(1_000_000);
+    let moved = queued(lanes.fresh(identity("a", "moved", 1, 100), MANY, 0));
+    queued(lanes.fresh(identity("b", "down", 2, 100), MANY, 0));
+    assert_eq!(lanes.next(10, &room, 0), None);
+    lanes.wake_early(&|target| target == "moved");
+    assert_eq!((start(&mut lanes, 1), start(&mut lanes, 1)), (Some(moved), None));
+    assert_eq!(lanes.next_due_ms(), Some(1_000_000), "the other rests on");
+}
+
+#[test]
 fn the_urgent_go_first_but_the_lowest_priority_is_not_starved() {
     let mut lanes = open_lanes();
     for offset in 0..2_000 {

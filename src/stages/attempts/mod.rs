@@ -82,6 +82,13 @@ pub(super) fn delivery_id(tenant: &str, event_id: Uuid, endpoint_id: &str) -> Uu
     effect_id(tenant, event_id, super::webhook::NAME, "deliver", endpoint_id)
 }
 
+/// A receipt: the row that is kept of it, and which start of the endpoint it is of, where it says so.
+#[derive(Debug)]
+struct Receipt {
+    row: Attempt,
+    generation: Option<i64>,
+}
+
 /// What an attempt says of its endpoint's health.
 fn seen(row: &Attempt) -> Seen {
     let ended = match row.outcome.as_str() {
@@ -100,7 +107,7 @@ fn seen(row: &Attempt) -> Seen {
 
 /// A record and what becomes of it.
 enum Entry {
-    Row(Record, Box<Attempt>),
+    Row(Record, Box<Receipt>),
     Skipped(SkipReason),
     Dead(Record, Failure),
 }
@@ -140,12 +147,13 @@ impl Attempts {
     }
 
     /// The row of a receipt, its answer sealed; in words why it can be none.
-    fn row(&self, receipt: WebhookAttempt) -> Result<Attempt, String> {
+    fn row(&self, receipt: WebhookAttempt) -> Result<Receipt, String> {
         let event_id = Uuid::parse_str(&receipt.event_id).map_err(|_| "event_id isn't a UUID".to_owned())?;
         let tenant = Subject::Tenant { tenant: &receipt.tenant_id };
         let seal =
             |text: &String| self.vault.seal(tenant, text.as_bytes()).map_err(|error| error.to_string());
-        Ok(Attempt {
+        let generation = receipt.endpoint_generation;
+        let row = Attempt {
             response: receipt.response.as_ref().map(seal).transpose()?,
             delivery_id: delivery_id(&receipt.tenant_id, event_id, &receipt.endpoint_id).to_string(),
             tenant: receipt.tenant_id,
@@ -166,7 +174,8 @@ impl Attempts {
             source_partition: receipt.source_partition.map(i64::from),
             source_offset: receipt.source_offset,
             resend: receipt.resend,
-        })
+        };
+        Ok(Receipt { row, generation })
     }
 
     /// Stores everything in one transaction; gives the store's complaint when a row is at fault.
@@ -174,7 +183,7 @@ impl Attempts {
         &self,
         at: &SourcePartition,
         batch: &StoreBatch,
-        rows: &[Attempt],
+        receipts: &[Receipt],
         dead: &[(Record, Failure)],
     ) -> Result<Option<Failure>, StoreFault> {
         let mut tx = self.db.begin().await.map_err(|error| away(&error))?;
@@ -183,7 +192,7 @@ impl Attempts {
         if !moved.map_err(|error| away(&error))? {
             return Err(StoreFault::PositionMoved);
         }
-        match attempts::add(&mut tx, rows).await {
+        match attempts::add(&mut tx, receipts.iter().map(|receipt| &receipt.row)).await {
             Ok(()) => {}
             Err(error) if error.is_records_fault() => {
                 return Ok(Some(Failure::new(ErrorClass::Data, error.to_string())));
@@ -195,7 +204,7 @@ impl Attempts {
             let letter = dead_letter_of(&self.name, &self.dead_letters, at, record, failure, now_ms);
             outbox::append(&mut tx, &letter, now_ms).await.map_err(|error| away(&error))?;
         }
-        self.keep_health(&mut tx, rows, now_ms).await?;
+        self.keep_health(&mut tx, receipts, now_ms).await?;
         tx.commit().await.map_err(|error| away(&error))?;
         Ok(None)
     }
@@ -204,12 +213,13 @@ impl Attempts {
     async fn keep_health(
         &self,
         tx: &mut Transaction,
-        rows: &[Attempt],
+        receipts: &[Receipt],
         now_ms: i64,
     ) -> Result<(), StoreFault> {
-        let mut endpoints: BTreeMap<(String, String), Vec<Seen>> = BTreeMap::new();
-        for row in rows {
-            endpoints.entry((row.tenant.clone(), row.endpoint_id.clone())).or_default().push(seen(row));
+        let mut endpoints: BTreeMap<(String, String), Vec<(Option<i64>, Seen)>> = BTreeMap::new();
+        for Receipt { row, generation } in receipts {
+            let of_endpoint = endpoints.entry((row.tenant.clone(), row.endpoint_id.clone())).or_default();
+            of_endpoint.push((*generation, seen(row)));
         }
         let keys: Vec<_> = endpoints.keys().cloned().collect();
         let known = kept_health::lock(tx, &keys).await.map_err(|error| away(&error))?;
@@ -218,7 +228,11 @@ impl Attempts {
             let key = (health.tenant.clone(), health.endpoint.clone());
             let Some(((tenant, endpoint), all)) = endpoints.get_key_value(&key) else { continue };
             let before = health.clone();
-            for seen in all {
+            // What came of another URL, or from before a new start, isn't this one's doing.
+            let is_of =
+                |of: &Option<i64>| of.is_none() || health.generation.is_none() || *of == health.generation;
+            let of_it: Vec<&Seen> = all.iter().filter(|(of, _)| is_of(of)).map(|(_, seen)| seen).collect();
+            for seen in of_it {
                 let shown = note(&mut health, seen, &self.herald.limits);
                 news.extend(shown.map(|(news, failing_since)| Shown {
                     tenant,
@@ -242,7 +256,7 @@ impl Attempts {
     /// Why the store refuses this row alone, if it does. Nothing is kept.
     async fn complaint(&self, row: &Attempt) -> Result<Option<Failure>, StoreFault> {
         let mut tx = self.db.begin().await.map_err(|error| away(&error))?;
-        match attempts::add(&mut tx, std::slice::from_ref(row)).await {
+        match attempts::add(&mut tx, [row]).await {
             Ok(()) => Ok(None),
             Err(error) if error.is_records_fault() => {
                 Ok(Some(Failure::new(ErrorClass::Data, error.to_string())))
@@ -269,32 +283,32 @@ impl StoreStage for Attempts {
 
     async fn store(&self, at: &SourcePartition, mut batch: StoreBatch) -> Result<Stored, StoreFault> {
         let mut stored = Stored::default();
-        let (mut records, mut rows, mut dead) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut records, mut receipts, mut dead) = (Vec::new(), Vec::new(), Vec::new());
         for record in std::mem::take(&mut batch.records) {
             match self.read(record).await? {
-                Entry::Row(record, row) => {
+                Entry::Row(record, receipt) => {
                     records.push(record);
-                    rows.push(*row);
+                    receipts.push(*receipt);
                 }
                 Entry::Skipped(reason) => stored.skipped.push((reason, 1)),
                 Entry::Dead(record, failure) => dead.push((record, failure)),
             }
         }
-        if let Some(complaint) = self.commit(at, &batch, &rows, &dead).await? {
+        if let Some(complaint) = self.commit(at, &batch, &receipts, &dead).await? {
             // Rows don't depend on each other, so each is asked for alone.
             let mut kept = Vec::new();
-            for (record, row) in records.into_iter().zip(rows) {
-                match self.complaint(&row).await? {
+            for (record, receipt) in records.into_iter().zip(receipts) {
+                match self.complaint(&receipt.row).await? {
                     Some(failure) => dead.push((record, failure)),
-                    None => kept.push(row),
+                    None => kept.push(receipt),
                 }
             }
-            rows = kept;
-            if self.commit(at, &batch, &rows, &dead).await?.is_some() {
+            receipts = kept;
+            if self.commit(at, &batch, &receipts, &dead).await?.is_some() {
                 return Err(StoreFault::Retry(complaint));
             }
         }
-        stored.done = rows.len() as u64;
+        stored.done = receipts.len() as u64;
         stored.dead = dead.iter().map(|(_, failure)| (failure.class, 1)).collect();
         Ok(stored)
     }

@@ -60,7 +60,8 @@ impl Herald {
         };
         let reason = self.reason(shown);
         if shown.news == News::Disabled && endpoint.state == EndpointState::Enabled {
-            webhooks::disable(tx, tenant, id, &reason, now_ms).await.map_err(|error| away(&error))?;
+            let disabled = webhooks::disable(tx, (tenant, id), endpoint.generation, &reason, now_ms).await;
+            disabled.map_err(|error| away(&error))?;
         }
         tracing::warn!(
             tenant,

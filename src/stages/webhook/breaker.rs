@@ -149,9 +149,9 @@ impl Breaker {
         !matches!(self.0, State::Closed { .. })
     }
 
-    /// Whether it stays open: a probe failed, and the next isn't due.
-    pub(super) fn stays_open(&self, now_ms: i64) -> bool {
-        matches!(self.0, State::Open { until_ms, probes, .. } if probes > 0 && until_ms > now_ms)
+    /// Whether a probe failed and none has shown a sign of life since.
+    pub(super) fn is_away(&self) -> bool {
+        matches!(self.0, State::Open { probes, .. } | State::HalfOpen { probes, .. } if probes > 0)
     }
 
     /// Whether nothing is to be remembered of the endpoint.
@@ -211,20 +211,22 @@ mod tests {
     #[test]
     fn an_open_one_lets_one_probe_through_after_pauses_that_grow_and_closes_by_a_sign_of_life() {
         let (mut breaker, mut now) = (opened(), 0);
-        assert!(!breaker.stays_open(0), "the first pause is waited out");
+        assert!(!breaker.is_away(), "the first pause is waited out");
         for pause in [1_000, 2_000, 4_000, 8_000, 10_000, 10_000] {
             assert_eq!(breaker.not_before(now), Some(now + pause));
             assert_eq!(breaker.not_before(now + pause - 1), Some(now + pause));
             now += pause;
             assert_eq!((breaker.not_before(now), breaker.is_probing()), (None, true));
-            assert!(!breaker.stays_open(now), "it is probed");
+            let was_away = breaker.is_away();
             breaker.starting();
+            assert_eq!(breaker.is_away(), was_away, "until the probe ends");
             assert!(matches!(fail(&mut breaker, 9, now), Noted::NotCounted { .. }));
-            assert!(breaker.stays_open(now));
+            assert!(breaker.is_away());
         }
         breaker.starting();
         assert!(breaker.alive());
         assert_eq!((breaker.is_probing(), breaker.is_idle(), breaker.not_before(now)), (false, true, None));
+        assert!(!breaker.is_away());
     }
 
     #[test]

@@ -40,6 +40,7 @@ pub use breaker::BreakerOptions;
 pub use options::WebhookOptions;
 pub use receipts::ReceiptTopics;
 pub use stage::{NAME, WebhookParts, WebhookStage};
+pub use traffic::Traffic;
 pub use trial::{Tried, Try, trial};
 
 use std::collections::BTreeSet;
@@ -77,6 +78,7 @@ pub(super) fn start(
                 .topology
                 .topic_on_broker(&declared.source)
                 .map_or(1, |source| source.partitions.unsigned_abs() as usize),
+            traffic: parts.traffic.clone(),
             metrics: Arc::clone(&parts.env.metrics),
             clock: parts.env.clock.clone(),
         },

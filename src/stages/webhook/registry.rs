@@ -139,14 +139,10 @@ impl Registry {
         latest.as_ref().map(|seen| Arc::clone(&seen.view))
     }
 
-    /// How many requests the endpoint called `id` wants at once, at most, where it says so.
-    pub(super) fn concurrency(&self, id: &str) -> Option<u32> {
-        self.latest()?.ids.get(id)?.concurrency
-    }
-
-    /// How many requests a second the endpoint called `id` wants, at most, where it says so.
-    pub(super) fn rate(&self, id: &str) -> Option<u32> {
-        self.latest()?.ids.get(id)?.rate
+    /// The endpoint called `id` as it was seen last.
+    pub(super) fn known(&self, id: &str) -> Option<Arc<Target>> {
+        let latest = self.latest.read().unwrap_or_else(PoisonError::into_inner);
+        latest.as_ref()?.view.by_id(id).cloned()
     }
 
     /// Whether the endpoint called `id` is to be delivered to, from memory. That it is gone is said only by a view
@@ -161,20 +157,22 @@ impl Registry {
         }
     }
 
-    /// Stops delivering to an endpoint, for `reason`, in the store and from the next view on.
+    /// Stops delivering to an endpoint, for `reason`, in the store and from the next view on. False when it has another
+    /// URL or a new start since, or is gone: then it isn't the one that gave the reason.
     ///
     /// # Errors
     /// When the store is away.
-    pub(super) async fn disable(&self, target: &Target, reason: &str) -> Result<(), StoreError> {
+    pub(super) async fn disable(&self, target: &Target, reason: &str) -> Result<bool, StoreError> {
         let mut tx = self.db.begin().await?;
-        webhooks::disable(&mut tx, &target.tenant, &target.id, reason, self.clock.now_ms()).await?;
+        let (endpoint, now_ms) = ((&*target.tenant, &*target.id), self.clock.now_ms());
+        let is_meant = webhooks::disable(&mut tx, endpoint, target.generation, reason, now_ms).await?;
         tx.commit().await?;
         let mut latest = self.latest.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(seen) = latest.as_mut() {
             // An instant that lies `refresh` back makes the next caller ask the store.
             seen.at = seen.at.checked_sub(self.refresh).unwrap_or(seen.at);
         }
-        Ok(())
+        Ok(is_meant)
     }
 
     fn young(&self) -> Option<Seen> {

@@ -13,12 +13,11 @@ use super::client::guard::Guard;
 use super::client::{Answer, AttemptError, Client, PoolLimits};
 use super::headers::{Moment, Told, headers};
 use super::options::WebhookOptions;
-use super::pace::Rate;
 use super::receipts::{ReceiptTopics, Receipts};
 use super::registry::{Registry, View};
 use super::target::Target;
 use super::told::{exhausted, receipt};
-use super::traffic::Traffic;
+use super::traffic::{Asked, Member, Traffic};
 use super::verdict::{Blame, Verdict, judge};
 use crate::clock::Clock;
 use crate::crypto::Vault;
@@ -60,6 +59,8 @@ pub struct WebhookParts {
     pub policy: Schedule,
     /// Partitions of the source.
     pub partitions: usize,
+    /// What the process knows of endpoints.
+    pub traffic: Traffic,
     /// Counts.
     pub metrics: Arc<Metrics>,
     /// Tells the time.
@@ -74,7 +75,7 @@ pub struct WebhookStage {
     registry: Registry,
     client: Client,
     receipts: Arc<Receipts>,
-    traffic: Traffic,
+    traffic: Member,
     concurrency: usize,
     /// What this group adds to the gauge of all.
     cursor_lag: AtomicI64,
@@ -148,7 +149,6 @@ impl WebhookStage {
             idle: options.idle_timeout,
         };
         Self {
-            declared: parts.declared,
             reader: parts.reader,
             registry: Registry::new(
                 parts.db,
@@ -160,11 +160,12 @@ impl WebhookStage {
             ),
             client: Client::new(guard, limits),
             receipts: Receipts::new(parts.codec, parts.producer, parts.receipts, parts.clock.clone()).into(),
-            traffic: Traffic::new(options.breaker, parts.partitions),
+            traffic: parts.traffic.join(&parts.declared.name, parts.partitions, options.breaker),
             concurrency,
             cursor_lag: AtomicI64::new(0),
             metrics: parts.metrics,
             clock: parts.clock,
+            declared: parts.declared,
         }
     }
 
@@ -184,15 +185,10 @@ impl WebhookStage {
         let took = begun.elapsed();
         let now_ms = self.clock.now_ms();
         let verdict = judge(&ended, now_ms);
-        let resumes_at = self.traffic.note(&target.id, &delivery.order_id, &verdict, now_ms);
+        let resumes_at = self.traffic.note(asked(target), &delivery.order_id, &verdict, now_ms);
         self.metrics.webhook_attempts.with_label_values(&[verdict.as_str()]).inc();
         self.metrics.webhook_delivery.with_label_values::<&str>(&[]).observe(took.as_secs_f64());
         Attempted { at_ms, took, ended, verdict, resumes_at }
-    }
-
-    /// This member's part of the rate that an endpoint asks for.
-    fn rate(&self, target: &str) -> Option<Rate> {
-        self.registry.rate(target).map(|limit| Rate(self.traffic.share(limit)))
     }
 
     /// What the attempt means for the task. Disabling a gone endpoint is part of it.
@@ -200,13 +196,17 @@ impl WebhookStage {
         let (blame, at_least, error) = match &attempted.verdict {
             Verdict::Delivered => return Outcome::Done,
             Verdict::Gone => match self.registry.disable(target, "the endpoint answered 410 Gone").await {
-                Ok(()) => {
+                Ok(true) => {
                     tracing::info!(
                         tenant = &*target.tenant,
                         endpoint = &*target.id,
                         "disabled: it answered 410 Gone"
                     );
                     return Outcome::Skipped(SkipReason::TargetGone);
+                }
+                Ok(false) => {
+                    let why = "it answered 410, but has another URL or a new start since";
+                    return Outcome::Postponed(Failure::new(ErrorClass::Unavailable, why));
                 }
                 Err(error) => {
                     (Blame::Endpoint, None, format!("it answered 410 but can't be disabled: {error}"))
@@ -357,20 +357,23 @@ impl EffectStage for WebhookStage {
     }
 
     fn target_concurrency(&self, target: &str) -> usize {
-        if self.traffic.is_probing(target) {
+        let Some(target) = self.registry.known(target) else { return self.concurrency };
+        if self.traffic.is_probing(asked(&target)) {
             return 1;
         }
-        let wanted = self.registry.concurrency(target).map(|wanted| self.traffic.share(wanted));
+        let wanted = target.concurrency.map(|wanted| self.traffic.share(wanted));
         let wanted = wanted.and_then(|wanted| usize::try_from(wanted).ok());
         wanted.unwrap_or(self.concurrency).clamp(1, self.concurrency)
     }
 
     fn not_before(&self, target: &str, now_ms: i64) -> Option<i64> {
-        self.traffic.not_before(target, self.rate(target), now_ms)
+        self.traffic.not_before(asked(&*self.registry.known(target)?), now_ms)
     }
 
     fn starting(&self, target: &str, now_ms: i64) {
-        self.traffic.starting(target, self.rate(target), now_ms);
+        if let Some(target) = self.registry.known(target) {
+            self.traffic.starting(asked(&target), now_ms);
+        }
     }
 
     fn owns(&self, partitions: usize) {
@@ -379,7 +382,7 @@ impl EffectStage for WebhookStage {
 
     async fn refresh(&self) {
         match self.registry.fresh().await {
-            Ok(view) => self.traffic.keep(|endpoint| view.by_id(endpoint).is_some()),
+            Ok(view) => self.traffic.keep(|endpoint| view.by_id(endpoint).map(|target| target.generation)),
             Err(error) => tracing::debug!(%error, "endpoints can't be read; the last view stands"),
         }
         let open = self.traffic.tidy(self.clock.now_ms());
@@ -389,7 +392,9 @@ impl EffectStage for WebhookStage {
 
     fn target_state(&self, target: &str) -> TargetState {
         let state = self.registry.state(target);
-        if state == TargetState::Flowing && self.traffic.is_away(target, self.clock.now_ms()) {
+        let is_away =
+            || self.registry.known(target).is_some_and(|target| self.traffic.is_away(asked(&target)));
+        if state == TargetState::Flowing && is_away() {
             return TargetState::Away("it can't be reached; its breaker is open".into());
         }
         state
@@ -401,6 +406,11 @@ impl EffectStage for WebhookStage {
         let before = self.cursor_lag.swap(lag, Ordering::Relaxed);
         self.metrics.webhook_cursor_lag.with_label_values::<&str>(&[]).add(lag - before);
     }
+}
+
+/// What traffic is asked about an endpoint.
+fn asked(target: &Target) -> Asked<'_> {
+    Asked { id: &target.id, generation: target.generation, rate: target.rate }
 }
 
 /// The seed of a delivery's jitter: the same for every attempt and restart.

@@ -37,6 +37,8 @@ pub(super) struct Target {
     pub(super) concurrency: Option<u32>,
     /// Whether it is delivered to.
     pub(super) state: EndpointState,
+    /// Which of its starts this is: what came of attempts at an earlier one says nothing of it.
+    pub(super) generation: i64,
     /// Where it begins, by topic and partition: what lies below was there before it was registered.
     pub(super) starts: Vec<(At, i64)>,
     /// Which types it is told of, by their places in [`EventType::ALL`].
@@ -96,6 +98,7 @@ impl Target {
             rate: endpoint.rate,
             concurrency: endpoint.concurrency,
             state: endpoint.state.clone(),
+            generation: endpoint.generation,
             starts: Vec::new(),
             types,
             filter: filter.map(|text| BodyFilter::parse(text).map_err(|error| error.to_string())),

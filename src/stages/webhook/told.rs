@@ -49,6 +49,7 @@ pub(super) fn receipt(
         source_partition: Some(task.record.partition),
         source_offset: Some(task.record.offset),
         resend: delivery.resend,
+        endpoint_generation: Some(target.generation),
     }
 }
 

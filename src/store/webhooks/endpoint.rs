@@ -122,6 +122,9 @@ pub struct Endpoint {
     pub description: Option<String>,
     /// Whether it is delivered to.
     pub state: EndpointState,
+    /// Counts its starts, from 1: another URL, or being served again, is a new one. What came of attempts of an earlier
+    /// one says nothing of it.
+    pub generation: i64,
     /// The partner that registered it and alone sees it among partners; `None` is the tenant itself.
     pub owner: Option<String>,
     /// When it was registered, epoch milliseconds.

@@ -34,6 +34,9 @@ pub struct Health {
     pub last_failure_at: Option<i64>,
     /// What its owner was told last.
     pub told: Told,
+    /// The endpoint's [`generation`](super::Endpoint::generation), as [`lock`] found it; `None` when there is no such
+    /// endpoint. It isn't stored here.
+    pub generation: Option<i64>,
 }
 
 impl Health {
@@ -46,6 +49,7 @@ impl Health {
             failing_since: None,
             last_failure_at: None,
             told: Told::Well,
+            generation: None,
         }
     }
 }
@@ -67,9 +71,12 @@ pub async fn lock(tx: &mut Transaction, keys: &[(String, String)]) -> Result<Vec
     let pairs: Vec<_> = keys.iter().map(|(tenant, id)| OrderKey::new(tenant, id)).collect();
     let rows = batch::of_orders(
         tx,
-        "SELECT * FROM webhook_health WHERE tenant_id = $1 AND endpoint_id = $2",
-        "SELECT h.* FROM UNNEST($1::TEXT[], $2::TEXT[]) AS asked (tenant_id, endpoint_id)
+        "SELECT h.*, e.generation FROM webhook_health h
+         LEFT JOIN webhook_endpoints e ON e.tenant_id = h.tenant_id AND e.id = h.endpoint_id
+         WHERE h.tenant_id = $1 AND h.endpoint_id = $2",
+        "SELECT h.*, e.generation FROM UNNEST($1::TEXT[], $2::TEXT[]) AS asked (tenant_id, endpoint_id)
          JOIN webhook_health h ON h.tenant_id = asked.tenant_id AND h.endpoint_id = asked.endpoint_id
+         LEFT JOIN webhook_endpoints e ON e.tenant_id = h.tenant_id AND e.id = h.endpoint_id
          ORDER BY h.tenant_id, h.endpoint_id FOR UPDATE OF h",
         &pairs,
     )
@@ -117,6 +124,7 @@ fn health(row: &Row) -> Result<Health, StoreError> {
         failing_since: row.opt_int("failing_since")?,
         last_failure_at: row.opt_int("last_failure_at")?,
         told: Told::read(row, "told")?,
+        generation: row.opt_int("generation")?,
     })
 }
 

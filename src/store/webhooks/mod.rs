@@ -38,8 +38,8 @@ pub async fn add(tx: &mut Transaction, endpoint: &Endpoint, at_most: i64) -> Res
     tx.execute(
         "INSERT INTO webhook_endpoints (tenant_id, id, url, events, events_before, filter, headers, rate,
              concurrency, retry_attempts, retry_delay_ms, timeout_ms, secrets, contact, description, state,
-             disabled_reason, owner, created_at, updated_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)",
+             disabled_reason, owner, created_at, updated_at, generation)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)",
         &columns(endpoint),
     )
     .await?;
@@ -80,7 +80,7 @@ pub async fn change(tx: &mut Transaction, endpoint: &Endpoint) -> Result<(), Sto
         "UPDATE webhook_endpoints SET url = $3, events = $4, events_before = $5, filter = $6, headers = $7,
              rate = $8, concurrency = $9, retry_attempts = $10, retry_delay_ms = $11, timeout_ms = $12,
              secrets = $13, contact = $14, description = $15, state = $16, disabled_reason = $17, owner = $18,
-             created_at = $19, updated_at = $20
+             created_at = $19, updated_at = $20, generation = $21
          WHERE tenant_id = $1 AND id = $2",
         &columns(endpoint),
     )
@@ -111,25 +111,27 @@ pub async fn remove(
     Ok(removed > 0)
 }
 
-/// Stops delivering to an endpoint, for `reason`.
+/// Stops delivering to an endpoint, for `reason`, if it is still of the `generation` that gave it. Answers whether it is;
+/// one that is paused or disabled stays so.
 ///
 /// # Errors
 /// As the database says.
 pub async fn disable(
     tx: &mut Transaction,
-    tenant: &str,
-    id: &str,
+    (tenant, id): (&str, &str),
+    generation: i64,
     reason: &str,
     now_ms: i64,
-) -> Result<(), StoreError> {
+) -> Result<bool, StoreError> {
     count_change(tx).await?;
     tx.execute(
-        "UPDATE webhook_endpoints SET state = 'disabled', disabled_reason = $3, updated_at = $4
-         WHERE tenant_id = $1 AND id = $2 AND state = 'enabled'",
-        &[tenant.into(), id.into(), reason.into(), now_ms.into()],
+        "UPDATE webhook_endpoints SET state = 'disabled', disabled_reason = $4, updated_at = $5
+         WHERE tenant_id = $1 AND id = $2 AND generation = $3 AND state = 'enabled'",
+        &[tenant.into(), id.into(), generation.into(), reason.into(), now_ms.into()],
     )
     .await?;
-    Ok(())
+    let sql = "SELECT id FROM webhook_endpoints WHERE tenant_id = $1 AND id = $2 AND generation = $3";
+    Ok(tx.row(sql, &[tenant.into(), id.into(), generation.into()]).await?.is_some())
 }
 
 /// One endpoint. `owner` narrows it to that partner's own.
@@ -241,7 +243,7 @@ pub(super) async fn count_change(tx: &mut Transaction) -> Result<(), StoreError>
 }
 
 /// The columns of one row, in the order of the statements above.
-fn columns(endpoint: &Endpoint) -> [Value; 20] {
+fn columns(endpoint: &Endpoint) -> [Value; 21] {
     let reason = match &endpoint.state {
         EndpointState::Enabled | EndpointState::Paused => None,
         EndpointState::Disabled(reason) => Some(reason.as_str()),
@@ -267,6 +269,7 @@ fn columns(endpoint: &Endpoint) -> [Value; 20] {
         endpoint.owner.as_deref().into(),
         endpoint.created_at.into(),
         endpoint.updated_at.into(),
+        endpoint.generation.into(),
     ]
 }
 
@@ -297,6 +300,7 @@ fn endpoint(row: &Row) -> Result<Endpoint, StoreError> {
         contact: row.opt_sealed("contact")?,
         description: row.opt_text("description")?,
         state,
+        generation: row.int("generation")?,
         owner: row.opt_text("owner")?,
         created_at: row.int("created_at")?,
         updated_at: row.int("updated_at")?,

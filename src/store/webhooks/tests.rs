@@ -28,6 +28,7 @@ fn endpoint(tenant: &str, id: &str, owner: Option<&str>) -> Endpoint {
         contact: None,
         description: None,
         state: EndpointState::Enabled,
+        generation: 1,
         owner: owner.map(str::to_owned),
         created_at: 5,
         updated_at: 5,
@@ -62,7 +63,11 @@ async fn endpoints_come_back_whole_to_their_tenant_and_owner_alone() {
 
         let before = revision(&db).await.unwrap();
         let mut tx = db.begin().await.unwrap();
-        disable(&mut tx, "shop", "wh_1", "410 Gone", 9).await.unwrap();
+        let (key, reason) = (("shop", "wh_1"), "410 Gone");
+        assert!(!disable(&mut tx, key, 2, reason, 8).await.unwrap(), "it was another URL that said so");
+        assert!(!disable(&mut tx, ("shop", "wh_9"), 1, reason, 8).await.unwrap(), "there is none");
+        assert!(disable(&mut tx, key, 1, reason, 9).await.unwrap());
+        assert!(disable(&mut tx, key, 1, "again", 10).await.unwrap(), "it is disabled already");
         assert!(!remove(&mut tx, "shop", "wh_2", Some("partner-1")).await.unwrap());
         assert!(remove(&mut tx, "shop", "wh_2", None).await.unwrap());
         tx.commit().await.unwrap();

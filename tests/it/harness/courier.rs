@@ -39,6 +39,10 @@ pub(crate) struct Outside {
     pub(crate) given_up: Mutex<Vec<(String, u64, ErrorClass)>>,
     /// Nothing may be given up.
     pub(crate) clings: AtomicBool,
+    /// Records that were decoded, also again.
+    pub(crate) decoded: AtomicU64,
+    /// Targets of which nothing may start.
+    shut: Mutex<BTreeSet<String>>,
     /// Targets that aren't served, or are gone.
     states: Mutex<BTreeMap<String, TargetState>>,
 }
@@ -54,6 +58,16 @@ impl Outside {
 
     pub(crate) fn set_state(&self, target: &str, state: TargetState) {
         self.states.lock().expect("no panic").insert(target.to_owned(), state);
+    }
+
+    /// Whether nothing of `target` may start; it is asked about again a little later.
+    pub(crate) fn set_shut(&self, target: &str, shut: bool) {
+        let mut all = self.shut.lock().expect("no panic");
+        if shut {
+            all.insert(target.to_owned())
+        } else {
+            all.remove(target)
+        };
     }
 
     fn pace_of(&self, target: &str) -> Option<Duration> {
@@ -140,6 +154,7 @@ impl EffectStage for Courier {
     }
 
     async fn decode(&self, record: &Record) -> Intake<Self::Input> {
+        self.outside.decoded.fetch_add(1, Ordering::SeqCst);
         let malformed = || Intake::Dead(Failure::new(ErrorClass::Decode, "not a lane and a number"));
         let Some(payload) = record.payload.as_ref() else {
             return Intake::Skipped(SkipReason::Tombstone);
@@ -211,6 +226,10 @@ impl EffectStage for Courier {
 
     fn target_concurrency(&self, target: &str) -> usize {
         if self.outside.pace_of(target).is_some() { 1 } else { 8 }
+    }
+
+    fn not_before(&self, target: &str, now_ms: i64) -> Option<i64> {
+        self.outside.shut.lock().expect("no panic").contains(target).then_some(now_ms + 20)
     }
 
     fn target_state(&self, target: &str) -> TargetState {

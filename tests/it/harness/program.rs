@@ -92,6 +92,7 @@ impl TestProgram {
             codec: Codec::new(&registry).expect("settings are accepted"),
             topology: Arc::new(topology),
             options: Arc::new(options),
+            traffic: stages::webhook::Traffic::default(),
         };
         let postgres = postgres.to_owned();
         Self { kafka, parts, stop, stages: Vec::new(), relay: None, schema, postgres }
@@ -138,12 +139,14 @@ impl TestProgram {
     pub(crate) async fn restart(&mut self) {
         let names: Vec<String> = self.stages.iter().map(|handle| handle.stage.clone()).collect();
         self.halt().await;
+        self.parts.traffic = stages::webhook::Traffic::default();
         self.stop = CancellationToken::new();
         self.start(&names.iter().map(String::as_str).collect::<Vec<_>>());
     }
 
     /// Starts stages after a halt, as a new process would.
     pub(crate) fn restarted(&mut self, names: &[&str]) {
+        self.parts.traffic = stages::webhook::Traffic::default();
         self.stop = CancellationToken::new();
         self.start(names);
     }

@@ -89,6 +89,7 @@ async fn parts(config: &Config, asked: &Repetition, scratch: &Scratch) -> Result
             runtime: config.runtime.clone(),
             ..StageOptions::default()
         }),
+        traffic: stages::webhook::Traffic::default(),
     })
 }
 
