@@ -205,6 +205,7 @@ impl Api {
             correlation_id: None,
             causation_id: None,
             source: meta.source.clone(),
+            cluster_id: "c".to_owned(),
             coordinates: ("orders.events".to_owned(), 0, state.version),
             payload_hash: vec![0],
             masked: masked.to_string(),

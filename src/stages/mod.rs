@@ -218,7 +218,7 @@ pub fn start(
 
 /// The history of a stage's source.
 fn archive(parts: &Parts, stage: &topology::Stage) -> Archive {
-    let keeper = history_of(&parts.topology, &stage.source);
+    let keeper = history_for(&parts.topology, stage);
     Archive { db: parts.db.clone(), vault: parts.vault.clone(), codec: parts.codec.clone(), keeper }
 }
 
@@ -231,10 +231,19 @@ fn gap_news(parts: &Parts, stage: &topology::Stage) -> Option<GapNews> {
     })
 }
 
-/// The stage that keeps the history of the topic called `source` on the broker.
-pub fn history_of(topology: &Topology, source: &str) -> Option<Arc<str>> {
-    let keeps = |stage: &&topology::Stage| stage.runs == history::NAME && *stage.source == *source;
-    topology.stages().find(keeps).map(|stage| stage.name.as_str().into())
+/// The stage that keeps the history of all that `stage` takes of its source. One that takes less is none: what it doesn't
+/// hold would be taken for nobody's event.
+pub fn history_for(topology: &Topology, stage: &topology::Stage) -> Option<Arc<str>> {
+    let takes_as_much = |keeper: &topology::Stage| {
+        let tenants = keeper.tenants.is_empty()
+            || (!stage.tenants.is_empty() && stage.tenants.is_subset(&keeper.tenants));
+        let conditions = keeper.conditions.iter().all(|condition| stage.conditions.contains(condition));
+        stage.takes.is_subset(&keeper.takes) && tenants && conditions
+    };
+    let mut keepers = topology.stages().filter(|keeper| {
+        keeper.runs == history::NAME && keeper.source == stage.source && takes_as_much(keeper)
+    });
+    keepers.next().map(|keeper| keeper.name.as_str().into())
 }
 
 /// What the engine has to know of a stage that the topology declares.
@@ -287,6 +296,21 @@ mod tests {
         }
         let names = select(&topology, &["all".to_owned()]).expect("each is there");
         assert_eq!(names.len(), topology.stages().count());
+    }
+
+    #[test]
+    fn a_history_that_takes_less_than_a_stage_is_not_its_past() {
+        let of_webhook = |overlay: &str| {
+            let layers = [("the built-in topology", topology::BUILT_IN), ("overlay", overlay)];
+            let topology = Topology::from_yaml(&layers).unwrap();
+            history_for(&topology, topology.stage("webhook").expect("it is declared"))
+        };
+        assert_eq!(of_webhook("{}").as_deref(), Some("history"));
+        assert_eq!(of_webhook("stages: { history: { takes: [order.paid] } }"), None);
+        assert_eq!(of_webhook("stages: { history: { tenants: [shop] } }"), None);
+        let both = "stages: { history: { tenants: [shop, other] }, webhook: { tenants: [shop] } }";
+        assert_eq!(of_webhook(both).as_deref(), Some("history"));
+        assert_eq!(of_webhook("stages: { webhook: { takes: [order.paid] } }").as_deref(), Some("history"));
     }
 
     #[test]

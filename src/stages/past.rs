@@ -44,7 +44,7 @@ impl Archive {
         }
         let (begin, to) = (from.max(first), to.min(end));
         let mut gap = (from < begin).then_some((from, begin));
-        let log = Log { topic: &at.topic, partition: at.partition };
+        let log = Log { cluster_id: &at.cluster_id, topic: &at.topic, partition: at.partition };
         let events = past::between(&self.db, log, (begin, to), AT_ONCE as i64).await.map_err(away)?;
         let mut next = if events.len() == AT_ONCE { events.last().map_or(to, |e| e.offset + 1) } else { to };
         let mut records = Vec::with_capacity(events.len());
@@ -71,7 +71,7 @@ impl Archive {
         let Some(stage) = self.keeper.as_deref() else { return Ok(None) };
         let (cluster_id, topic_id, partition) = (&*at.cluster_id, &*at.topic_id, at.partition);
         let end = positions::position(&self.db, &Place { stage, cluster_id, topic_id, partition }).await?;
-        let first = past::first(&self.db, Log { topic: &at.topic, partition }).await?;
+        let first = past::first(&self.db, Log { cluster_id, topic: &at.topic, partition }).await?;
         Ok(first.zip(end))
     }
 

@@ -35,6 +35,8 @@ pub struct NewEvent {
     pub causation_id: Option<String>,
     /// The system that published it.
     pub source: Option<String>,
+    /// The Kafka cluster it came from.
+    pub cluster_id: String,
     /// The topic, partition and offset it came from.
     pub coordinates: (String, i32, i64),
     /// SHA-256 of the record's value.
@@ -216,7 +218,7 @@ macro_rules! add_sql {
         concat!(
             "INSERT INTO order_events (tenant_id, order_id, version, event_id, event_type, schema_id, occurred_at,
                  recorded_at, correlation_id, causation_id, source, topic, partition, record_offset, payload_hash,
-                 event, personal) ",
+                 event, personal, cluster_id) ",
             $rows
         )
     };
@@ -243,11 +245,11 @@ macro_rules! save_sql {
 pub async fn add(tx: &mut Transaction, events: &[NewEvent], now_ms: i64) -> Result<(), StoreError> {
     batch::write(
         tx,
-        add_sql!("VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)"),
+        add_sql!("VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)"),
         add_sql!(
             "SELECT * FROM UNNEST($1::TEXT[], $2::TEXT[], $3::BIGINT[], $4::TEXT[], $5::TEXT[], $6::BIGINT[],
                  $7::BIGINT[], $8::BIGINT[], $9::TEXT[], $10::TEXT[], $11::TEXT[], $12::TEXT[], $13::BIGINT[],
-                 $14::BIGINT[], $15::BYTEA[], $16::TEXT[], $17::TEXT[])"
+                 $14::BIGINT[], $15::BYTEA[], $16::TEXT[], $17::TEXT[], $18::TEXT[])"
         ),
         events.iter().map(|event| event_values(event, now_ms)).collect(),
     )
@@ -419,6 +421,7 @@ fn event_values(event: &NewEvent, now_ms: i64) -> Vec<Value> {
         event.payload_hash.as_slice().into(),
         event.masked.as_str().into(),
         event.personal.as_str().into(),
+        event.cluster_id.as_str().into(),
     ]
 }
 

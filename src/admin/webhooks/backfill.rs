@@ -236,7 +236,7 @@ impl Registrar {
                     let low = ends.get(&partition).map_or(0, |(low, _)| *low);
                     // Where all of the log is younger, what has left it may be as well.
                     if *first <= low && low > 0 {
-                        let log = Log { topic: source, partition };
+                        let log = Log { cluster_id: &of.cluster_id, topic: source, partition };
                         let older = past::first_since(&self.db, log, low, *at_ms).await?;
                         *first = older.unwrap_or(*first);
                     }

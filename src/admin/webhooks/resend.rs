@@ -184,7 +184,7 @@ impl Registrar {
             if records.contains_key(&offset) {
                 continue;
             }
-            let log = Log { topic: source, partition };
+            let log = Log { cluster_id: &of.cluster_id, topic: source, partition };
             for past in past::between(&self.db, log, (offset, offset + 1), 1).await? {
                 match past::value(&past, source, &self.vault, &reach.codec).await {
                     Ok(payload) => {

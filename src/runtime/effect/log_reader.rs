@@ -105,10 +105,11 @@ impl Reader {
 
     fn read(&mut self, from: i64, to: i64) -> Result<Chunk, Failure> {
         let away = |why: String| Failure::new(ErrorClass::Unavailable, why);
-        let mut is_fresh = self.position != Some(from);
-        if is_fresh {
+        if self.position != Some(from) {
             self.go_to(from)?;
         }
+        // The client was put where it is when the log was known to hold everything below `to`.
+        let mut is_proven = false;
         // Only a chunk that was read to its end leaves the client where the next one goes on.
         self.position = None;
         let (mut chunk, mut bytes) = (Chunk { records: Vec::new(), next: from, low: None }, 0);
@@ -127,17 +128,22 @@ impl Reader {
                 }
                 Some(Err(KafkaError::PartitionEOF(_))) if !chunk.records.is_empty() => break,
                 // What lies between here and `to` are marks of transactions, or gone.
-                Some(Err(KafkaError::PartitionEOF(_))) if is_fresh => {
+                Some(Err(KafkaError::PartitionEOF(_))) if is_proven => {
                     chunk.next = to;
                     return Ok(chunk);
                 }
-                // Perhaps the end as it was a while ago: asked anew.
+                // The end as it was a while ago, or of a broker that lags behind: asked anew.
                 Some(Err(KafkaError::PartitionEOF(_))) => {
+                    let (_, high) = self.ends()?;
+                    if high < to {
+                        let (topic, partition) = (&self.topic, self.partition);
+                        return Err(away(format!("{topic}/{partition} ends at {high}, before {to}")));
+                    }
                     self.go_to(from)?;
-                    is_fresh = true;
+                    is_proven = true;
                 }
                 Some(Err(error)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AutoOffsetReset) => {
-                    return self.behind_the_gap(from, to);
+                    return out_of_range((from, to), self.ends()?).map_err(away);
                 }
                 Some(Err(error)) => last = error.to_string(),
                 None if !chunk.records.is_empty() => break,
@@ -159,12 +165,34 @@ impl Reader {
             .map_err(|error| Failure::new(ErrorClass::Unavailable, error.to_string()))
     }
 
-    /// The log begins behind the offset that was asked for.
-    fn behind_the_gap(&self, from: i64, to: i64) -> Result<Chunk, Failure> {
-        let (low, _) = self
-            .consumer
+    /// Where the log begins, and the offset behind its end.
+    fn ends(&self) -> Result<(i64, i64), Failure> {
+        self.consumer
             .fetch_watermarks(&self.topic, self.partition, ANSWER_WITHIN)
-            .map_err(|error| Failure::new(ErrorClass::Unavailable, error.to_string()))?;
-        Ok(Chunk { records: Vec::new(), next: low.clamp(from, to), low: (low > from).then_some(low) })
+            .map_err(|error| Failure::new(ErrorClass::Unavailable, error.to_string()))
+    }
+}
+
+/// What comes of `from..to` when the broker says that `from` isn't in its log, which goes from `low` to `high`: a gap at its
+/// beginning; or, in words, why that can't be told now. Pure.
+fn out_of_range((from, to): (i64, i64), (low, high): (i64, i64)) -> Result<Chunk, String> {
+    if low > from {
+        return Ok(Chunk { records: Vec::new(), next: low.min(to), low: Some(low) });
+    }
+    // Reading on at once would ask the same again. A log that lost its end is named by whoever reads it live.
+    Err(format!("{from} is out of range of a log from {low} to {high}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_lies_before_the_log_s_beginning_is_passed_over() {
+        let told = |stretch, log| out_of_range(stretch, log).map(|chunk| (chunk.next, chunk.low));
+        assert_eq!(told((5, 20), (10, 100)), Ok((10, Some(10))));
+        assert_eq!(told((5, 20), (50, 100)), Ok((20, Some(50))), "no further than was asked for");
+        assert!(told((200, 300), (10, 100)).is_err(), "beyond the end: to be asked again later");
+        assert!(told((50, 60), (10, 100)).is_err(), "it is there by now");
     }
 }

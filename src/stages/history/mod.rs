@@ -4,6 +4,7 @@
 //! dead-lettered, never dropped in silence.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
@@ -27,12 +28,13 @@ pub const NAME: &str = "history";
 pub struct History {
     vault: Vault,
     clock: Clock,
+    cluster_id: Arc<str>,
 }
 
 impl History {
-    /// A history whose personal values are sealed by `vault`.
-    pub fn new(vault: Vault, clock: Clock) -> Self {
-        Self { vault, clock }
+    /// A history of the Kafka cluster called `cluster_id`, whose personal values are sealed by `vault`.
+    pub fn new(vault: Vault, clock: Clock, cluster_id: Arc<str>) -> Self {
+        Self { vault, clock, cluster_id }
     }
 }
 
@@ -149,6 +151,7 @@ impl History {
             correlation_id: meta.correlation_id.clone(),
             causation_id: meta.causation_id.clone(),
             source: meta.source.clone(),
+            cluster_id: self.cluster_id.to_string(),
             coordinates: (record.topic.to_string(), record.partition, record.offset),
             payload_hash: incoming.payload_hash(),
             masked: masked.to_string(),
@@ -159,6 +162,6 @@ impl History {
 
 /// Starts one member of the stage.
 pub fn start(parts: &Parts, _: &Stage, spec: StageSpec, stop: CancellationToken) -> StageHandle {
-    let handler = History::new(parts.vault.clone(), parts.env.clock.clone());
+    let handler = History::new(parts.vault.clone(), parts.env.clock.clone(), Arc::clone(&parts.cluster_id));
     store_stage::start(parts, handler, spec, stop)
 }

@@ -18,10 +18,12 @@ pub struct PastEvent {
     pub stored: StoredEvent,
 }
 
-/// A partition of a topic, as named on the broker.
+/// A partition of a topic. What lay at the same offset of another cluster is another event.
 #[derive(Debug, Clone, Copy)]
 pub struct Log<'a> {
-    /// The topic.
+    /// The Kafka cluster.
+    pub cluster_id: &'a str,
+    /// The topic, as named on the broker.
     pub topic: &'a str,
     /// The partition.
     pub partition: i32,
@@ -32,8 +34,8 @@ pub struct Log<'a> {
 /// # Errors
 /// As the database says.
 pub async fn first(db: &Database, log: Log<'_>) -> Result<Option<i64>, StoreError> {
-    let sql = "SELECT MIN(record_offset) AS first FROM order_events WHERE topic = $1 AND partition = $2";
-    let row = db.row(sql, &[log.topic.into(), log.partition.into()]).await?;
+    let sql = "SELECT MIN(record_offset) AS first FROM order_events WHERE cluster_id = $1 AND topic = $2 AND partition = $3";
+    let row = db.row(sql, &[log.cluster_id.into(), log.topic.into(), log.partition.into()]).await?;
     row.map_or(Ok(None), |row| row.opt_int("first"))
 }
 
@@ -48,9 +50,9 @@ pub async fn first_since(
     at_ms: i64,
 ) -> Result<Option<i64>, StoreError> {
     let sql = "SELECT record_offset FROM order_events
-               WHERE topic = $1 AND partition = $2 AND record_offset < $3 AND occurred_at >= $4
+               WHERE cluster_id = $1 AND topic = $2 AND partition = $3 AND record_offset < $4 AND occurred_at >= $5
                ORDER BY record_offset LIMIT 1";
-    let values = [log.topic.into(), log.partition.into(), below.into(), at_ms.into()];
+    let values = [log.cluster_id.into(), log.topic.into(), log.partition.into(), below.into(), at_ms.into()];
     db.row(sql, &values).await?.map(|row| row.int("record_offset")).transpose()
 }
 
@@ -65,9 +67,10 @@ pub async fn between(
     limit: i64,
 ) -> Result<Vec<PastEvent>, StoreError> {
     let sql = "SELECT * FROM order_events
-               WHERE topic = $1 AND partition = $2 AND record_offset >= $3 AND record_offset < $4
-               ORDER BY record_offset LIMIT $5";
-    let values = [log.topic.into(), log.partition.into(), from.into(), to.into(), limit.into()];
+               WHERE cluster_id = $1 AND topic = $2 AND partition = $3 AND record_offset >= $4 AND record_offset < $5
+               ORDER BY record_offset LIMIT $6";
+    let values =
+        [log.cluster_id.into(), log.topic.into(), log.partition.into(), from.into(), to.into(), limit.into()];
     db.rows(sql, &values).await?.iter().map(past_event).collect()
 }
 

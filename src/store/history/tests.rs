@@ -17,6 +17,7 @@ fn event(tenant: &str, version: i64, kind: &str) -> NewEvent {
         correlation_id: Some("c".to_owned()),
         causation_id: None,
         source: None,
+        cluster_id: "c".to_owned(),
         coordinates: ("orders.events".to_owned(), 3, version),
         payload_hash: vec![1, 2],
         masked: json!({"n": version, "email": "***"}).to_string(),
@@ -108,4 +109,28 @@ async fn tenants_with_equal_order_ids_see_nothing_of_each_other() {
 
 async fn order_of(db: &Database, tenant: &str) -> OrderRow {
     super::order(db, tenant, "o-1").await.unwrap().expect("the order is known")
+}
+
+#[tokio::test]
+async fn what_lay_at_an_offset_is_asked_of_its_own_cluster_alone() {
+    each_engine(async |db| {
+        three_events(&db, "shop").await;
+        let mut tx = db.begin().await.unwrap();
+        let elsewhere = NewEvent { cluster_id: "d".to_owned(), ..event("other", 2, "order.paid") };
+        add(&mut tx, &[elsewhere], 1_000).await.unwrap();
+        tx.commit().await.unwrap();
+        let log = |cluster_id| past::Log { cluster_id, topic: "orders.events", partition: 3 };
+        let found = async |cluster_id| {
+            let events = past::between(&db, log(cluster_id), (0, 10), 10).await.unwrap();
+            events.into_iter().map(|event| (event.tenant, event.offset)).collect::<Vec<_>>()
+        };
+        let shop = |offset| ("shop".to_owned(), offset);
+        assert_eq!(found("c").await, [shop(1), shop(2), shop(3)]);
+        assert_eq!(found("d").await, [("other".to_owned(), 2)]);
+        assert_eq!(past::first(&db, log("d")).await.unwrap(), Some(2));
+        assert_eq!(past::first(&db, log("e")).await.unwrap(), None);
+        assert_eq!(past::first_since(&db, log("c"), 9, 250).await.unwrap(), Some(3));
+        assert_eq!(past::first_since(&db, log("d"), 9, 250).await.unwrap(), None);
+    })
+    .await;
 }
