@@ -7,6 +7,7 @@ use orderflow::runtime::retry::Mark;
 use orderflow::runtime::{
     ErrorClass, Failure, OutRecord, Outcome, PartitionFault, PartitionState, ReadFrom, StageSpec, TopicReader,
 };
+use orderflow::topology::HEADER_ROOM_BYTES;
 use rand::rngs::SmallRng;
 use rand::{RngCore, SeedableRng};
 
@@ -200,7 +201,7 @@ async fn a_record_that_cannot_be_parked_stops_its_partition_and_no_later_one_of_
     second.leave().await;
 }
 
-/// The retry topic takes 64 KiB more than the source: enough for what parking adds.
+/// The topology gives retry topics that much more than the source: enough for what parking adds.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_record_near_the_size_limit_is_parked_and_dead_lettered_like_any_other() {
     let kafka = TestKafka::new("large");
@@ -208,7 +209,7 @@ async fn a_record_near_the_size_limit_is_parked_and_dead_lettered_like_any_other
     spec.options.in_place_limit = Duration::ZERO;
     kafka.create_sized(&spec.source, 1, MEBIBYTE).await;
     for topic in [retry(&spec), &spec.dead_letters] {
-        kafka.create_sized(topic, 1, MEBIBYTE + 64 * 1024).await;
+        kafka.create_sized(topic, 1, MEBIBYTE + HEADER_ROOM_BYTES).await;
     }
     let outside = Arc::new(Outside::default());
     let plan: Arc<Plan> = Arc::new(|_: &str, _, attempt| match attempt {
