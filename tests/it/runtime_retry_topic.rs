@@ -219,7 +219,7 @@ async fn a_record_near_the_size_limit_is_parked_and_dead_lettered_like_any_other
         },
         _ => Outcome::Dead(Failure::new(ErrorClass::Rejected, "x".repeat(5_000))),
     });
-    let sent = send_large(&kafka, &spec, "all.a 0", MEBIBYTE - 1_024).await;
+    let sent = send_large(&kafka, &spec, "all.a 0", MEBIBYTE - 256).await;
     let member = Member::start(&kafka, &spec, &outside, &plan);
     eventually("it is dead", SOON, async || member.handle.progress.borrow().balance.dead == 1).await;
     let dead = kafka.all(&spec.dead_letters).await;
