@@ -34,6 +34,7 @@ pub mod history;
 pub mod intake;
 pub mod live_feed;
 pub mod notification;
+mod owner_mail;
 pub mod past;
 pub mod store_stage;
 pub mod webhook;
@@ -227,7 +228,10 @@ fn gap_news(parts: &Parts, stage: &topology::Stage) -> Option<GapNews> {
     (stage.runs == webhook::NAME).then(|| GapNews {
         codec: parts.codec.clone(),
         clock: parts.env.clock.clone(),
+        vault: parts.vault.clone(),
+        templates: parts.options.templates.clone(),
         topic: parts.topic("webhooks.endpoints"),
+        outbound: parts.topic("notifications.outbound"),
     })
 }
 

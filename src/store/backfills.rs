@@ -61,8 +61,8 @@ impl Part {
 /// # Errors
 /// When the database is away.
 pub async fn begin(db: &Database, backfill: &Backfill, parts: &[(Part, Wish)]) -> Result<bool, StoreError> {
-    close(db, &backfill.tenant, &backfill.endpoint_id, backfill.asked_at).await?;
     let mut tx = db.begin().await?;
+    close(&mut tx, backfill.asked_at).await?;
     let added = tx
         .execute(
             "INSERT INTO backfills (tenant_id, id, endpoint_id, asked_by, asked_at, state, rate_milli, newest_only)
@@ -82,7 +82,7 @@ pub async fn begin(db: &Database, backfill: &Backfill, parts: &[(Part, Wish)]) -
         return Ok(false);
     }
     for (part, wish) in parts {
-        add_part(&mut tx, part).await?;
+        add_part(&mut tx, &backfill.tenant, part).await?;
         cursors::ask_within(&mut tx, &part.place(), wish).await?;
     }
     tx.commit().await?;
@@ -93,27 +93,20 @@ pub async fn begin(db: &Database, backfill: &Backfill, parts: &[(Part, Wish)]) -
 ///
 /// # Errors
 /// When the database is away.
-pub async fn is_running(
-    db: &Database,
-    tenant: &str,
-    endpoint_id: &str,
-    now_ms: i64,
-) -> Result<bool, StoreError> {
-    close(db, tenant, endpoint_id, now_ms).await?;
-    let sql = "SELECT id FROM backfills WHERE tenant_id = $1 AND endpoint_id = $2 AND state = 'running'";
+pub async fn is_running(db: &Database, tenant: &str, endpoint_id: &str) -> Result<bool, StoreError> {
+    let sql = "SELECT b.id FROM backfills b JOIN backfill_parts p ON p.tenant_id = b.tenant_id AND p.backfill_id = b.id
+               WHERE b.tenant_id = $1 AND b.endpoint_id = $2 AND b.state = 'running' AND p.state = 'running' LIMIT 1";
     Ok(db.row(sql, &[tenant.into(), endpoint_id.into()]).await?.is_some())
 }
 
-/// A backfill of an endpoint and its parts, by stage and partition. One whose parts have all ended is closed by that.
+/// A backfill of an endpoint and its parts, by stage and partition. It is over when its parts are.
 ///
 /// # Errors
 /// When the database is away.
 pub async fn find(
     db: &Database,
     (tenant, endpoint_id, id): (&str, &str, &str),
-    now_ms: i64,
 ) -> Result<Option<(Backfill, Vec<Part>)>, StoreError> {
-    close(db, tenant, endpoint_id, now_ms).await?;
     let row = db
         .row(
             "SELECT * FROM backfills WHERE tenant_id = $1 AND endpoint_id = $2 AND id = $3",
@@ -121,13 +114,15 @@ pub async fn find(
         )
         .await?;
     let Some(row) = row else { return Ok(None) };
-    let parts = db
-        .rows(
-            "SELECT * FROM backfill_parts WHERE backfill_id = $1 ORDER BY stage, topic_id, partition",
-            &[id.into()],
-        )
-        .await?;
-    Ok(Some((backfill(&row)?, parts.iter().map(part).collect::<Result<_, _>>()?)))
+    let sql = "SELECT * FROM backfill_parts WHERE tenant_id = $1 AND backfill_id = $2
+               ORDER BY stage, topic_id, partition";
+    let parts = db.rows(sql, &[tenant.into(), id.into()]).await?;
+    let parts = parts.iter().map(part).collect::<Result<Vec<_>, _>>()?;
+    let mut found = backfill(&row)?;
+    if found.state == "running" && parts.iter().all(|part| part.progress.state != "running") {
+        found.state = "done".to_owned();
+    }
+    Ok(Some((found, parts)))
 }
 
 /// Cancels a backfill that runs: the owners of its unfinished parts are asked to. Answers whether it ran.
@@ -139,7 +134,10 @@ pub async fn cancel(
     (tenant, endpoint_id, id): (&str, &str, &str),
     now_ms: i64,
 ) -> Result<bool, StoreError> {
-    let Some((_, parts)) = find(db, (tenant, endpoint_id, id), now_ms).await? else { return Ok(false) };
+    let Some((found, parts)) = find(db, (tenant, endpoint_id, id)).await? else { return Ok(false) };
+    if found.state != "running" {
+        return Ok(false);
+    }
     let mut tx = db.begin().await?;
     let cancelled = tx
         .execute(
@@ -167,25 +165,47 @@ pub async fn cancel(
     Ok(true)
 }
 
-/// Closes the backfill of an endpoint whose parts have all ended.
-async fn close(db: &Database, tenant: &str, endpoint_id: &str, now_ms: i64) -> Result<(), StoreError> {
+/// Forgets backfills that ended before `before_ms`; at `now_ms` those whose parts are over end. Answers how many are
+/// forgotten.
+///
+/// # Errors
+/// When the database is away.
+pub async fn forget(db: &Database, before_ms: i64, now_ms: i64) -> Result<u64, StoreError> {
     let mut tx = db.begin().await?;
+    close(&mut tx, now_ms).await?;
     tx.execute(
-        "UPDATE backfills SET state = 'done', ended_at = $3
-         WHERE tenant_id = $1 AND endpoint_id = $2 AND state = 'running' AND NOT EXISTS (
-             SELECT 1 FROM backfill_parts p WHERE p.backfill_id = backfills.id AND p.state = 'running')",
-        &[tenant.into(), endpoint_id.into(), now_ms.into()],
+        "DELETE FROM backfill_parts WHERE EXISTS (
+             SELECT 1 FROM backfills b
+             WHERE b.tenant_id = backfill_parts.tenant_id AND b.id = backfill_parts.backfill_id
+               AND b.state <> 'running' AND b.ended_at < $1)",
+        &[before_ms.into()],
     )
     .await?;
-    tx.commit().await
+    let sql = "DELETE FROM backfills WHERE state <> 'running' AND ended_at < $1";
+    let forgotten = tx.execute(sql, &[before_ms.into()]).await?;
+    tx.commit().await?;
+    Ok(forgotten)
 }
 
-async fn add_part(tx: &mut Transaction, part: &Part) -> Result<(), StoreError> {
+/// Closes the backfills whose parts have all ended.
+async fn close(tx: &mut Transaction, now_ms: i64) -> Result<(), StoreError> {
+    tx.execute(
+        "UPDATE backfills SET state = 'done', ended_at = $1
+         WHERE state = 'running' AND NOT EXISTS (
+             SELECT 1 FROM backfill_parts p
+             WHERE p.tenant_id = backfills.tenant_id AND p.backfill_id = backfills.id AND p.state = 'running')",
+        &[now_ms.into()],
+    )
+    .await?;
+    Ok(())
+}
+
+async fn add_part(tx: &mut Transaction, tenant: &str, part: &Part) -> Result<(), StoreError> {
     let progress = &part.progress;
     tx.execute(
         "INSERT INTO backfill_parts (backfill_id, stage, cluster_id, topic_id, partition, from_offset, at_offset,
-             to_offset, delivered, set_aside, state)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+             to_offset, delivered, set_aside, state, tenant_id)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
         &[
             progress.backfill.as_str().into(),
             part.stage.as_str().into(),
@@ -198,6 +218,7 @@ async fn add_part(tx: &mut Transaction, part: &Part) -> Result<(), StoreError> {
             progress.delivered.into(),
             progress.set_aside.into(),
             progress.state.as_str().into(),
+            tenant.into(),
         ],
     )
     .await?;
@@ -299,14 +320,19 @@ mod tests {
             assert_eq!(wishes.iter().map(|(_, wish)| wish).collect::<Vec<_>>(), [&parts[1].1]);
             told(&db, &parts[0].0, 9, "done").await;
             told(&db, &parts[1].0, 5, "running").await;
-            let (found, told_parts) = find(&db, ONE, 6).await.unwrap().unwrap();
+            let (found, told_parts) = find(&db, ONE).await.unwrap().unwrap();
             assert_eq!(found, asked("bf_1"));
             let shown: Vec<_> = told_parts.iter().map(|part| (part.partition, part.progress.at)).collect();
             assert_eq!(shown, [(0, 9), (1, 5)]);
             told(&db, &parts[1].0, 9, "done").await;
-            assert_eq!(find(&db, ONE, 7).await.unwrap().unwrap().0.state, "done");
+            assert_eq!(find(&db, ONE).await.unwrap().unwrap().0.state, "done");
+            assert!(!is_running(&db, "shop", "wh_1").await.unwrap(), "though nobody wrote that down yet");
             assert!(begin(&db, &asked("bf_2"), &[part_of("bf_2", 0)]).await.unwrap());
-            assert_eq!(find(&db, ("other", "wh_1", "bf_1"), 7).await.unwrap(), None);
+            assert!(is_running(&db, "shop", "wh_1").await.unwrap());
+            assert!(!is_running(&db, "other", "wh_1").await.unwrap());
+            assert_eq!(forget(&db, 100, 99).await.unwrap(), 1, "what ended, and not what runs");
+            assert_eq!(find(&db, ("shop", "wh_1", "bf_2")).await.unwrap().unwrap().1.len(), 1);
+            assert_eq!(find(&db, ("other", "wh_1", "bf_1")).await.unwrap(), None);
         })
         .await;
     }
@@ -326,7 +352,10 @@ mod tests {
             };
             assert_eq!(kinds(&parts[0].0).await, ["backfill"]);
             assert_eq!(kinds(&parts[1].0).await, ["backfill", "cancel_backfill"]);
-            assert_eq!(find(&db, ONE, 9).await.unwrap().unwrap().0.state, "cancelled");
+            assert_eq!(find(&db, ONE).await.unwrap().unwrap().0.state, "cancelled");
+            assert_eq!(forget(&db, 8, 100).await.unwrap(), 0, "it is young");
+            assert_eq!(forget(&db, 9, 100).await.unwrap(), 1);
+            assert_eq!(find(&db, ONE).await.unwrap(), None);
         })
         .await;
     }

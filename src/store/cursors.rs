@@ -127,6 +127,17 @@ pub async fn claim(db: &Database, place: &Place<'_>) -> Result<(i64, Vec<Cursor>
     Ok((epoch, cursors))
 }
 
+/// Below which offset a target has finished everything on a partition, where it has a cursor.
+///
+/// # Errors
+/// When the database is away.
+pub async fn next(db: &Database, place: &Place<'_>, target: &str) -> Result<Option<i64>, StoreError> {
+    let sql = "SELECT next_offset FROM cursors
+               WHERE stage = $1 AND cluster_id = $2 AND topic_id = $3 AND partition = $4 AND target = $5";
+    let row = db.row(sql, &with(place, [target.into()])).await?;
+    row.map(|row| row.int("next_offset")).transpose()
+}
+
 /// Writes `change`, if `epoch` is the partition's newest; answers whether it is.
 ///
 /// # Errors

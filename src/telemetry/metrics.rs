@@ -63,6 +63,10 @@ macro_rules! metrics {
             $($(#[doc = $help])+ pub $field: $kind,)+
         }
 
+        /// Every name, with its labels.
+        #[cfg(test)]
+        const NAMES: &[(&str, &[&str])] = &[$((concat!("orderflow_", $name), &[$($label),*])),+];
+
         impl Metrics {
             /// Every series, registered and (where it has no labels) at zero.
             ///
@@ -213,5 +217,45 @@ mod tests {
         assert!(text.contains("# HELP orderflow_ws_clients Live socket clients connected now."), "{text}");
         metrics.records_in.with_label_values(&["history"]).inc();
         assert!(metrics.text().contains("orderflow_records_in_total{stage=\"history\"} 1"));
+    }
+
+    /// The metrics that a PromQL expression names, each with the labels that it asks for.
+    fn named(expression: &str) -> Vec<(&str, Vec<&str>)> {
+        let is_of_name = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
+        let begins = expression.match_indices("orderflow_").map(|(at, _)| &expression[at..]);
+        let metrics = begins.map(|from| {
+            let (name, rest) = from.split_at(from.find(|letter| !is_of_name(letter)).unwrap_or(from.len()));
+            let asked =
+                rest.strip_prefix('{').and_then(|rest| rest.split_once('}')).map_or("", |(asked, _)| asked);
+            let labels = asked.split(',').filter(|label| !label.is_empty());
+            let labels =
+                labels.map(|text| text.split(|letter| !is_of_name(letter)).next().unwrap_or_default());
+            (name, labels.collect())
+        });
+        metrics.collect()
+    }
+
+    #[test]
+    fn alerts_ask_for_metrics_and_labels_that_there_are() {
+        let rules = include_str!("../../ops/prometheus/webhooks.yml");
+        let rules: serde_yaml_ng::Value = serde_yaml_ng::from_str(rules).expect("it is YAML");
+        let groups = rules["groups"].as_sequence().expect("groups");
+        let alerts = groups.iter().flat_map(|group| group["rules"].as_sequence().expect("rules"));
+        let mut checked = 0;
+        for alert in alerts {
+            let (alert, expression) = (alert["alert"].as_str().expect("a name"), alert["expr"].as_str());
+            let metrics = named(expression.expect("an expression"));
+            assert!(!metrics.is_empty(), "{alert} asks for nothing of ours");
+            for (name, labels) in metrics {
+                let known = NAMES.iter().find(|(known, _)| *known == name);
+                let (_, has) = known.unwrap_or_else(|| panic!("{alert}: there is no {name}"));
+                assert!(
+                    labels.iter().all(|label| has.contains(label)),
+                    "{alert}: {name} has {has:?}, not {labels:?}"
+                );
+                checked += 1;
+            }
+        }
+        assert!(checked >= 9, "{checked}");
     }
 }

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use orderflow::admin::webhooks::{
-    BackfillShown, BackfillWanted, Point, Registered, Registration, WebhookError,
+    BackfillShown, BackfillWanted, Change, Point, Registered, Registration, WebhookError,
 };
-use orderflow::event::{Event, Factory, WebhookEndpointChanged};
+use orderflow::event::{Event, Factory, OutboundNotification, WebhookEndpointChanged};
 use orderflow::stages::StageOptions;
 use orderflow::stages::webhook::WebhookOptions;
 use orderflow::store::positions;
@@ -224,6 +224,8 @@ async fn what_is_nowhere_any_more_is_a_gap_that_the_owner_is_told_of() {
     let partition = program.kafka.all(&topic).await[0].partition;
     program.kafka.delete_records(&topic, partition, 6).await;
     let endpoint = register(&program, &receiver).await.endpoint.id;
+    let contact = Change { contact: Some(Some("ops@partner.example".to_owned())), ..Change::default() };
+    program.registrar().change(SHOP.0, SHOP.1, &endpoint, &contact).await.expect("it is allowed");
     let from = Point::Offsets(BTreeMap::from([(partition, 2)]));
     let backfill = program.registrar().backfill(SHOP, &endpoint, &all(from), "me").await.expect("it begins");
     let told = ended(&program, &endpoint, &backfill.id).await;
@@ -237,5 +239,14 @@ async fn what_is_nowhere_any_more_is_a_gap_that_the_owner_is_told_of() {
     assert_eq!((gap.change.as_str(), gap.endpoint_id), ("gap", endpoint));
     assert_eq!(gap.owner.as_deref(), Some("p-1"));
     assert!(gap.reason.contains("offsets 2 to 5"), "{}", gap.reason);
+    let mails = program.topic("notifications.outbound");
+    eventually("its contact as well", SOON, async || !program.kafka.all(&mails).await.is_empty()).await;
+    let payload = program.kafka.all(&mails).await.remove(0).payload.expect("a value");
+    let mail: OutboundNotification = program.parts.codec.decode_record(&payload).await.expect("it is one");
+    assert_eq!(
+        (mail.template.as_str(), mail.address.as_deref()),
+        ("webhook.gap", Some("ops@partner.example"))
+    );
+    assert!(mail.text.contains(&gap.reason), "{}", mail.text);
     program.end().await;
 }

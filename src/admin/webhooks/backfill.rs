@@ -3,6 +3,7 @@
 //! A time is looked up in the log, and where the log begins later, in the history.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -13,9 +14,10 @@ use crate::admin::{OfStage, Operations};
 use crate::clock::rfc3339;
 use crate::runtime::inspect;
 use crate::store::backfills::{self, Backfill, Part};
-use crate::store::cursors::{BackfillPart, Wish};
+use crate::store::cursors::{self, BackfillPart, Wish};
 use crate::store::history::past::{self, Log};
 use crate::store::webhook_starts::{self, At};
+use crate::store::webhooks;
 
 /// The fastest that may be asked for, in events per second.
 const MOST_RATE: f64 = 100_000.0;
@@ -113,7 +115,7 @@ impl Registrar {
         let endpoint = self.find(tenant, owner, id).await?;
         check(wanted)?;
         let reach = self.reach()?;
-        if backfills::is_running(&self.db, tenant, id, self.clock.now_ms()).await? {
+        if backfills::is_running(&self.db, tenant, id).await? {
             return Err(WebhookError::Backfilling(id.to_owned()));
         }
         let stages = reach.operations.running(STAGE).await?;
@@ -122,7 +124,16 @@ impl Registrar {
             .iter()
             .map(|stretch| ((stretch.of.stage.source.to_string(), stretch.partition), stretch.from))
             .collect();
+        let finished = match endpoint.choices.is_empty() {
+            true => BTreeMap::new(),
+            false => self.finished(&reach.operations, &stretches, id).await?,
+        };
         let mut tx = self.db.begin().await?;
+        let found = webhooks::find_to_change(&mut tx, tenant, id, owner).await?;
+        let mut changed = found.ok_or_else(|| WebhookError::NotFound(id.to_owned()))?;
+        // What is told again is chosen as it is now; what is still owed, as it was when it was published.
+        changed.choices.forget_below(&finished);
+        webhooks::change(&mut tx, &changed).await?;
         webhook_starts::lower(&mut tx, (tenant, id), &starts).await?;
         tx.commit().await?;
         // An owner that begins before it knows this would find nothing to deliver.
@@ -148,6 +159,35 @@ impl Registrar {
         self.backfill_shown((tenant, owner), id, &backfill.id).await
     }
 
+    /// The offset of each partition of `stretches` below which the endpoint has finished everything: that of its cursor,
+    /// or that of the stage where it has none.
+    async fn finished(
+        &self,
+        operations: &Operations,
+        stretches: &[Stretch<'_>],
+        id: &str,
+    ) -> Result<BTreeMap<At, i64>, WebhookError> {
+        let (mut finished, mut groups) = (BTreeMap::new(), BTreeMap::new());
+        for Stretch { of, partition, .. } in stretches {
+            let (stage, source) = (&of.stage, of.stage.source.to_string());
+            let next = match cursors::next(&self.db, &of.place(*partition), id).await? {
+                Some(next) => next,
+                None => {
+                    let positions = match groups.entry(stage.group.to_string()) {
+                        Entry::Occupied(known) => known.into_mut(),
+                        Entry::Vacant(unknown) => {
+                            let kafka = operations.kafka();
+                            unknown.insert(inspect::group_positions(kafka, &stage.group, &source).await?)
+                        }
+                    };
+                    positions.get(partition).and_then(|position| position.offset).unwrap_or(0)
+                }
+            };
+            finished.insert((source, *partition), next);
+        }
+        Ok(finished)
+    }
+
     /// How far a backfill is.
     ///
     /// # Errors
@@ -159,7 +199,7 @@ impl Registrar {
         backfill: &str,
     ) -> Result<BackfillShown, WebhookError> {
         self.find(tenant, owner, id).await?;
-        let found = backfills::find(&self.db, (tenant, id, backfill), self.clock.now_ms()).await?;
+        let found = backfills::find(&self.db, (tenant, id, backfill)).await?;
         found.map(shown).ok_or_else(|| WebhookError::NoBackfill(backfill.to_owned()))
     }
 

@@ -9,8 +9,8 @@ use utoipa::ToSchema;
 use super::{AttemptShown, Registrar, WebhookError};
 use crate::clock::Clock;
 use crate::store::attempts::{self, Attempt, Tally};
-use crate::store::webhooks;
 use crate::store::{Database, StoreError};
+use crate::store::{backfills, webhooks};
 
 /// Over how long [`Registrar::stats`] counts.
 const STATS_OVER: Duration = Duration::from_secs(24 * 60 * 60);
@@ -114,7 +114,7 @@ impl Registrar {
     }
 }
 
-/// Forgets attempts that are older than they are kept.
+/// Forgets attempts that are older than they are kept, and backfills that ended as long ago.
 #[derive(Debug)]
 pub struct Forgetting {
     /// Where they are.
@@ -153,7 +153,9 @@ impl Forgetting {
     }
 
     async fn forget_some(&self) -> Result<u64, StoreError> {
-        let kept = i64::try_from(self.kept.as_millis()).unwrap_or(i64::MAX);
-        attempts::forget(&self.db, self.clock.now_ms().saturating_sub(kept), Self::BATCH).await
+        let (now_ms, kept) = (self.clock.now_ms(), i64::try_from(self.kept.as_millis()).unwrap_or(i64::MAX));
+        let before_ms = now_ms.saturating_sub(kept);
+        backfills::forget(&self.db, before_ms, now_ms).await?;
+        attempts::forget(&self.db, before_ms, Self::BATCH).await
     }
 }

@@ -205,8 +205,8 @@ impl Registrar {
     }
 
     /// Changes an endpoint. URL, time-out, headers, attempts and delays hold for what is tried from then on; events and
-    /// filter for what comes from then on, so what already waits for it is still delivered. Returns when every process
-    /// knows.
+    /// filter for what is published from then on: what was before is told as it was chosen then, however late. Returns
+    /// when every process knows.
     ///
     /// # Errors
     /// See [`WebhookError`].
@@ -218,7 +218,19 @@ impl Registrar {
         change: &Change,
     ) -> Result<Endpoint, WebhookError> {
         let accepted = self.rules.check_change(change).map_err(WebhookError::Fields)?;
-        self.alter(tenant, owner, id, |endpoint| Ok(accepted.apply(endpoint, &self.vault)?)).await
+        let ends = match change.events.is_some() || change.filter.is_some() {
+            true => self.ends().await?,
+            false => BTreeMap::new(),
+        };
+        self.alter(tenant, owner, id, |endpoint| {
+            let (events, filter) = (endpoint.events.clone(), endpoint.filter.clone());
+            accepted.apply(endpoint, &self.vault)?;
+            if (&events, &filter) != (&endpoint.events, &endpoint.filter) {
+                endpoint.choices.remember(events, filter, &ends);
+            }
+            Ok(())
+        })
+        .await
     }
 
     /// Delivers to an endpoint no longer, until [`Registrar::resume`]; what concerns it is kept for it. Requests that
@@ -313,6 +325,7 @@ impl Registrar {
         // How it fared at another address, or before it was stopped, is no longer held against it.
         if (!was_served && endpoint.state == EndpointState::Enabled) || endpoint.url != url {
             endpoint.generation += 1;
+            endpoint.failing_since = None;
             health::forget(&mut tx, tenant, id).await?;
         }
         endpoint.updated_at = self.clock.now_ms();

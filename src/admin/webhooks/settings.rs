@@ -6,7 +6,7 @@ use std::fmt;
 use uuid::Uuid;
 
 use crate::crypto::{CryptoError, Secret, Vault};
-use crate::store::webhooks::{Endpoint, EndpointState, Headers, SignatureScheme, Subscription};
+use crate::store::webhooks::{Endpoint, EndpointState, Headers, PastChoices, SignatureScheme, Subscription};
 use crate::store::webhooks::{seal_contact, seal_headers};
 
 /// A new endpoint.
@@ -163,6 +163,7 @@ pub(super) fn blank(tenant: &str, id: String, owner: Option<&str>, now_ms: i64) 
         events: Subscription::Only(Vec::new()),
         events_before: Subscription::Only(Vec::new()),
         filter: None,
+        choices: PastChoices::default(),
         headers: None,
         rate: None,
         concurrency: None,
@@ -174,6 +175,7 @@ pub(super) fn blank(tenant: &str, id: String, owner: Option<&str>, now_ms: i64) 
         description: None,
         state: EndpointState::Enabled,
         generation: 1,
+        failing_since: None,
         owner: owner.map(str::to_owned),
         created_at: now_ms,
         updated_at: now_ms,

@@ -30,6 +30,9 @@ pub struct Webhook {
     pub header_names: Vec<String>,
     /// `enabled`, `paused` or `disabled`.
     pub state: &'static str,
+    /// Since when it fails: nothing was accepted for so long that its owner was told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failing_since: Option<String>,
     /// Why it is disabled.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disabled_reason: Option<String>,
@@ -147,6 +150,7 @@ impl Registrar {
                 EndpointState::Enabled | EndpointState::Paused => None,
                 EndpointState::Disabled(reason) => Some(reason.clone()),
             },
+            failing_since: endpoint.failing_since.map(rfc3339),
             timeout: endpoint.timeout_ms,
             rate: endpoint.rate,
             concurrency: endpoint.concurrency,

@@ -150,11 +150,11 @@ async fn take<T: Told>(parts: &Parts, request: Request) -> Result<Response, Prob
         let detail = format!("the topology lets no service publish {event_type}");
         return Err(Problem::new(Code::RoleNotAllowed, detail));
     }
-    let Message { sender, id } = &message;
+    let Message { sender, id, remember: remembered } = &message;
     // No Idempotency-Key of the tenant has spaces, so that none is the same.
     let key = format!("inbound {} {id}", sender.name);
     let hash = fingerprint(&sender.name, head.uri.path(), &body);
-    let first_seen_ms = match reserve(parts, &sender.tenant, &key, &hash, senders.remember).await? {
+    let first_seen_ms = match reserve(parts, &sender.tenant, &key, &hash, *remembered).await? {
         Reserved::Ours { first_seen_ms } => first_seen_ms,
         Reserved::Done(answer) => return replay(parts, &sender.tenant, answer),
         Reserved::InFlight => return Err(in_flight("the same message is being worked on")),

@@ -5,15 +5,15 @@
 //!              here, and in options.rs and signature.rs                   api/inbound.rs
 //! ```
 //!
-//! The senders are a closed list of the configuration; no path, header or field names one: whose secret signed is who
-//! sent. What must not live here: what a body means.
+//! The senders are a closed list of the configuration, and whose secret signed is who sent: a header may name a sender,
+//! which decides whose secrets are tried, and nothing else. What must not live here: what a body means.
 
 mod options;
 mod signature;
 
 use std::time::Duration;
 
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, HeaderValue};
 use sha2::{Digest, Sha256};
 
 pub use options::{Endpoint, InboundOptions, SignatureForm, SourceOptions};
@@ -21,10 +21,16 @@ pub use options::{Endpoint, InboundOptions, SignatureForm, SourceOptions};
 use self::signature::{Keys, Standard, Unusable, is_plainly_by, plain};
 use super::{Code, Problem};
 
-/// Senders there may be: each request is checked against the secrets of all of them.
+/// Senders there may be.
 const MOST_SOURCES: usize = 100;
 /// Live secrets of one sender.
 const MOST_SECRETS: usize = 10;
+/// Secrets that a request is checked against which doesn't name its sender: whoever is nobody costs no more MACs.
+const MOST_TRIED: usize = 20;
+/// Names the sender. It proves nothing; it says whose secrets are to be tried.
+const SOURCE: &str = "x-webhook-source";
+/// How long a plain message is remembered: nothing in it grows old, so its bytes are the same message for ever.
+const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 3_600);
 /// The shortest key, in bytes.
 const SHORTEST_KEY: usize = 16;
 /// The longest name of a sender, and of its tenant, in bytes.
@@ -41,8 +47,8 @@ pub struct InboundSetupError(String);
 pub struct Senders {
     senders: Vec<Sender>,
     tolerance: Duration,
-    /// How long a message is remembered.
-    pub remember: Duration,
+    /// How long a message whose time is signed is remembered.
+    remember: Duration,
     /// The largest body, in bytes.
     pub max_body_bytes: usize,
 }
@@ -65,6 +71,8 @@ pub(super) struct Message<'a> {
     pub(super) sender: &'a Sender,
     /// Names what is told, the same on every attempt of the sender; signed.
     pub(super) id: String,
+    /// How long it is to be remembered.
+    pub(super) remember: Duration,
 }
 
 /// Nobody.
@@ -91,7 +99,8 @@ impl Senders {
         let mut senders: Vec<Sender> = Vec::new();
         for (name, source) in &options.sources {
             let sender = Sender::new(name, source)?;
-            let shared = senders.iter().find(|other| other.keys.iter().any(|key| sender.keys.contains(key)));
+            let is_shared = |key: &Keys| sender.keys.iter().any(|own| own.is_alike(key));
+            let shared = senders.iter().find(|other| other.keys.iter().any(is_shared));
             if let Some(other) = shared {
                 return refuse(format!(
                     "inbound.sources.{name} has a secret of inbound.sources.{}; a secret says who sent, so each has its own",
@@ -115,27 +124,44 @@ impl Senders {
         body: &[u8],
         now_ms: i64,
     ) -> Result<Message<'_>, Problem> {
-        let of = |form| {
-            let fits = move |sender: &&Sender| sender.form == form && sender.endpoints.contains(&endpoint);
-            self.senders.iter().filter(fits)
-        };
         let standard = Standard::read(headers, now_ms, self.tolerance);
-        if let Ok(standard) = &standard
-            && let Some(sender) =
-                of(SignatureForm::Standard).find(|sender| standard.is_by(&sender.keys, body))
-        {
-            return Ok(Message { sender, id: standard.id.to_owned() });
+        if let Ok(standard) = &standard {
+            let mut senders = self.who_may(SignatureForm::Standard, endpoint, headers)?;
+            if let Some(sender) = senders.find(|sender| standard.is_by(&sender.keys, body)) {
+                return Ok(Message { sender, id: standard.id.to_owned(), remember: self.remember });
+            }
         }
         // The plain form signs neither id nor time, so what is told is named by what is signed.
         let given = plain(headers);
-        if let Ok(given) = &given
-            && let Some(sender) =
-                of(SignatureForm::Plain).find(|sender| is_plainly_by(given, &sender.keys, body))
-        {
-            let digest = Sha256::new().chain_update([endpoint as u8]).chain_update(body).finalize();
-            return Ok(Message { sender, id: format!("sha256:{}", hex::encode(digest)) });
+        if let Ok(given) = &given {
+            let mut senders = self.who_may(SignatureForm::Plain, endpoint, headers)?;
+            if let Some(sender) = senders.find(|sender| is_plainly_by(given, &sender.keys, body)) {
+                let digest = Sha256::new().chain_update([endpoint as u8]).chain_update(body).finalize();
+                let id = format!("sha256:{}", hex::encode(digest));
+                return Ok(Message { sender, id, remember: FOR_EVER });
+            }
         }
         Err(refused(standard.err(), given.is_ok()))
+    }
+
+    /// The senders that a request in this form to `endpoint` may be from: the one that it names, or all, where they have
+    /// no more than [`MOST_TRIED`] secrets.
+    fn who_may(
+        &self,
+        form: SignatureForm,
+        endpoint: Endpoint,
+        headers: &HeaderMap,
+    ) -> Result<impl Iterator<Item = &Sender>, Problem> {
+        let named = headers.get(SOURCE).map(HeaderValue::as_bytes);
+        let fits = move |sender: &&Sender| sender.form == form && sender.endpoints.contains(&endpoint);
+        let is_named = move |sender: &&Sender| named.is_none_or(|name| sender.name.as_bytes() == name);
+        let senders: Vec<&Sender> = self.senders.iter().filter(fits).filter(is_named).collect();
+        let secrets: usize = senders.iter().map(|sender| sender.keys.len()).sum();
+        if secrets > MOST_TRIED {
+            let detail = format!("the header {SOURCE} is missing: there are many senders, so name yourself");
+            return Err(Problem::new(Code::SignatureMissing, detail));
+        }
+        Ok(senders.into_iter())
     }
 }
 

@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, HeaderName};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, Mac};
-use sha2::Sha256;
+use sha2::{Digest as _, Sha256};
 
 use crate::crypto::Secret;
 
@@ -39,6 +39,14 @@ impl Keys {
         let encoded = text.strip_prefix(PREFIX).unwrap_or(text);
         let standard = STANDARD.decode(encoded).unwrap_or_else(|_| text.as_bytes().to_vec());
         Self { standard: Secret::new(standard), plain: Secret::new(text.as_bytes().to_vec()) }
+    }
+
+    /// Whether a MAC made with one of these keys can't be told from one that is made with the other's: also of one secret
+    /// in two spellings.
+    pub(super) fn is_alike(&self, other: &Self) -> bool {
+        let is_same =
+            |of: fn(&Self) -> &Secret<Vec<u8>>| block(of(self).expose()) == block(of(other).expose());
+        is_same(|keys| &keys.standard) || is_same(|keys| &keys.plain)
     }
 
     /// How long its keys are, in bytes: the shorter of the two.
@@ -116,6 +124,15 @@ pub(super) fn plain(headers: &HeaderMap) -> Result<Vec<u8>, Unusable> {
 /// Whether `given` is the plain MAC of `body` with one of `keys`.
 pub(super) fn is_plainly_by(given: &[u8], keys: &[Keys], body: &[u8]) -> bool {
     keys.iter().any(|keys| mac(keys.plain.expose(), &[body]).verify_slice(given).is_ok())
+}
+
+/// A key as HMAC uses it (RFC 2104): hashed if it is longer than a block, and filled up with zeros, which are left out here.
+fn block(key: &[u8]) -> Vec<u8> {
+    const BLOCK: usize = 64;
+    let mut key = if key.len() > BLOCK { Sha256::digest(key).to_vec() } else { key.to_vec() };
+    let behind = key.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    key.truncate(behind);
+    key
 }
 
 fn text<'a>(headers: &'a HeaderMap, header: &HeaderName, name: &'static str) -> Result<&'a str, Unusable> {
@@ -208,6 +225,24 @@ mod tests {
         let mut headers = signed(SECRET, "msg_1", NOW);
         headers.insert(ID, "x".repeat(256).parse().unwrap());
         assert_eq!(read(&headers).unwrap_err(), Unusable::Unreadable("webhook-id"));
+    }
+
+    #[test]
+    fn one_key_in_two_spellings_is_one_key() {
+        let bare = SECRET.strip_prefix("whsec_").expect("it has a prefix");
+        let long = "x".repeat(100);
+        let hashed = STANDARD.encode(Sha256::digest(STANDARD.decode(&long).expect("it is base64")));
+        for (a, b, alike) in [
+            (SECRET, SECRET, true),
+            (SECRET, bare, true),
+            (long.as_str(), hashed.as_str(), true),
+            ("whsec_QUFBQUFBQUFBQUFBQUFBQQ==", "whsec_QUFBQUFBQUFBQUFBQUFBQQAA", true),
+            (SECRET, "whsec_AAAAAAAAAAAAAAAAAAAAAAAB", false),
+        ] {
+            assert_eq!(keys(a).is_alike(&keys(b)), alike, "{a} and {b}");
+            let signed = signed(a, "msg_1", NOW);
+            assert_eq!(read(&signed).unwrap().is_by(&[keys(b)], BODY), alike, "{a} and {b}");
+        }
     }
 
     #[test]

@@ -128,7 +128,8 @@ impl<S: EffectStage> Engine<S> {
     pub(super) fn make_room_for_probes(&mut self, partition: i32) {
         let (bytes, is_due) = (self.reread_bytes(), self.due(self.env.clock.now_ms()));
         let Some(own) = self.cursors_of(partition).filter(|own| own.bytes() >= bytes / 2) else { return };
-        let idle: Vec<Arc<str>> = own.away().filter(|target| !is_due(target)).cloned().collect();
+        let idle = own.away().filter(|target| own.keeps_ready(target) && !is_due(target));
+        let idle: Vec<Arc<str>> = idle.cloned().collect();
         for target in idle {
             self.detach(partition, &target, "memory is short");
         }

@@ -154,6 +154,12 @@ impl OwnCursors {
         self.away.iter()
     }
 
+    /// Whether something that was read for `target` is in memory.
+    pub(super) fn keeps_ready(&self, target: &Arc<str>) -> bool {
+        let of_target = (Arc::clone(target), i64::MIN)..=(Arc::clone(target), i64::MAX);
+        self.open.range(of_target).any(|(_, at)| at.bytes > 0)
+    }
+
     /// Forgets targets without a cursor.
     pub(super) fn tidy_away(&mut self) {
         self.away.retain(|target| self.table.is_detached(target));

@@ -11,10 +11,10 @@ use super::health::{Limits, News, Seen};
 use crate::crypto::Vault;
 use crate::event::{AvroRecord, Codec, OutboundNotification, WebhookEndpointChanged, effect_id};
 use crate::runtime::StoreFault;
-use crate::stages::notification::rules::Channel;
-use crate::stages::notification::templates::{DEFAULT_LOCALE, Templates};
+use crate::stages::notification::templates::Templates;
+use crate::stages::owner_mail;
 use crate::stages::store_stage::away;
-use crate::store::webhooks::{self, Endpoint, EndpointState, health, open_contact};
+use crate::store::webhooks::{self, Endpoint, EndpointState, health};
 use crate::store::{Transaction, outbox};
 
 /// What telling needs.
@@ -106,43 +106,18 @@ impl Herald {
 
     /// The mail to the endpoint's contact, where there is one that can be written to.
     fn mail(&self, endpoint: &Endpoint, shown: &Shown<'_>, reason: &str) -> Option<OutboundNotification> {
-        let told = open_contact(&self.vault, endpoint).inspect_err(|error| {
-            tracing::error!(tenant = endpoint.tenant, endpoint = endpoint.id, %error, "an endpoint's contact can't be read");
-        });
-        let address = told.ok().flatten()?;
         let template = format!("webhook.{}", shown.news.as_str());
         let since_ms = shown.failing_since.unwrap_or(shown.seen.at_ms);
         let limit_ms = i64::try_from(self.limits.disable_after.as_millis()).unwrap_or(i64::MAX);
-        let context = json!({
-            "locale": DEFAULT_LOCALE,
-            "order": {"id": endpoint.id, "number": endpoint.id},
-            "endpoint": {"id": endpoint.id, "url": endpoint.url},
-            "reason": reason,
-            "since_time": time(since_ms),
-            "disabled_time": time(since_ms.saturating_add(limit_ms)),
-        });
-        let rendered = self.templates.render(&template, Channel::Email, DEFAULT_LOCALE, &context);
-        let rendered = rendered.inspect_err(|error| {
-            tracing::error!(%error, "a mail about an endpoint can't be written");
-        });
-        let rendered = rendered.ok()?;
-        Some(OutboundNotification {
-            tenant_id: endpoint.tenant.clone(),
-            order_id: endpoint.id.clone(),
-            event_id: name(shown).to_string(),
-            event_type: template.clone(),
-            user_id: endpoint.owner.clone().unwrap_or_else(|| endpoint.id.clone()),
-            channel: Channel::Email.as_str().to_owned(),
-            category: "webhooks".to_owned(),
-            template,
-            locale: DEFAULT_LOCALE.to_owned(),
-            address: Some(address),
-            subject: rendered.subject,
-            text: rendered.text,
-            html: rendered.html,
-            occurred_at: shown.seen.at_ms,
-            ..OutboundNotification::default()
-        })
+        let disabled_ms = since_ms.saturating_add(limit_ms);
+        let news = owner_mail::News {
+            template: &template,
+            id: name(shown),
+            at_ms: shown.seen.at_ms,
+            reason,
+            more: json!({"since_time": time(since_ms), "disabled_time": time(disabled_ms)}),
+        };
+        owner_mail::to_contact(&self.vault, &self.templates, endpoint, news)
     }
 
     async fn send<R: AvroRecord>(
@@ -183,6 +158,7 @@ fn time(at_ms: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stages::notification::rules::Channel;
 
     #[test]
     fn every_template_about_endpoints_renders() {
@@ -192,8 +168,9 @@ mod tests {
             "endpoint": {"id": "wh_1", "url": "https://partner.example/?a=1&b=<2>"},
             "since_time": time(0), "disabled_time": time(432_000_000),
         });
-        for news in [News::Failing, News::Disabled, News::Recovered] {
-            let template = format!("webhook.{}", news.as_str());
+        let news = [News::Failing, News::Disabled, News::Recovered].map(News::as_str);
+        for news in news.into_iter().chain(["gap"]) {
+            let template = format!("webhook.{news}");
             let mail = templates.render(&template, Channel::Email, "en", &context).expect("it renders");
             assert!(mail.subject.is_some_and(|subject| subject.contains("wh_1")));
             assert!(mail.text.contains("https://partner.example/"), "{}", mail.text);

@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Mutex;
 
-use super::target::Target;
+use super::target::{Choice, Target};
 use crate::clock::Clock;
 use crate::crypto::Vault;
 use crate::event::EventType;
-use crate::runtime::TargetState;
 use crate::runtime::retry::Schedule;
+use crate::runtime::{Record, TargetState};
 use crate::store::webhook_starts;
 use crate::store::webhooks::{self, EndpointState};
 use crate::store::{Database, StoreError};
@@ -38,11 +38,17 @@ struct OfTenant {
     ids: HashMap<Arc<str>, Arc<Target>>,
     /// Those that are told of the same types together: of ten thousand, few may be told of an event.
     alike: HashMap<Arc<[bool]>, Vec<Arc<Target>>>,
+    /// Those that chose otherwise before: of them it depends on the record.
+    changed: Vec<Arc<Target>>,
 }
 
 impl OfTenant {
     fn add(&mut self, target: &Arc<Target>) {
-        self.alike.entry(Arc::clone(&target.types)).or_default().push(Arc::clone(target));
+        let of_its_kind = match target.has_chosen_before() {
+            true => &mut self.changed,
+            false => self.alike.entry(Arc::clone(&target.choice.types)).or_default(),
+        };
+        of_its_kind.push(Arc::clone(target));
         self.ids.insert(Arc::clone(&target.id), Arc::clone(target));
     }
 }
@@ -58,14 +64,22 @@ impl View {
         self.ids.get(id)
     }
 
-    /// The endpoints of `tenant` that are told of `event_type`. What concerns a disabled one is kept for it by a cursor.
+    /// The endpoints of `tenant` that are told of `record`, which is of `event_type`, and what each chose when it was
+    /// published. What concerns a disabled one is kept for it by a cursor.
     pub(super) fn subscribed(
         &self,
         tenant: &str,
         event_type: EventType,
-    ) -> impl Iterator<Item = &Arc<Target>> {
-        let alike = self.tenants.get(tenant).into_iter().flat_map(|of_tenant| of_tenant.alike.values());
-        alike.filter(move |alike| alike.first().is_some_and(|target| target.takes(event_type))).flatten()
+        record: &Record,
+    ) -> impl Iterator<Item = (&Arc<Target>, &Choice)> {
+        let of_tenant = self.tenants.get(tenant);
+        let alike = of_tenant.into_iter().flat_map(|of_tenant| of_tenant.alike.values());
+        let takes = move |target: &Arc<Target>| target.choice.takes(event_type);
+        let alike = alike.filter(move |alike| alike.first().is_some_and(takes)).flatten();
+        let changed = of_tenant.into_iter().flat_map(|of_tenant| &of_tenant.changed);
+        let changed = changed.map(move |target| (target, target.choice_for(record)));
+        let changed = changed.filter(move |(_, choice)| choice.takes(event_type));
+        alike.map(|target| (target, &target.choice)).chain(changed)
     }
 
     /// Whether any endpoint at all, enabled or not, may be told of `event_type`, or was before its types were changed:

@@ -277,11 +277,11 @@ impl EffectStage for WebhookStage {
         let priority = self.declared.priority_of(delivery.event_type);
         // Read again only where somebody chooses by it.
         let mut body = None;
-        for target in view.subscribed(&delivery.tenant, delivery.event_type) {
+        for (target, choice) in view.subscribed(&delivery.tenant, delivery.event_type, record) {
             if target.begins_behind(record) {
                 continue;
             }
-            if target.chooses() && !target.wants(body.get_or_insert_with(|| parsed(&delivery.body))) {
+            if choice.chooses() && !choice.wants(body.get_or_insert_with(|| parsed(&delivery.body))) {
                 continue;
             }
             let lane = format_args!("{NAME}|{}|{}|{}", delivery.tenant, delivery.order_id, target.id);

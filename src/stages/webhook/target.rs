@@ -16,7 +16,7 @@ use crate::event::{BodyFilter, EventType};
 use crate::runtime::retry::Schedule;
 use crate::runtime::{Record, TargetState};
 use crate::store::webhook_starts::At;
-use crate::store::webhooks::{Endpoint, EndpointState, open_headers, open_secrets};
+use crate::store::webhooks::{Endpoint, EndpointState, PastChoice, Subscription, open_headers, open_secrets};
 
 /// An endpoint, ready to be delivered to.
 #[derive(Debug)]
@@ -41,7 +41,16 @@ pub(super) struct Target {
     pub(super) generation: i64,
     /// Where it begins, by topic and partition: what lies below was there before it was registered.
     pub(super) starts: Vec<(At, i64)>,
-    /// Which types it is told of, by their places in [`EventType::ALL`].
+    /// What it chooses.
+    pub(super) choice: Choice,
+    /// What it chose before, and where that still holds.
+    past: Vec<(PastChoice, Choice)>,
+}
+
+/// What an endpoint is told of.
+#[derive(Debug)]
+pub(super) struct Choice {
+    /// Which types, by their places in [`EventType::ALL`].
     pub(super) types: Arc<[bool]>,
     filter: Option<Result<BodyFilter, String>>,
 }
@@ -86,8 +95,10 @@ pub(super) enum Host {
 impl Target {
     /// The target that `endpoint` describes at `now_ms`; `policy` holds where it names no schedule.
     pub(super) fn of(endpoint: &Endpoint, vault: &Vault, policy: &Schedule, now_ms: i64) -> Self {
-        let types = EventType::ALL.iter().map(|event_type| endpoint.events.takes(*event_type)).collect();
-        let filter = endpoint.filter.as_deref();
+        let past = endpoint.choices.iter().map(|past| {
+            let choice = Choice::of(&past.events, past.filter.as_deref());
+            (past.clone(), choice)
+        });
         let first = endpoint.retry_delay_ms.and_then(|ms| u64::try_from(ms).ok()).map(Duration::from_millis);
         Self {
             tenant: endpoint.tenant.as_str().into(),
@@ -100,14 +111,20 @@ impl Target {
             state: endpoint.state.clone(),
             generation: endpoint.generation,
             starts: Vec::new(),
-            types,
-            filter: filter.map(|text| BodyFilter::parse(text).map_err(|error| error.to_string())),
+            choice: Choice::of(&endpoint.events, endpoint.filter.as_deref()),
+            past: past.collect(),
         }
     }
 
-    /// Whether it is told of events of `event_type`.
-    pub(super) fn takes(&self, event_type: EventType) -> bool {
-        self.types.get(event_type as usize).copied().unwrap_or(false)
+    /// What it chose when `record` was published.
+    pub(super) fn choice_for(&self, record: &Record) -> &Choice {
+        let holds = |past: &PastChoice| past.holds(&record.topic, record.partition, record.offset);
+        self.past.iter().find(|(past, _)| holds(past)).map_or(&self.choice, |(_, choice)| choice)
+    }
+
+    /// Whether it chose otherwise before.
+    pub(super) fn has_chosen_before(&self) -> bool {
+        !self.past.is_empty()
     }
 
     /// Whether `record` was there before it was registered.
@@ -116,26 +133,40 @@ impl Target {
         self.starts.iter().any(|(at, start)| record.offset < *start && lies(at))
     }
 
-    /// Whether it chooses among bodies.
-    pub(super) fn chooses(&self) -> bool {
-        self.filter.is_some()
-    }
-
-    /// Whether it wants this body. A filter that this program can't read, which only a newer one can have stored,
-    /// lets everything pass: too much is told sooner than too little.
-    pub(super) fn wants(&self, body: &Value) -> bool {
-        match &self.filter {
-            Some(Ok(filter)) => filter.passes(body),
-            Some(Err(_)) | None => true,
-        }
-    }
-
     /// Whether it is to be served now.
     pub(super) fn serving(&self) -> TargetState {
         match &self.state {
             EndpointState::Enabled => TargetState::Flowing,
             EndpointState::Paused => TargetState::Held("the endpoint is paused".into()),
             EndpointState::Disabled(_) => TargetState::Held("the endpoint is disabled".into()),
+        }
+    }
+}
+
+impl Choice {
+    fn of(events: &Subscription, filter: Option<&str>) -> Self {
+        Self {
+            types: EventType::ALL.iter().map(|event_type| events.takes(*event_type)).collect(),
+            filter: filter.map(|text| BodyFilter::parse(text).map_err(|error| error.to_string())),
+        }
+    }
+
+    /// Whether events of `event_type` are among it.
+    pub(super) fn takes(&self, event_type: EventType) -> bool {
+        self.types.get(event_type as usize).copied().unwrap_or(false)
+    }
+
+    /// Whether it is one among bodies.
+    pub(super) fn chooses(&self) -> bool {
+        self.filter.is_some()
+    }
+
+    /// Whether this body is wanted. A filter that this program can't read, which only a newer one can have stored,
+    /// lets everything pass: too much is told sooner than too little.
+    pub(super) fn wants(&self, body: &Value) -> bool {
+        match &self.filter {
+            Some(Ok(filter)) => filter.passes(body),
+            Some(Err(_)) | None => true,
         }
     }
 }

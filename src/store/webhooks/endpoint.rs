@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::choices::PastChoices;
 use crate::crypto::Sealed;
 use crate::event::{EventPattern, EventType};
 
@@ -102,6 +103,8 @@ pub struct Endpoint {
     pub events_before: Subscription,
     /// Which bodies it wants of those ([`crate::event::BodyFilter`]); `None` is all.
     pub filter: Option<String>,
+    /// What it chose before, and where that still holds.
+    pub choices: PastChoices,
     /// The sealed headers that its requests carry besides ours; see [`super::open_headers`].
     pub headers: Option<Sealed>,
     /// Requests per second, at most.
@@ -125,6 +128,8 @@ pub struct Endpoint {
     /// Counts its starts, from 1: another URL, or being served again, is a new one. What came of attempts of an earlier
     /// one says nothing of it.
     pub generation: i64,
+    /// Since when it fails, epoch milliseconds, where its owner was told so. It isn't stored here.
+    pub failing_since: Option<i64>,
     /// The partner that registered it and alone sees it among partners; `None` is the tenant itself.
     pub owner: Option<String>,
     /// When it was registered, epoch milliseconds.

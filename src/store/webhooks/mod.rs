@@ -4,6 +4,7 @@
 //! asks one row whether the copy is still true. What is allowed to be registered is `admin::webhooks`'
 //! business, how it is delivered to that of `stages::webhook`.
 
+mod choices;
 mod endpoint;
 pub mod health;
 mod sealed;
@@ -12,14 +13,26 @@ mod tests;
 
 use super::{Database, Row, StoreError, Transaction, Value};
 
+pub use choices::{PastChoice, PastChoices};
 pub use endpoint::{Endpoint, EndpointState, Subscription};
 pub use sealed::{
     Headers, SignatureScheme, SigningSecret, open_contact, open_headers, open_secrets, seal_contact,
     seal_headers, seal_secrets,
 };
 
-const FIND: &str =
-    "SELECT * FROM webhook_endpoints WHERE tenant_id = $1 AND id = $2 AND ($3 IS NULL OR owner = $3)";
+/// Endpoints, and since when those fail whose owners were told so; `$which` narrows them.
+macro_rules! endpoints_sql {
+    ($which:literal) => {
+        concat!(
+            "SELECT e.*, (SELECT h.failing_since FROM webhook_health h
+                 WHERE h.tenant_id = e.tenant_id AND h.endpoint_id = e.id AND h.told = 'failing') AS failing_since
+             FROM webhook_endpoints e ",
+            $which
+        )
+    };
+}
+
+const FIND: &str = endpoints_sql!("WHERE e.tenant_id = $1 AND e.id = $2 AND ($3 IS NULL OR e.owner = $3)");
 
 /// Adds an endpoint, unless the tenant has `at_most` already; answers whether it was added.
 ///
@@ -38,8 +51,8 @@ pub async fn add(tx: &mut Transaction, endpoint: &Endpoint, at_most: i64) -> Res
     tx.execute(
         "INSERT INTO webhook_endpoints (tenant_id, id, url, events, events_before, filter, headers, rate,
              concurrency, retry_attempts, retry_delay_ms, timeout_ms, secrets, contact, description, state,
-             disabled_reason, owner, created_at, updated_at, generation)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)",
+             disabled_reason, owner, created_at, updated_at, generation, choices)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)",
         &columns(endpoint),
     )
     .await?;
@@ -51,7 +64,7 @@ pub async fn add(tx: &mut Transaction, endpoint: &Endpoint, at_most: i64) -> Res
 /// # Errors
 /// As the database says.
 pub async fn of_any_tenant(db: &Database, id: &str) -> Result<Option<Endpoint>, StoreError> {
-    let row = db.row("SELECT * FROM webhook_endpoints WHERE id = $1", &[id.into()]).await?;
+    let row = db.row(endpoints_sql!("WHERE e.id = $1"), &[id.into()]).await?;
     row.as_ref().map(endpoint).transpose()
 }
 
@@ -80,7 +93,7 @@ pub async fn change(tx: &mut Transaction, endpoint: &Endpoint) -> Result<(), Sto
         "UPDATE webhook_endpoints SET url = $3, events = $4, events_before = $5, filter = $6, headers = $7,
              rate = $8, concurrency = $9, retry_attempts = $10, retry_delay_ms = $11, timeout_ms = $12,
              secrets = $13, contact = $14, description = $15, state = $16, disabled_reason = $17, owner = $18,
-             created_at = $19, updated_at = $20, generation = $21
+             created_at = $19, updated_at = $20, generation = $21, choices = $22
          WHERE tenant_id = $1 AND id = $2",
         &columns(endpoint),
     )
@@ -168,10 +181,11 @@ pub struct Wanted<'a> {
 pub async fn list(db: &Database, tenant: &str, wanted: &Wanted<'_>) -> Result<Vec<Endpoint>, StoreError> {
     let rows = db
         .rows(
-            "SELECT * FROM webhook_endpoints
-             WHERE tenant_id = $1 AND ($2 IS NULL OR owner = $2) AND ($3 IS NULL OR id > $3)
-               AND ($4 IS NULL OR state = $4)
-             ORDER BY id LIMIT $5",
+            endpoints_sql!(
+                "WHERE e.tenant_id = $1 AND ($2 IS NULL OR e.owner = $2) AND ($3 IS NULL OR e.id > $3)
+                   AND ($4 IS NULL OR e.state = $4)
+                 ORDER BY e.id LIMIT $5"
+            ),
             &[
                 tenant.into(),
                 wanted.owner.into(),
@@ -184,12 +198,13 @@ pub async fn list(db: &Database, tenant: &str, wanted: &Wanted<'_>) -> Result<Ve
     rows.iter().map(endpoint).collect()
 }
 
-/// Every endpoint of every tenant, for the copy that deliveries work from.
+/// Every endpoint of every tenant, for the copy that deliveries work from: without what is told of their health.
 ///
 /// # Errors
 /// As the database says.
 pub async fn all(db: &Database) -> Result<Vec<Endpoint>, StoreError> {
-    db.rows("SELECT * FROM webhook_endpoints", &[]).await?.iter().map(endpoint).collect()
+    let sql = "SELECT e.*, CAST(NULL AS BIGINT) AS failing_since FROM webhook_endpoints e";
+    db.rows(sql, &[]).await?.iter().map(endpoint).collect()
 }
 
 /// How many endpoints there are.
@@ -243,7 +258,7 @@ pub(super) async fn count_change(tx: &mut Transaction) -> Result<(), StoreError>
 }
 
 /// The columns of one row, in the order of the statements above.
-fn columns(endpoint: &Endpoint) -> [Value; 21] {
+fn columns(endpoint: &Endpoint) -> [Value; 22] {
     let reason = match &endpoint.state {
         EndpointState::Enabled | EndpointState::Paused => None,
         EndpointState::Disabled(reason) => Some(reason.as_str()),
@@ -270,6 +285,7 @@ fn columns(endpoint: &Endpoint) -> [Value; 21] {
         endpoint.created_at.into(),
         endpoint.updated_at.into(),
         endpoint.generation.into(),
+        endpoint.choices.text().into(),
     ]
 }
 
@@ -279,6 +295,10 @@ fn endpoint(row: &Row) -> Result<Endpoint, StoreError> {
         "paused" => EndpointState::Paused,
         _ => EndpointState::Disabled(row.opt_text("disabled_reason")?.unwrap_or_default()),
     };
+    let choices = row.opt_text("choices")?.map(|text| {
+        PastChoices::read(&text)
+            .map_err(|error| StoreError::Corrupt { column: "choices".to_owned(), reason: error.to_string() })
+    });
     let small = |column: &str| {
         let number = row.opt_int(column)?.map(u32::try_from).transpose();
         number.map_err(|error| StoreError::Corrupt { column: column.to_owned(), reason: error.to_string() })
@@ -290,6 +310,7 @@ fn endpoint(row: &Row) -> Result<Endpoint, StoreError> {
         events: Subscription::written(&row.text("events")?),
         events_before: Subscription::written(&row.text("events_before")?),
         filter: row.opt_text("filter")?,
+        choices: choices.transpose()?.unwrap_or_default(),
         headers: row.opt_sealed("headers")?,
         rate: small("rate")?,
         concurrency: small("concurrency")?,
@@ -301,6 +322,7 @@ fn endpoint(row: &Row) -> Result<Endpoint, StoreError> {
         description: row.opt_text("description")?,
         state,
         generation: row.int("generation")?,
+        failing_since: row.opt_int("failing_since")?,
         owner: row.opt_text("owner")?,
         created_at: row.int("created_at")?,
         updated_at: row.int("updated_at")?,

@@ -18,6 +18,7 @@ fn endpoint(tenant: &str, id: &str, owner: Option<&str>) -> Endpoint {
         ]),
         events_before: Subscription::Only(Vec::new()),
         filter: Some("$.data".to_owned()),
+        choices: PastChoices::default(),
         headers: None,
         rate: Some(10),
         concurrency: None,
@@ -29,6 +30,7 @@ fn endpoint(tenant: &str, id: &str, owner: Option<&str>) -> Endpoint {
         description: None,
         state: EndpointState::Enabled,
         generation: 1,
+        failing_since: None,
         owner: owner.map(str::to_owned),
         created_at: 5,
         updated_at: 5,
@@ -60,6 +62,18 @@ async fn endpoints_come_back_whole_to_their_tenant_and_owner_alone() {
         assert_eq!(listed[1].events, Subscription::All);
         assert_eq!(list(&db, "shop", &Wanted { after: Some("wh_1"), ..EVERY }).await.unwrap().len(), 1);
         assert_eq!(list(&db, "shop", &Wanted { owner: Some("partner-1"), ..EVERY }).await.unwrap().len(), 1);
+
+        let mut tx = db.begin().await.unwrap();
+        let keys = ["wh_1", "wh_2"].map(|id| ("shop".to_owned(), id.to_owned()));
+        let mut fare = health::lock(&mut tx, &keys).await.unwrap();
+        (fare[0].failing_since, fare[1].failing_since) = (Some(77), Some(78));
+        fare[0].told = health::Told::Failing;
+        health::put(&mut tx, &fare).await.unwrap();
+        tx.commit().await.unwrap();
+        let failing: Vec<_> =
+            list(&db, "shop", &EVERY).await.unwrap().into_iter().map(|one| one.failing_since).collect();
+        assert_eq!(failing, [Some(77), None], "the other fails too, but not long enough to be told");
+        ours.failing_since = Some(77);
 
         let before = revision(&db).await.unwrap();
         let mut tx = db.begin().await.unwrap();
@@ -117,6 +131,8 @@ async fn a_changed_endpoint_replaces_the_one_that_was_found() {
         ours.contact = Some(seal_contact(&vault, &ours, "ops@partner.example").unwrap());
         let headers = Headers::from([("authorization".to_owned(), Secret::new("Bearer t".to_owned()))]);
         ours.headers = seal_headers(&vault, "shop", &headers).unwrap();
+        let end = std::collections::BTreeMap::from([(("orders".to_owned(), 3), 7)]);
+        ours.choices.remember(ours.events_before.clone(), ours.filter.clone(), &end);
         (ours.filter, ours.rate, ours.concurrency) = (None, None, Some(4));
         (ours.description, ours.updated_at) = (Some("ours".to_owned()), 9);
         change(&mut tx, &ours).await.unwrap();
