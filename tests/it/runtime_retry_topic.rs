@@ -3,15 +3,22 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
+use orderflow::runtime::cursor::{
+    Claimed, CursorStore, CursorWish, CursorWrite, MemoryCursors, Past, StoreAnswer,
+};
 use orderflow::runtime::retry::Mark;
 use orderflow::runtime::{
-    ErrorClass, Failure, OutRecord, Outcome, PartitionFault, PartitionState, ReadFrom, StageSpec, TopicReader,
+    ErrorClass, Failure, OutRecord, Outcome, PartitionFault, PartitionState, ReadFrom, SourcePartition,
+    StageSpec, TopicReader, start_effect_stage,
 };
 use orderflow::topology::HEADER_ROOM_BYTES;
 use rand::rngs::SmallRng;
 use rand::{RngCore, SeedableRng};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
-use crate::harness::courier::{Member, Outside, Plan};
+use crate::harness::courier::{Courier, Member, Outside, Plan};
 use crate::harness::eventually;
 use crate::harness::group::committed;
 use crate::harness::kafka::TestKafka;
@@ -229,4 +236,98 @@ async fn a_record_near_the_size_limit_is_parked_and_dead_lettered_like_any_other
     );
     member.settled().await;
     member.leave().await;
+}
+
+/// A store of cursors that answers for partition 0, and for the others once it is whole: a retry partition is read back
+/// only when the cursors are known.
+#[derive(Debug)]
+struct HalfAway {
+    cursors: MemoryCursors,
+    whole: watch::Receiver<bool>,
+}
+
+impl CursorStore for HalfAway {
+    fn claim<'a>(&'a self, at: &'a SourcePartition) -> BoxFuture<'a, Result<Claimed, Failure>> {
+        Box::pin(async move {
+            let _ = self.whole.clone().wait_for(|whole| *whole || at.partition == 0).await;
+            self.cursors.claim(at).await
+        })
+    }
+
+    fn store<'a>(
+        &'a self,
+        at: &'a SourcePartition,
+        epoch: i64,
+        write: &'a CursorWrite,
+    ) -> BoxFuture<'a, Result<StoreAnswer, Failure>> {
+        self.cursors.store(at, epoch, write)
+    }
+
+    fn wishes<'a>(
+        &'a self,
+        at: &'a SourcePartition,
+    ) -> BoxFuture<'a, Result<Vec<(i64, CursorWish)>, Failure>> {
+        self.cursors.wishes(at)
+    }
+
+    fn ask<'a>(
+        &'a self,
+        at: &'a SourcePartition,
+        wish: &'a CursorWish,
+    ) -> BoxFuture<'a, Result<(), Failure>> {
+        self.cursors.ask(at, wish)
+    }
+
+    fn past<'a>(
+        &'a self,
+        at: &'a SourcePartition,
+        from: i64,
+        to: i64,
+    ) -> BoxFuture<'a, Result<Past, Failure>> {
+        self.cursors.past(at, from, to)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_tells_how_much_parked_work_is_still_to_be_read_back() {
+    let kafka = TestKafka::new("unread");
+    let mut spec = kafka.stage("courier", 2, true).await;
+    spec.options.in_place_limit = Duration::ZERO;
+    for partition in 0..2 {
+        let values: Vec<String> = (0..20).map(|lane| format!("all.{partition}-{lane} 0")).collect();
+        kafka.send(&spec.source, partition, "k", &values).await;
+    }
+    let outside = Arc::new(Outside::default());
+    let putting_off: Arc<Plan> = Arc::new(|_: &str, _, _| later(3_600_000));
+    let first = Member::start(&kafka, &spec, &outside, &putting_off);
+    eventually("all is parked", SOON, async || first.handle.progress.borrow().balance.parked == 40).await;
+    first.leave_early().await;
+
+    let (make_whole, whole) = watch::channel(false);
+    spec.cursors = Some(Arc::new(HalfAway { cursors: MemoryCursors::default(), whole }));
+    let (env, stop, (_, open)) = (kafka.environment(), CancellationToken::new(), watch::channel(true));
+    let metrics = Arc::clone(&env.metrics);
+    let stage = Courier { outside: Arc::clone(&outside), plan: putting_off, open };
+    let handle = start_effect_stage(spec.clone(), Arc::new(stage), env, stop.clone());
+    let second = Member { handle, stop };
+    let tells = |unread: [u64; 2]| {
+        let sum: u64 = unread.iter().sum();
+        let progress = second.handle.progress.borrow();
+        progress.partitions.values().map(|partition| partition.unread).eq(unread)
+            && metrics
+                .text()
+                .lines()
+                .any(|line| line.ends_with(&format!("retry_unread{{stage=\"courier\"}} {sum}")))
+    };
+    eventually("one partition is read back", SOON, async || tells([0, 20])).await;
+    let state = |partition| second.handle.progress.borrow().partitions[&partition].state.clone();
+    assert_eq!([state(0), state(1)], [PartitionState::Flowing, PartitionState::Starting]);
+    make_whole.send_replace(true);
+    eventually("the other is, too", SOON, async || tells([0, 0])).await;
+    eventually("both flow", SOON, async || {
+        [state(0), state(1)].iter().all(|s| *s == PartitionState::Flowing)
+    })
+    .await;
+    assert_eq!(second.handle.progress.borrow().balance.parked, 40);
+    second.leave_early().await;
 }

@@ -152,10 +152,17 @@ pub(super) fn cpu() -> Duration {
     Duration::from_micros(u64::try_from(micros).unwrap_or(0))
 }
 
-/// The most memory that this process had resident.
+/// The most memory that this process had resident. Not as `getrusage` tells it: that begins with what the parent had, which
+/// filled the topics.
 pub(super) fn peak_rss() -> u64 {
-    // In KiB on Linux.
-    getrusage(UsageWho::RUSAGE_SELF).map_or(0, |usage| usage.max_rss().unsigned_abs() * 1024)
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kibibytes =
+        peak.and_then(|peak| peak.trim().strip_suffix(" kB")).and_then(|peak| peak.parse::<u64>().ok());
+    // In KiB on Linux, either way.
+    kibibytes
+        .unwrap_or_else(|| getrusage(UsageWho::RUSAGE_SELF).map_or(0, |usage| usage.max_rss().unsigned_abs()))
+        * 1024
 }
 
 #[cfg(feature = "count-allocations")]

@@ -57,8 +57,9 @@ pub(super) async fn repeat(config: &Config, asked: &Repetition) -> Result<Measur
         until(&mut handle, |progress| !progress.partitions.is_empty()).await?;
         meter.begin();
         let flowing = |progress: &Progress| {
-            let mut partitions = progress.partitions.values();
-            partitions.all(|partition| partition.state == PartitionState::Flowing)
+            let partitions = progress.partitions.values();
+            let flows = partitions.filter(|partition| partition.state == PartitionState::Flowing);
+            i32::try_from(flows.count()) == Ok(topic::PARTITIONS)
         };
         until(&mut handle, flowing).await?;
         meter.end();

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use super::batch_queue::Fetched;
 use super::desk::Side;
 use super::pool::{Buffer, Pool, give_back, take_from};
+use super::wire;
 use crate::runtime::record::{Headers, Record};
 
 /// Bytes of one batch, about: small enough that a few records of it which stay long don't hold much.
@@ -302,7 +303,7 @@ impl Open {
         let key = put(&mut self.data, message.key());
         let payload = put(&mut self.data, message.payload());
         let before = self.data.len();
-        message.headers(|name, value| write_header(&mut self.data, name, value));
+        message.put_headers(&mut self.data);
         let headers = length(self.data.len() - before);
         let timestamp_ms = message.timestamp_ms().unwrap_or(-1);
         self.entries.push(Entry { offset: message.offset(), timestamp_ms, start, key, payload, headers });
@@ -318,18 +319,6 @@ fn put(data: &mut Vec<u8>, part: Option<&[u8]>) -> u32 {
     let Some(part) = part else { return NULL };
     data.extend_from_slice(part);
     length(part.len())
-}
-
-/// A header is the lengths of its name and value, then both.
-fn write_header(data: &mut Vec<u8>, name: &[u8], value: Option<&[u8]>) {
-    if std::str::from_utf8(name).is_err() {
-        tracing::warn!("a header whose name is not UTF-8 was left out");
-        return;
-    }
-    data.extend_from_slice(&length(name.len()).to_le_bytes());
-    data.extend_from_slice(&value.map_or(NULL, |value| length(value.len())).to_le_bytes());
-    data.extend_from_slice(name);
-    data.extend_from_slice(value.unwrap_or_default());
 }
 
 /// A record where it lies in its batch.
@@ -354,33 +343,19 @@ impl<'b> Sight<'b> {
     pub(crate) fn headers(&self) -> impl Iterator<Item = (&'b [u8], Option<&'b [u8]>)> + use<'b> {
         let length = |length: u32| if length == NULL { 0 } else { length as usize };
         let start = self.entry.start as usize + length(self.entry.key) + length(self.entry.payload);
-        let mut rest = self.data.get(start..start + self.entry.headers as usize).unwrap_or_default();
-        std::iter::from_fn(move || {
-            let (name, value) = (number_at(rest, 0)?, number_at(rest, 4)?);
-            let behind = 8 + name as usize;
-            let end = behind + length(value);
-            let header = (rest.get(8..behind)?, (value != NULL).then(|| rest.get(behind..end)).flatten());
-            rest = rest.get(end..)?;
-            Some(header)
-        })
+        wire::headers(self.data.get(start..start + self.entry.headers as usize).unwrap_or_default())
     }
-}
-
-fn number_at(bytes: &[u8], at: usize) -> Option<u32> {
-    let four = bytes.get(at..at + 4)?;
-    Some(u32::from_le_bytes(four.try_into().ok()?))
 }
 
 fn read_headers(bytes: &Bytes) -> Headers {
-    let (mut pairs, mut at) = (Vec::new(), 0);
-    while let (Some(name), Some(value)) = (number_at(bytes, at), number_at(bytes, at + 4)) {
-        let start = at + 8;
-        let behind = start + name as usize;
-        let name = String::from_utf8_lossy(&bytes[start..behind]).into_owned();
-        at = behind + if value == NULL { 0 } else { value as usize };
-        pairs.push((name, (value != NULL).then(|| bytes.slice(behind..at))));
-    }
-    Headers::new(pairs)
+    let pairs = wire::headers(bytes).filter_map(|(name, value)| {
+        let Ok(name) = std::str::from_utf8(name) else {
+            tracing::warn!("a header whose name is not UTF-8 was left out");
+            return None;
+        };
+        Some((name.to_owned(), value.map(|value| bytes.slice_ref(value))))
+    });
+    Headers::new(pairs.collect())
 }
 
 #[cfg(test)]
@@ -397,9 +372,10 @@ mod tests {
             let (key, payload) = (put(&mut data, key), put(&mut data, payload));
             let before = data.len();
             if number == 0 {
-                write_header(&mut data, b"a", Some(b"1"));
-                write_header(&mut data, b"\xff", Some(b"left out"));
-                write_header(&mut data, b"b", None);
+                wire::put_count(&mut data, 3);
+                wire::put_header(&mut data, b"a", Some(b"1"));
+                wire::put_header(&mut data, b"\xff", Some(b"left out"));
+                wire::put_header(&mut data, b"b", None);
             }
             let headers = length(data.len() - before);
             let offset = number as i64;

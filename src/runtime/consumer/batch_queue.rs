@@ -21,6 +21,8 @@ use rdkafka::bindings as ffi;
 use rdkafka::client::{Client, ClientContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
+use super::wire;
+
 /// Messages read by one call, at most.
 const SLOTS: usize = 1_000;
 
@@ -192,31 +194,53 @@ impl<'m> Fetched<'m> {
         self.message.rkt.addr()
     }
 
-    /// True when the message is known to have no headers, without asking librdkafka: to find out, that allocates and
-    /// frees a kilobyte, which is more than everything else costs that is done with a message.
+    /// The message's headers where they lie in its batch, if that is known without asking librdkafka, which allocates for
+    /// each of them, and a kilobyte to find out that there are none: more than everything else costs that is done with a
+    /// message.
     ///
-    /// In a batch of Kafka's record format 2 (KIP-98) the number of headers, a varint, lies right behind the value. Only
-    /// such batches carry a leader epoch.
-    fn has_no_headers(&self) -> bool {
+    /// Only batches of Kafka's record format 2 (KIP-98) carry a leader epoch.
+    fn headers_in_place(&self) -> Option<&'m [u8]> {
+        let (value, length) = (self.message.payload.cast::<u8>(), self.message.len);
         // An empty value is none of the batch: librdkafka puts a constant of its own there.
-        if self.message.payload.is_null() || self.message.len == 0 {
-            return false;
+        if value.is_null() || length == 0 {
+            return None;
         }
         // SAFETY: reads the live message.
         if unsafe { ffi::rd_kafka_message_leader_epoch(self.message) } < 0 {
-            return false;
+            return None;
         }
-        // SAFETY: the value points into the batch as it was fetched (librdkafka copies nothing out of it), where at
-        // least the number of headers follows it in the same buffer, which lives as long as the message.
-        let behind = unsafe { *self.message.payload.cast::<u8>().add(self.message.len) };
-        behind == 0
+        // SAFETY: the value points into the batch as it was fetched (librdkafka copies nothing out of it), which lives as
+        // long as the message. librdkafka found the record whole: it lies there in one piece, from its length to the end
+        // that its length says. The number of headers is behind the value, so that there is a byte.
+        if unsafe { *value.add(length) } == 0 {
+            return Some(&[0]);
+        }
+        let key = (!self.message.key.is_null()).then_some(self.message.key_len);
+        // SAFETY: see above; `to_end` asks for bytes of the record alone.
+        let rest = wire::to_end(length, key, |distance| unsafe { *value.sub(distance) })?;
+        // SAFETY: see above; so many bytes of the record there are at least, from the start of the value on, which is at
+        // least the value and the number of headers.
+        Some(unsafe { std::slice::from_raw_parts(value.add(length), rest - length) })
+    }
+
+    /// Writes the headers as they lie in a record (see `wire`); nothing when there are none.
+    pub(super) fn put_headers(&self, bytes: &mut Vec<u8>) {
+        match self.headers_in_place().filter(|found| wire::are_headers(found)) {
+            Some(&[0]) => {}
+            Some(found) => bytes.extend_from_slice(found),
+            None => {
+                let mut found = Vec::new();
+                self.headers(|name, value| found.push((name, value)));
+                if !found.is_empty() {
+                    wire::put_count(bytes, found.len());
+                    found.into_iter().for_each(|(name, value)| wire::put_header(bytes, name, value));
+                }
+            }
+        }
     }
 
     /// Hands each header to `take`, in order: its name, which is bytes to Kafka, and its value.
-    pub fn headers(&self, mut take: impl FnMut(&'m [u8], Option<&'m [u8]>)) {
-        if self.has_no_headers() {
-            return;
-        }
+    fn headers(&self, mut take: impl FnMut(&'m [u8], Option<&'m [u8]>)) {
         let mut headers = ptr::null_mut();
         // SAFETY: the message is live. The headers are parsed into it and stay its own; the cast is for a C
         // signature without const on a call that other threads don't make for this message.

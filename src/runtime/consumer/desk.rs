@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::Notify;
+
 use super::rewind::Rewinds;
 
 /// One of the two topics that a member reads.
@@ -53,6 +55,8 @@ pub(crate) struct Desk {
     orders: Mutex<Orders>,
     /// Partitions to be read again.
     pub(crate) rewinds: Rewinds,
+    /// Something was committed.
+    committed: Notify,
     ticked_ms: AtomicI64,
 }
 
@@ -106,6 +110,11 @@ impl Desk {
         let orders = self.lock();
         let last = orders.committed.get(&(position.side, position.partition));
         last.is_some_and(|(offset, metadata)| *offset == position.offset && *metadata == position.metadata)
+    }
+
+    /// Waits until something is committed; at once when that happened since the last time that somebody waited.
+    pub(crate) async fn next_commit(&self) {
+        self.committed.notified().await;
     }
 
     /// Lets an assigned partition flow.
@@ -221,6 +230,8 @@ impl Desk {
             }
             orders.committed.insert(slot, mark);
         }
+        drop(orders);
+        self.committed.notify_one();
     }
 
     /// Takes the unchanged positions of the retry topic up again, so that the group doesn't forget them.

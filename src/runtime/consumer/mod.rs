@@ -17,6 +17,7 @@ mod pool;
 mod positions;
 mod rewind;
 mod thread;
+mod wire;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -40,7 +41,7 @@ pub(crate) use message::to_record;
 pub(crate) use rewind::Rewind;
 
 /// Events that may wait for the engine, each with one batch of records at most.
-const EVENTS: usize = 64;
+const EVENTS: usize = 32;
 
 /// What the poll thread tells its engine, in the order in which it happened.
 #[derive(Debug)]

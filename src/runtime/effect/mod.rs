@@ -162,6 +162,7 @@ async fn run_member<S: EffectStage>(
     let mut stopping = std::pin::pin!(stop.cancelled());
     let mut more = false;
     loop {
+        let claims = engine.claims();
         let due = engine.next_due().unwrap_or(TICK).min(TICK);
         tokio::select! {
             biased;
@@ -175,6 +176,7 @@ async fn run_member<S: EffectStage>(
                 engine.publish(true);
             }
             () = engine.running.woken() => {}
+            () = desk.next_commit(), if claims => engine.mark_claimed(),
             Some(event) = events.recv() => {
                 engine.on_event(event);
                 for event in std::iter::from_fn(|| events.try_recv().ok()).take(AT_ONCE) {

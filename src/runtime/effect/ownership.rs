@@ -26,6 +26,8 @@ impl<S: EffectStage> Engine<S> {
         self.partitions.insert(number, Partition::new(assigned, self.incarnation, with_map, remembers));
         self.hands.stage.owns(self.partitions.len());
         self.claim(number);
+        // What is still to be read back is told from the start.
+        self.publish(true);
     }
 
     /// Rule 5: hands in a claim to the partition; what follows begins when it is committed.
@@ -35,8 +37,13 @@ impl<S: EffectStage> Engine<S> {
         self.desk.hurry();
     }
 
+    /// True while the claim to some partition isn't committed.
+    pub(super) fn claims(&self) -> bool {
+        self.partitions.values().any(|owned| !owned.closed && owned.tenure.is_claiming())
+    }
+
     /// Partitions whose claim is committed: their retry partition is read, up to a marker that is appended now.
-    fn mark_claimed(&mut self) {
+    pub(super) fn mark_claimed(&mut self) {
         let mut claimed = Vec::new();
         for (&number, owned) in self.partitions.iter_mut() {
             if owned.closed || !owned.tenure.is_claiming() {
@@ -92,6 +99,7 @@ impl<S: EffectStage> Engine<S> {
             self.lanes.open(partition, owned.admitted(), now);
             tracing::info!(stage = %self.name, partition, parked = self.lanes.census(partition).parked,
                 "parked work was read back; the source flows");
+            self.publish(true);
         }
     }
 

@@ -46,8 +46,10 @@ impl<S: EffectStage> Engine<S> {
     /// Takes in records of the retry partition.
     pub(super) fn index_all(&mut self, partition: i32, records: RecordBatch) {
         let mut records = records.into_iter();
+        // Room that there isn't now doesn't come while a batch is read.
+        let keeps = self.has_room(0);
         while records.len() > 0 {
-            if !self.index_at_sight(partition, &mut records)
+            if !self.index_at_sight(partition, &mut records, keeps)
                 && let Some(record) = records.next()
             {
                 self.index(partition, &record);
@@ -57,8 +59,9 @@ impl<S: EffectStage> Engine<S> {
     }
 
     /// Takes in the next record when it is simply a parked task of ours, without making anything of it but its entry in the
-    /// index. Answers false, and has done nothing, when it may be something else.
-    fn index_at_sight(&mut self, partition: i32, records: &mut Records) -> bool {
+    /// index and, where it `keeps` them and has room, its record. Answers false, and has done nothing, when it may be something
+    /// else.
+    fn index_at_sight(&mut self, partition: i32, records: &mut Records, keeps: bool) -> bool {
         let Some(sight) = records.sight() else { return false };
         let Some(glimpse) = Glimpse::of(sight.headers()) else { return false };
         let (place, bytes) = (sight.offset(), sight.bytes());
@@ -85,7 +88,7 @@ impl<S: EffectStage> Engine<S> {
             history: History { attempt: glimpse.attempt, first_failed_at_ms: glimpse.first_failed_at_ms },
         };
         match self.note_told(partition, place, told) {
-            Some(no) if self.has_room(bytes) => {
+            Some(no) if keeps && self.has_room(bytes) => {
                 if let Some(record) = records.next() {
                     self.keep_marked(no, &record);
                 }

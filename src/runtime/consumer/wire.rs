@@ -1,0 +1,263 @@
+//! The headers of a record where they lie in its batch, as Kafka's record format 2 (KIP-98) has them. Pure.
+//!
+//! librdkafka makes a list of them, with an allocation for each, which costs more than all else that is done with a parked
+//! record. It hands out where a record's key and value lie, not where the record ends, but has checked that: the record says
+//! its own length, in front of the fields before the key, and those can be read backwards from the value.
+//!
+//! ```text
+//! length  attributes  timestamp  offset  key's length  key  value's length  value  headers: number, then each (name, value)
+//! varint  0           varint     varint  varint             varint
+//! ```
+//!
+//! Whatever a producer wrote there, no byte outside the record is looked at. What isn't as every known producer writes it
+//! is left to librdkafka. Batches keep headers as they lie here, and write what librdkafka says in the same way.
+
+/// Bytes of a varint of 64 bits, at most.
+const LONGEST: usize = 10;
+/// Bytes of the length of a record, at most: they are smaller than 2 GiB.
+const LONGEST_LENGTH: usize = 5;
+
+/// How many bytes there are from the start of a record's value to the end of the record: never more than there are; `None`
+/// when that can't be told.
+///
+/// Takes the lengths of value and key (`None` for null). `before(n)` is asked for the byte `n` places before the value; only
+/// bytes of the record, as long as it is one whose length was checked.
+pub(super) fn to_end(value: usize, key: Option<usize>, before: impl Fn(usize) -> u8) -> Option<usize> {
+    let mut at = 0;
+    let mut passes = |length: Option<usize>, bytes: usize| {
+        let (written, count) = varint_of(length.map_or(Some(-1), |length| i64::try_from(length).ok())?);
+        let is_there = (0..count).all(|nth| before(at + count - nth) == written[nth]);
+        at += count + bytes;
+        is_there.then_some(())
+    };
+    passes(Some(value), key.unwrap_or(0))?;
+    passes(key, 0)?;
+    // A varint ends with a byte below 0x80; those before are of it, up to one that ends what is before it.
+    for _offset_then_timestamp in 0..2 {
+        at += 1;
+        if before(at) >= 0x80 {
+            return None;
+        }
+        let more = (0..LONGEST).take_while(|more| before(at + 1 + more) >= 0x80).count();
+        at += more;
+    }
+    // Were these no attributes but the end of the length, because attributes of 0x80 and more were taken for a part of the
+    // timestamp, then it would not be 0 without a byte before it that belongs to it, which is the next to be looked at.
+    at += 1;
+    if before(at) != 0 || before(at + 1) >= 0x80 {
+        return None;
+    }
+    // The last bytes of the length are the high bits: fewer of them than there are say less than the length. So the first
+    // that cover what is known of the record are all of them, or too few.
+    let known = at + value + 1;
+    let mut zigzag = 0_u64;
+    for nth in 1..=LONGEST_LENGTH {
+        let byte = before(at + nth);
+        if nth > 1 && byte < 0x80 {
+            return None;
+        }
+        zigzag = zigzag << 7 | u64::from(byte & 0x7f);
+        let length = usize::try_from(zigzag >> 1).ok()?;
+        if length >= known {
+            return (zigzag & 1 == 0).then_some(length - at);
+        }
+    }
+    None
+}
+
+/// True when headers lie in `bytes` and fill it exactly.
+pub(super) fn are_headers(bytes: &[u8]) -> bool {
+    let mut rest = bytes;
+    let Some(count) = varint(&mut rest).and_then(|count| usize::try_from(count).ok()) else { return false };
+    (0..count).all(|_| header(&mut rest).is_some()) && rest.is_empty()
+}
+
+/// The names and values of the headers that lie in `bytes`, in order, as far as they are such. A name ends at a zero byte, as
+/// for librdkafka, which could not send more of it.
+pub(super) fn headers(bytes: &[u8]) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
+    let mut rest = bytes;
+    let count = varint(&mut rest).and_then(|count| usize::try_from(count).ok()).unwrap_or(0);
+    (0..count).map_while(move |_| {
+        let (name, value) = header(&mut rest)?;
+        let end = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
+        Some((&name[..end], value))
+    })
+}
+
+/// Writes how many headers follow.
+pub(super) fn put_count(bytes: &mut Vec<u8>, count: usize) {
+    put(bytes, i64::try_from(count).unwrap_or(i64::MAX));
+}
+
+/// Writes a header.
+pub(super) fn put_header(bytes: &mut Vec<u8>, name: &[u8], value: Option<&[u8]>) {
+    for part in [Some(name), value] {
+        put(bytes, part.map_or(Ok(-1), |part| i64::try_from(part.len())).unwrap_or(-1));
+        bytes.extend_from_slice(part.unwrap_or_default());
+    }
+}
+
+fn put(bytes: &mut Vec<u8>, number: i64) {
+    let (written, count) = varint_of(number);
+    bytes.extend_from_slice(&written[..count]);
+}
+
+#[inline]
+fn header<'r>(rest: &mut &'r [u8]) -> Option<(&'r [u8], Option<&'r [u8]>)> {
+    let mut bytes = || match varint(rest)? {
+        -1 => Some(None),
+        length => rest.split_off(..usize::try_from(length).ok()?).map(Some),
+    };
+    Some((bytes()??, bytes()?))
+}
+
+#[inline]
+fn varint(rest: &mut &[u8]) -> Option<i64> {
+    let mut zigzag = 0_u64;
+    for nth in 0..LONGEST {
+        let byte = *rest.split_off_first()?;
+        zigzag |= u64::from(byte & 0x7f) << (7 * nth);
+        if byte < 0x80 {
+            return Some((zigzag >> 1) as i64 ^ -((zigzag & 1) as i64));
+        }
+    }
+    None
+}
+
+/// A number as a varint: its bytes, and how many.
+fn varint_of(number: i64) -> ([u8; LONGEST], usize) {
+    let (mut zigzag, mut bytes, mut count) = ((number << 1 ^ number >> 63) as u64, [0; LONGEST], 0);
+    loop {
+        bytes[count] = (zigzag & 0x7f) as u8 | if zigzag < 0x80 { 0 } else { 0x80 };
+        count += 1;
+        zigzag >>= 7;
+        if zigzag == 0 {
+            return (bytes, count);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    type Header = (Vec<u8>, Option<Vec<u8>>);
+
+    #[derive(Debug, Clone)]
+    struct Written {
+        attributes: u8,
+        timestamp: i64,
+        offset: i64,
+        key: Option<Vec<u8>>,
+        value: Vec<u8>,
+        headers: Vec<Header>,
+    }
+
+    fn put_bytes(bytes: &mut Vec<u8>, part: Option<&[u8]>) {
+        put(bytes, part.map_or(-1, |part| part.len() as i64));
+        bytes.extend_from_slice(part.unwrap_or_default());
+    }
+
+    impl Written {
+        /// The bytes of the record with its length, and where in them the value starts.
+        fn bytes(&self) -> (Vec<u8>, usize) {
+            let mut body = vec![self.attributes];
+            put(&mut body, self.timestamp);
+            put(&mut body, self.offset);
+            put_bytes(&mut body, self.key.as_deref());
+            put_bytes(&mut body, Some(&self.value));
+            let value_end = body.len();
+            put_count(&mut body, self.headers.len());
+            for (name, value) in &self.headers {
+                put_header(&mut body, name, value.as_deref());
+            }
+            let mut bytes = Vec::new();
+            put(&mut bytes, body.len() as i64);
+            let start = bytes.len() + value_end - self.value.len();
+            bytes.extend(body);
+            (bytes, start)
+        }
+    }
+
+    fn records() -> impl Strategy<Value = Written> {
+        let some_bytes = |most| prop::collection::vec(any::<u8>(), 0..most);
+        let lengths = prop_oneof![Just(0_usize), 50_usize..70, 8_000_usize..8_300];
+        let attributes = prop_oneof![4 => Just(0_u8), 1 => any::<u8>()];
+        let header = (prop::collection::vec(1_u8..=255, 0..20), prop::option::of(some_bytes(40)));
+        (
+            attributes,
+            prop_oneof![0_i64..300, any::<i64>()],
+            0_i64..1 << 31,
+            prop::option::of(some_bytes(80)),
+            (some_bytes(80), lengths),
+            prop::collection::vec(header, 0..16),
+        )
+            .prop_map(|(attributes, timestamp, offset, key, (mut value, more), headers)| {
+                value.resize(value.len() + more, 0xff);
+                Written { attributes, timestamp, offset, key, value, headers }
+            })
+    }
+
+    proptest! {
+        /// Whatever is written there, no byte outside the record is asked for and no end behind its own is named; the
+        /// headers of an ordinary record are as they were written.
+        #[test]
+        fn headers_are_found_and_nothing_outside_the_record_is_read(record in records()) {
+            let (bytes, start) = record.bytes();
+            let before = |distance: usize| bytes[start.checked_sub(distance).expect("within the record")];
+            let rest = to_end(record.value.len(), record.key.as_ref().map(Vec::len), before);
+            prop_assert!(rest.is_none_or(|rest| start + rest <= bytes.len()));
+            if record.attributes == 0 {
+                let rest = rest.expect("an ordinary record");
+                let bytes = &bytes[start + record.value.len()..start + rest];
+                prop_assert!(are_headers(bytes));
+                let found: Vec<Header> = headers(bytes).map(|(name, value)| (name.to_vec(), value.map(<[u8]>::to_vec))).collect();
+                prop_assert_eq!(found, record.headers);
+            }
+        }
+
+        /// The fields before the key are a producer's, and may be any bytes, as long as they are varints.
+        #[test]
+        fn strange_fields_mislead_nobody(
+            length in 0_usize..3, attributes: u8, timestamp in prop::collection::vec(0x80_u8.., 0..4), last in 0_u8..0x80,
+        ) {
+            let record = Written { attributes: 0, timestamp: 0, offset: 0, key: None, value: vec![7; 20], headers: Vec::new() };
+            let (plain, _) = record.bytes();
+            let mut body = vec![attributes];
+            body.extend(timestamp);
+            body.push(last);
+            body.extend(&plain[3..]);
+            // A length that is written in more bytes than it needs.
+            let (mut bytes, mut zigzag) = (Vec::new(), body.len() * 2);
+            for _ in 0..length {
+                bytes.push(0x80 | (zigzag & 0x7f) as u8);
+                zigzag >>= 7;
+            }
+            bytes.push(zigzag as u8);
+            bytes.extend(&body);
+            let start = bytes.len() - 21;
+            let before = |distance: usize| bytes[start.checked_sub(distance).expect("within the record")];
+            prop_assert!(to_end(20, None, before).is_none_or(|rest| rest == 21));
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes: Vec<u8>) {
+            let taken: usize = headers(&bytes).map(|(name, value)| name.len() + value.map_or(0, <[u8]>::len)).sum();
+            prop_assert!(taken <= bytes.len());
+            prop_assert!(!are_headers(&bytes) || taken < bytes.len());
+        }
+    }
+
+    #[test]
+    fn only_what_fills_its_place_is_headers() {
+        assert!(are_headers(&[0]));
+        assert!(are_headers(&[2, 4, b'a', b'b', 1]));
+        assert!(!are_headers(&[2, 1, 1]), "a name can't be null");
+        assert!(!are_headers(&[2, 4, b'a', b'b', 1, 0]), "something is left");
+        assert!(!are_headers(&[4, 4, b'a', b'b', 1]), "something is missing");
+        let cut: Vec<_> = headers(&[2, 4, b'a', 0, 2, b'x']).collect();
+        assert_eq!(cut, [(&b"a"[..], Some(&b"x"[..]))]);
+    }
+}
