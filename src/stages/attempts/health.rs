@@ -29,6 +29,8 @@ pub(super) enum Ended {
 /// An attempt, as far as it matters here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Seen {
+    /// Which start of the endpoint it was of, where the receipt says so.
+    pub(super) generation: Option<i64>,
     /// When it ended, epoch milliseconds.
     pub(super) at_ms: i64,
     /// How.
@@ -129,7 +131,7 @@ mod tests {
     };
 
     fn seen(at_ms: i64, ended: Ended) -> Seen {
-        Seen { at_ms, ended, event_id: Uuid::nil(), why: String::new() }
+        Seen { generation: None, at_ms, ended, event_id: Uuid::nil(), why: String::new() }
     }
 
     /// What is told of attempts, by hours.

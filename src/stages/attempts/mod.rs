@@ -90,13 +90,14 @@ struct Receipt {
 }
 
 /// What an attempt says of its endpoint's health.
-fn seen(row: &Attempt) -> Seen {
+fn seen(Receipt { row, generation }: &Receipt) -> Seen {
     let ended = match row.outcome.as_str() {
         "delivered" => Ended::Well,
         "gone" => Ended::Gone,
         _ => Ended::Failed,
     };
     Seen {
+        generation: *generation,
         at_ms: row.attempted_at.saturating_add(row.latency_ms),
         ended,
         // It was parsed when the row was made.
@@ -216,10 +217,10 @@ impl Attempts {
         receipts: &[Receipt],
         now_ms: i64,
     ) -> Result<(), StoreFault> {
-        let mut endpoints: BTreeMap<(String, String), Vec<(Option<i64>, Seen)>> = BTreeMap::new();
-        for Receipt { row, generation } in receipts {
-            let of_endpoint = endpoints.entry((row.tenant.clone(), row.endpoint_id.clone())).or_default();
-            of_endpoint.push((*generation, seen(row)));
+        let mut endpoints: BTreeMap<(String, String), Vec<Seen>> = BTreeMap::new();
+        for receipt in receipts {
+            let key = (receipt.row.tenant.clone(), receipt.row.endpoint_id.clone());
+            endpoints.entry(key).or_default().push(seen(receipt));
         }
         let keys: Vec<_> = endpoints.keys().cloned().collect();
         let known = kept_health::lock(tx, &keys).await.map_err(|error| away(&error))?;
@@ -229,10 +230,10 @@ impl Attempts {
             let Some(((tenant, endpoint), all)) = endpoints.get_key_value(&key) else { continue };
             let before = health.clone();
             // What came of another URL, or from before a new start, isn't this one's doing.
-            let is_of =
-                |of: &Option<i64>| of.is_none() || health.generation.is_none() || *of == health.generation;
-            let of_it: Vec<&Seen> = all.iter().filter(|(of, _)| is_of(of)).map(|(_, seen)| seen).collect();
-            for seen in of_it {
+            let current = health.generation;
+            let is_its =
+                |seen: &&Seen| seen.generation.is_none() || current.is_none() || seen.generation == current;
+            for seen in all.iter().filter(is_its) {
                 let shown = note(&mut health, seen, &self.herald.limits);
                 news.extend(shown.map(|(news, failing_since)| Shown {
                     tenant,
