@@ -52,6 +52,7 @@ use super::{Parts, schedule_of, taken_by};
 use crate::event::EventType;
 use crate::runtime::retry::Schedule;
 use crate::runtime::{StageHandle, StageSpec, start_effect_stage};
+use crate::task;
 use crate::topology::{Stage, Topology};
 
 /// Starts a member of the stage.
@@ -84,6 +85,8 @@ pub(super) fn start(
         },
         &parts.options.webhook,
     );
+    // Nobody waits for it: whatever isn't known when the first receipt is written is asked for then.
+    task::spawn("webhook receipts", stage.prepared());
     start_effect_stage(spec, Arc::new(stage), parts.env.clone(), stop)
 }
 

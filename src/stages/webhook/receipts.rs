@@ -39,6 +39,15 @@ impl Receipts {
         Self { codec, producer, topics, clock }
     }
 
+    /// Returns when the schemas' ids are known, or can't be had.
+    pub(super) async fn prepared(self: Arc<Self>) {
+        let attempts = self.codec.encode_record(&self.topics.attempts, &WebhookAttempt::default()).await;
+        let exhausted = self.codec.encode_record(&self.topics.exhausted, &WebhookExhausted::default()).await;
+        if let (Err(why), _) | (_, Err(why)) = (attempts, exhausted) {
+            tracing::debug!(%why, "what receipts need is not at hand yet");
+        }
+    }
+
     /// Returns when Kafka has acknowledged `attempt`.
     ///
     /// # Errors

@@ -169,6 +169,11 @@ impl WebhookStage {
         }
     }
 
+    /// Has what receipts need looked up, before there are any.
+    pub(super) fn prepared(&self) -> impl Future<Output = ()> + Send + use<> {
+        Arc::clone(&self.receipts).prepared()
+    }
+
     async fn attempt(&self, target: &Target, task: &Task<Delivery>) -> Attempted {
         let at_ms = self.clock.now_ms();
         let begun = Instant::now();

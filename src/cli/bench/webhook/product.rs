@@ -169,6 +169,9 @@ async fn register(parts: &Parts, asked: &Repetition) -> Result<(), Fault> {
 /// Publishes the case's events, at its rate if it has one.
 async fn publish(parts: &Parts, asked: &Repetition) -> Result<(), Fault> {
     let topic = parts.topic("orders.events");
+    // Registers the schema: no event is to wait for that.
+    let first = parts.codec.encode(&topic, &event("nobody", 0)).await;
+    first.map_err(|error| Fault::failures(error.to_string()))?;
     let began = tokio::time::Instant::now();
     let paced = stream::iter(0..asked.case.events).then(|number| async move {
         if let Some(rate) = asked.case.rate {
