@@ -28,7 +28,7 @@ pub(super) struct Signer {
 /// What one secret stands for. Shared ones are scheduled: of a body of some hundred bytes that is a quarter of the work.
 #[derive(Debug)]
 enum Keys {
-    Shared { standard: Secret<Hmac<Sha256>>, plain: Secret<Hmac<Sha256>> },
+    Shared { standard: Box<Secret<Hmac<Sha256>>>, plain: Box<Secret<Hmac<Sha256>>> },
     Pair(SigningKey),
 }
 
@@ -86,8 +86,8 @@ pub(super) fn plain(signers: &[Signer], now_ms: i64, body: &[u8]) -> Option<Stri
     Some(format!("sha256={}", hex::encode(hmac(newest.expose(), &[body]))))
 }
 
-fn scheduled(key: &[u8]) -> Secret<Hmac<Sha256>> {
-    Secret::new(Hmac::new_from_slice(key).expect("HMAC takes keys of any length (RFC 2104)"))
+fn scheduled(key: &[u8]) -> Box<Secret<Hmac<Sha256>>> {
+    Secret::new(Hmac::new_from_slice(key).expect("HMAC takes keys of any length (RFC 2104)")).into()
 }
 
 fn hmac(key: &Hmac<Sha256>, parts: &[&[u8]]) -> impl AsRef<[u8]> + use<> {
