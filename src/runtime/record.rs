@@ -10,18 +10,37 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 
 /// The headers of a record, in the order in which they were written; a name may occur more than once.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct Headers(Vec<(String, Option<Bytes>)>);
+#[derive(Clone, Default)]
+pub struct Headers {
+    pairs: Vec<(String, Option<Bytes>)>,
+    /// What they count in memory. Those of a record that was read count what they take in its batch, so that as much is let
+    /// go as was taken up.
+    bytes: usize,
+}
+
+impl PartialEq for Headers {
+    fn eq(&self, other: &Self) -> bool {
+        self.pairs == other.pairs
+    }
+}
+
+impl Eq for Headers {}
 
 impl Headers {
     /// Headers made of `pairs`, in that order.
     pub fn new(pairs: Vec<(String, Option<Bytes>)>) -> Self {
-        Self(pairs)
+        let bytes = pairs.iter().map(size).sum();
+        Self { pairs, bytes }
+    }
+
+    /// Headers that were read, of which a batch holds so many bytes.
+    pub(crate) fn read(pairs: Vec<(String, Option<Bytes>)>, bytes: usize) -> Self {
+        Self { pairs, bytes }
     }
 
     /// The value of the last header called `name`, as Kafka's own clients read it; a null value is `None`.
     pub fn last(&self, name: &str) -> Option<&Bytes> {
-        self.0.iter().rev().find(|(key, _)| key == name).and_then(|(_, value)| value.as_ref())
+        self.pairs.iter().rev().find(|(key, _)| key == name).and_then(|(_, value)| value.as_ref())
     }
 
     /// The value of the last header called `name` when it is UTF-8.
@@ -31,46 +50,49 @@ impl Headers {
 
     /// Adds a header behind the others.
     pub fn push(&mut self, name: impl Into<String>, value: impl Into<Bytes>) {
-        self.0.push((name.into(), Some(value.into())));
+        let pair = (name.into(), Some(value.into()));
+        self.bytes += size(&pair);
+        self.pairs.push(pair);
     }
 
     /// Keeps only the headers for whose name `keep` answers true.
     pub fn retain(&mut self, mut keep: impl FnMut(&str) -> bool) {
-        self.0.retain(|(name, _)| keep(name));
+        self.pairs.retain(|(name, _)| keep(name));
+        self.bytes = self.pairs.iter().map(size).sum();
     }
 
     /// All headers in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, Option<&Bytes>)> {
-        self.0.iter().map(|(name, value)| (name.as_str(), value.as_ref()))
+        self.pairs.iter().map(|(name, value)| (name.as_str(), value.as_ref()))
     }
 
     /// How many headers there are.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.pairs.len()
     }
 
     /// True when there is none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.pairs.is_empty()
     }
+}
 
-    fn bytes(&self) -> usize {
-        /// Two lengths, as a batch of records holds them.
-        const LENGTHS: usize = 8;
-        self.0.iter().map(|(name, value)| name.len() + value.as_ref().map_or(0, Bytes::len) + LENGTHS).sum()
-    }
+/// About what a header takes, with two lengths.
+fn size((name, value): &(String, Option<Bytes>)) -> usize {
+    const LENGTHS: usize = 8;
+    name.len() + value.as_ref().map_or(0, Bytes::len) + LENGTHS
 }
 
 impl From<Vec<(String, Vec<u8>)>> for Headers {
     fn from(pairs: Vec<(String, Vec<u8>)>) -> Self {
-        Self(pairs.into_iter().map(|(name, value)| (name, Some(value.into()))).collect())
+        Self::new(pairs.into_iter().map(|(name, value)| (name, Some(value.into()))).collect())
     }
 }
 
 impl fmt::Debug for Headers {
     /// Names only: values may be personal.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.0.iter().map(|(name, _)| name)).finish()
+        f.debug_list().entries(self.pairs.iter().map(|(name, _)| name)).finish()
     }
 }
 
@@ -100,7 +122,7 @@ impl Record {
         const OVERHEAD: usize = 192;
         self.key.as_ref().map_or(0, Bytes::len)
             + self.payload.as_ref().map_or(0, Bytes::len)
-            + self.headers.bytes()
+            + self.headers.bytes
             + OVERHEAD
     }
 
@@ -120,14 +142,14 @@ impl Record {
     /// Lets go of everything that the record holds of its batch.
     pub(crate) fn empty(&mut self) {
         (self.key, self.payload) = (None, None);
-        if !self.headers.is_empty() {
+        if self.headers.bytes > 0 {
             self.headers = Headers::default();
         }
     }
 
     /// The same record with a buffer of its own: it no longer holds the batch that it was read with.
     pub(crate) fn detached(&self) -> Self {
-        let values = self.headers.0.iter().filter_map(|(_, value)| value.as_ref());
+        let values = self.headers.pairs.iter().filter_map(|(_, value)| value.as_ref());
         let parts = self.key.iter().chain(&self.payload).chain(values);
         let mut buffer = BytesMut::with_capacity(parts.map(Bytes::len).sum());
         let mut copy = |part: &Bytes| {
@@ -138,13 +160,15 @@ impl Record {
             topic: Arc::clone(&self.topic),
             key: self.key.as_ref().map(&mut copy),
             payload: self.payload.as_ref().map(&mut copy),
-            headers: Headers(
-                self.headers
-                    .0
+            headers: Headers {
+                pairs: self
+                    .headers
+                    .pairs
                     .iter()
                     .map(|(name, value)| (name.clone(), value.as_ref().map(&mut copy)))
                     .collect(),
-            ),
+                bytes: self.headers.bytes,
+            },
             ..*self
         }
     }

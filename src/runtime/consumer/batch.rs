@@ -171,7 +171,7 @@ impl Records {
         record.payload = take(entry.payload);
         if entry.headers > 0 {
             record.headers = read_headers(&self.data.slice(at..at + entry.headers as usize));
-        } else if !record.headers.is_empty() {
+        } else {
             record.headers = Headers::default();
         }
         if !Arc::ptr_eq(&record.topic, &self.topic) {
@@ -355,7 +355,7 @@ fn read_headers(bytes: &Bytes) -> Headers {
         };
         Some((name.to_owned(), value.map(|value| bytes.slice_ref(value))))
     });
-    Headers::new(pairs.collect())
+    Headers::read(pairs.collect(), bytes.len())
 }
 
 #[cfg(test)]
@@ -400,7 +400,10 @@ mod tests {
         let headers: Vec<_> =
             all[0].headers.iter().map(|(name, value)| (name, value.map(|v| &v[..]))).collect();
         assert_eq!(headers, [("a", Some(&b"1"[..])), ("b", None)]);
+        // As much is let go as was taken up, whatever the headers are and whoever holds the record.
         let bytes = batch.bytes();
+        assert_eq!(all.iter().map(Record::bytes).sum::<usize>(), bytes);
+        assert_eq!(all.iter().map(|record| record.detached().bytes()).sum::<usize>(), bytes);
         let (count, gone) = batch.retain(|offset| offset != 1);
         assert_eq!((count, batch.len(), batch.bytes() + gone), (1, 2, bytes));
         assert_eq!(batch.run(), None, "1 is missing");
