@@ -303,7 +303,7 @@ impl Open {
         let key = put(&mut self.data, message.key());
         let payload = put(&mut self.data, message.payload());
         let before = self.data.len();
-        message.put_headers(&mut self.data);
+        message.put_headers(&mut self.data, self.side == Side::Retry);
         let headers = length(self.data.len() - before);
         let timestamp_ms = message.timestamp_ms().unwrap_or(-1);
         self.entries.push(Entry { offset: message.offset(), timestamp_ms, start, key, payload, headers });

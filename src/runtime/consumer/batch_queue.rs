@@ -194,48 +194,55 @@ impl<'m> Fetched<'m> {
         self.message.rkt.addr()
     }
 
-    /// The message's headers where they lie in its batch, if that is known without asking librdkafka, which allocates for
-    /// each of them, and a kilobyte to find out that there are none: more than everything else costs that is done with a
-    /// message.
-    ///
-    /// Only batches of Kafka's record format 2 (KIP-98) carry a leader epoch.
-    fn headers_in_place(&self) -> Option<&'m [u8]> {
-        let (value, length) = (self.message.payload.cast::<u8>(), self.message.len);
+    /// The value where it lies in a batch of Kafka's record format 2 (KIP-98), if it does. The number of headers is behind it.
+    fn value_in_place(&self) -> Option<(*const u8, usize)> {
+        let (value, length) = (self.message.payload.cast::<u8>().cast_const(), self.message.len);
         // An empty value is none of the batch: librdkafka puts a constant of its own there.
         if value.is_null() || length == 0 {
             return None;
         }
-        // SAFETY: reads the live message.
-        if unsafe { ffi::rd_kafka_message_leader_epoch(self.message) } < 0 {
-            return None;
-        }
-        // SAFETY: the value points into the batch as it was fetched (librdkafka copies nothing out of it), which lives as
-        // long as the message. librdkafka found the record whole: it lies there in one piece, from its length to the end
-        // that its length says. The number of headers is behind the value, so that there is a byte.
-        if unsafe { *value.add(length) } == 0 {
-            return Some(&[0]);
-        }
+        // SAFETY: reads the live message. Only batches of that format carry a leader epoch.
+        let epoch = unsafe { ffi::rd_kafka_message_leader_epoch(self.message) };
+        (epoch >= 0).then_some((value, length))
+    }
+
+    /// True when the message is known to have no headers, without asking librdkafka: to find out, that allocates and
+    /// frees a kilobyte, which is more than everything else costs that is done with a message.
+    fn has_no_headers(&self) -> bool {
+        // SAFETY: the value points into the batch as it was fetched (librdkafka copies nothing out of it), where at
+        // least the number of headers follows it in the same buffer, which lives as long as the message.
+        self.value_in_place().is_some_and(|(value, length)| unsafe { *value.add(length) } == 0)
+    }
+
+    /// The message's headers where they lie in its batch, if that can be told; librdkafka allocates for each of them. Only of a
+    /// message of a retry topic, which this program alone writes, and which is never compacted.
+    fn headers_in_place(&self) -> Option<&'m [u8]> {
+        let (value, length) = self.value_in_place()?;
         let key = (!self.message.key.is_null()).then_some(self.message.key_len);
-        // SAFETY: see above; `to_end` asks for bytes of the record alone.
+        // SAFETY: the batch lives as long as the message. librdkafka found the record whole: it lies there in one piece, from
+        // its length to the end that its length says. `to_end` asks for bytes of the record, and for the one before it unless
+        // it is the first of its batch, whose offset there is 0.
         let rest = wire::to_end(length, key, |distance| unsafe { *value.sub(distance) })?;
         // SAFETY: see above; so many bytes of the record there are at least, from the start of the value on, which is at
         // least the value and the number of headers.
         Some(unsafe { std::slice::from_raw_parts(value.add(length), rest - length) })
     }
 
-    /// Writes the headers as they lie in a record (see `wire`); nothing when there are none.
-    pub(super) fn put_headers(&self, bytes: &mut Vec<u8>) {
-        match self.headers_in_place().filter(|found| wire::are_headers(found)) {
-            Some(&[0]) => {}
-            Some(found) => bytes.extend_from_slice(found),
-            None => {
-                let mut found = Vec::new();
-                self.headers(|name, value| found.push((name, value)));
-                if !found.is_empty() {
-                    wire::put_count(bytes, found.len());
-                    found.into_iter().for_each(|(name, value)| wire::put_header(bytes, name, value));
-                }
-            }
+    /// Writes the headers as they lie in a record (see `wire`); nothing when there are none. `is_ours` says that the message is
+    /// one of a retry topic.
+    pub(super) fn put_headers(&self, bytes: &mut Vec<u8>, is_ours: bool) {
+        if self.has_no_headers() {
+            return;
+        }
+        let found = if is_ours { self.headers_in_place() } else { None };
+        if let Some(found) = found.filter(|found| wire::are_headers(found)) {
+            return bytes.extend_from_slice(found);
+        }
+        let mut found = Vec::new();
+        self.headers(|name, value| found.push((name, value)));
+        if !found.is_empty() {
+            wire::put_count(bytes, found.len());
+            found.into_iter().for_each(|(name, value)| wire::put_header(bytes, name, value));
         }
     }
 

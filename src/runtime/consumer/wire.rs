@@ -1,16 +1,17 @@
 //! The headers of a record where they lie in its batch, as Kafka's record format 2 (KIP-98) has them. Pure.
 //!
 //! librdkafka makes a list of them, with an allocation for each, which costs more than all else that is done with a parked
-//! record. It hands out where a record's key and value lie, not where the record ends, but has checked that: the record says
-//! its own length, in front of the fields before the key, and those can be read backwards from the value.
+//! record. It hands out where a record's key and value lie, not where the record ends: the record says its own length, in front
+//! of the fields before the key, and those can be read backwards from the value. How many bytes of the length there are is told
+//! by the one before, the last of the record before; so the first record of a batch is left to librdkafka, and so is what
+//! isn't as every known producer writes it. Only records of retry topics are read so, which this program alone writes.
 //!
 //! ```text
 //! length  attributes  timestamp  offset  key's length  key  value's length  value  headers: number, then each (name, value)
 //! varint  0           varint     varint  varint             varint
 //! ```
 //!
-//! Whatever a producer wrote there, no byte outside the record is looked at. What isn't as every known producer writes it
-//! is left to librdkafka. Batches keep headers as they lie here, and write what librdkafka says in the same way.
+//! Whatever was written there, no byte is looked at behind the record, and one at most before it. Batches keep headers as they lie here, and write what librdkafka says in the same way.
 
 /// Bytes of a varint of 64 bits, at most.
 const LONGEST: usize = 10;
@@ -21,7 +22,7 @@ const LONGEST_LENGTH: usize = 5;
 /// when that can't be told.
 ///
 /// Takes the lengths of value and key (`None` for null). `before(n)` is asked for the byte `n` places before the value; only
-/// bytes of the record, as long as it is one whose length was checked.
+/// bytes of the record and the one before it, as long as it is one whose length was checked.
 pub(super) fn to_end(value: usize, key: Option<usize>, before: impl Fn(usize) -> u8) -> Option<usize> {
     let mut at = 0;
     let mut passes = |length: Option<usize>, bytes: usize| {
@@ -33,9 +34,11 @@ pub(super) fn to_end(value: usize, key: Option<usize>, before: impl Fn(usize) ->
     passes(Some(value), key.unwrap_or(0))?;
     passes(key, 0)?;
     // A varint ends with a byte below 0x80; those before are of it, up to one that ends what is before it.
-    for _offset_then_timestamp in 0..2 {
+    for field in ["offset", "timestamp"] {
         at += 1;
-        if before(at) >= 0x80 {
+        // The first record of a batch may be the first in memory, with nothing before it.
+        let is_first = || field == "offset" && before(at) == 0 && before(at + 1) < 0x80;
+        if before(at) >= 0x80 || is_first() {
             return None;
         }
         let more = (0..LONGEST).take_while(|more| before(at + 1 + more) >= 0x80).count();
@@ -47,8 +50,9 @@ pub(super) fn to_end(value: usize, key: Option<usize>, before: impl Fn(usize) ->
     if before(at) != 0 || before(at + 1) >= 0x80 {
         return None;
     }
-    // The last bytes of the length are the high bits: fewer of them than there are say less than the length. So the first
-    // that cover what is known of the record are all of them, or too few.
+    // The last bytes of the length are the high bits: fewer of them than there are say less than the length or, of a number that
+    // is written longer than it needs to be, anything. So the first that cover what is known of the record are all of them, or
+    // too few; that they are all is certain when the byte before ends something else.
     let known = at + value + 1;
     let mut zigzag = 0_u64;
     for nth in 1..=LONGEST_LENGTH {
@@ -57,9 +61,10 @@ pub(super) fn to_end(value: usize, key: Option<usize>, before: impl Fn(usize) ->
             return None;
         }
         zigzag = zigzag << 7 | u64::from(byte & 0x7f);
-        let length = usize::try_from(zigzag >> 1).ok()?;
+        let length = i32::try_from(zigzag >> 1).ok().and_then(|length| usize::try_from(length).ok())?;
         if length >= known {
-            return (zigzag & 1 == 0).then_some(length - at);
+            let are_all = before(at + nth + 1) < 0x80;
+            return (zigzag & 1 == 0 && are_all).then_some(length - at);
         }
     }
     None
@@ -189,7 +194,7 @@ mod tests {
         (
             attributes,
             prop_oneof![0_i64..300, any::<i64>()],
-            0_i64..1 << 31,
+            prop_oneof![1 => Just(0_i64), 9 => 0_i64..1 << 31],
             prop::option::of(some_bytes(80)),
             (some_bytes(80), lengths),
             prop::collection::vec(header, 0..16),
@@ -201,15 +206,18 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is written there, no byte outside the record is asked for and no end behind its own is named; the
-        /// headers of an ordinary record are as they were written.
+        /// Whatever is written there, no byte outside the record and the one before it is asked for and no end behind its own is
+        /// named; the headers of an ordinary record are as they were written.
         #[test]
-        fn headers_are_found_and_nothing_outside_the_record_is_read(record in records()) {
+        fn headers_are_found_and_nothing_outside_the_record_is_read(record in records(), preceding: u8) {
             let (bytes, start) = record.bytes();
-            let before = |distance: usize| bytes[start.checked_sub(distance).expect("within the record")];
+            let before = |distance: usize| match start.checked_sub(distance) {
+                Some(at) => bytes[at],
+                None => { assert_eq!(distance, start + 1, "one byte before the record"); preceding }
+            };
             let rest = to_end(record.value.len(), record.key.as_ref().map(Vec::len), before);
             prop_assert!(rest.is_none_or(|rest| start + rest <= bytes.len()));
-            if record.attributes == 0 {
+            if record.attributes == 0 && record.offset > 0 && preceding < 0x80 {
                 let rest = rest.expect("an ordinary record");
                 let bytes = &bytes[start + record.value.len()..start + rest];
                 prop_assert!(are_headers(bytes));
@@ -218,27 +226,32 @@ mod tests {
             }
         }
 
-        /// The fields before the key are a producer's, and may be any bytes, as long as they are varints.
+        /// The fields before the key are a producer's, and may be any bytes, as long as they are varints; so is the length, which
+        /// may be written in more bytes than it needs, and with bits that nobody counts.
         #[test]
         fn strange_fields_mislead_nobody(
-            length in 0_usize..3, attributes: u8, timestamp in prop::collection::vec(0x80_u8.., 0..4), last in 0_u8..0x80,
+            (length, bits) in (0_usize..9, any::<u64>()), attributes: u8, timestamp in prop::collection::vec(0x80_u8.., 0..4),
+            last in 0_u8..0x80, offset in 0_u8..0x80, preceding: u8,
         ) {
             let record = Written { attributes: 0, timestamp: 0, offset: 0, key: None, value: vec![7; 20], headers: Vec::new() };
             let (plain, _) = record.bytes();
             let mut body = vec![attributes];
             body.extend(timestamp);
-            body.push(last);
-            body.extend(&plain[3..]);
-            // A length that is written in more bytes than it needs.
-            let (mut bytes, mut zigzag) = (Vec::new(), body.len() * 2);
+            body.extend([last, offset]);
+            body.extend(&plain[4..]);
+            // As whoever takes it for 32 bits reads it.
+            let (mut bytes, mut zigzag) = (Vec::new(), body.len() as u64 * 2 | bits << 33);
             for _ in 0..length {
                 bytes.push(0x80 | (zigzag & 0x7f) as u8);
                 zigzag >>= 7;
             }
-            bytes.push(zigzag as u8);
+            bytes.push((zigzag & 0x7f) as u8);
             bytes.extend(&body);
             let start = bytes.len() - 21;
-            let before = |distance: usize| bytes[start.checked_sub(distance).expect("within the record")];
+            let before = |distance: usize| match start.checked_sub(distance) {
+                Some(at) => bytes[at],
+                None => { assert_eq!(distance, start + 1, "one byte before the record"); preceding }
+            };
             prop_assert!(to_end(20, None, before).is_none_or(|rest| rest == 21));
         }
 

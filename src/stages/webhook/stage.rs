@@ -210,7 +210,7 @@ impl WebhookStage {
                     return Outcome::Skipped(SkipReason::TargetGone);
                 }
                 Ok(false) => {
-                    let why = "it answered 410, but has another URL or a new start since";
+                    let why = "it answered 410, but is paused, or has another URL or a new start since";
                     return Outcome::Postponed(Failure::new(ErrorClass::Unavailable, why));
                 }
                 Err(error) => {

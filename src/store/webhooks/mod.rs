@@ -124,8 +124,8 @@ pub async fn remove(
     Ok(removed > 0)
 }
 
-/// Stops delivering to an endpoint, for `reason`, if it is still of the `generation` that gave it. Answers whether it is;
-/// one that is paused or disabled stays so.
+/// Stops delivering to an endpoint, for `reason`, if it is still of the `generation` that gave it. Answers whether it
+/// is disabled now; one that is paused stays so.
 ///
 /// # Errors
 /// As the database says.
@@ -143,7 +143,8 @@ pub async fn disable(
         &[tenant.into(), id.into(), generation.into(), reason.into(), now_ms.into()],
     )
     .await?;
-    let sql = "SELECT id FROM webhook_endpoints WHERE tenant_id = $1 AND id = $2 AND generation = $3";
+    let sql = "SELECT id FROM webhook_endpoints
+               WHERE tenant_id = $1 AND id = $2 AND generation = $3 AND state = 'disabled'";
     Ok(tx.row(sql, &[tenant.into(), id.into(), generation.into()]).await?.is_some())
 }
 

@@ -80,6 +80,13 @@ async fn endpoints_come_back_whole_to_their_tenant_and_owner_alone() {
         let (key, reason) = (("shop", "wh_1"), "410 Gone");
         assert!(!disable(&mut tx, key, 2, reason, 8).await.unwrap(), "it was another URL that said so");
         assert!(!disable(&mut tx, ("shop", "wh_9"), 1, reason, 8).await.unwrap(), "there is none");
+        let paused = Endpoint { state: EndpointState::Paused, ..ours.clone() };
+        change(&mut tx, &paused).await.unwrap();
+        assert!(
+            !disable(&mut tx, key, 1, reason, 8).await.unwrap(),
+            "it is paused, and what concerns it is kept"
+        );
+        change(&mut tx, &ours).await.unwrap();
         assert!(disable(&mut tx, key, 1, reason, 9).await.unwrap());
         assert!(disable(&mut tx, key, 1, "again", 10).await.unwrap(), "it is disabled already");
         assert!(!remove(&mut tx, "shop", "wh_2", Some("partner-1")).await.unwrap());
