@@ -115,13 +115,9 @@ impl KafkaOptions {
         }
         if let Role::Member { .. } = role {
             // What is fetched ahead waits twice, there and in the engine, which bounds it. The client counts values only: with
-            // what it keeps beside them, and the headers of parked records, it is five times as much. So it keeps little, asks
-            // for little at once, and looks soon whether there is room again.
-            config.set("queued.max.messages.kbytes", "2048");
-            // It has two names, and the user may know the other one.
-            if !self.properties.contains_key("max.partition.fetch.bytes") {
-                config.set("fetch.message.max.bytes", "524288");
-            }
+            // what it keeps beside them, and the headers of parked records, it is five times as much. So it keeps little, and
+            // looks soon whether there is room again; half of that starves ten thousand attempts at once.
+            config.set("queued.max.messages.kbytes", "4096");
             config.set("fetch.queue.backoff.ms", "3");
             // A request that was under way when its broker went keeps the client, a commit even the poll thread, for this
             // long; by default for a minute. A session is what a commit may wait behind the joining of others.
@@ -329,11 +325,6 @@ mod tests {
         assert_eq!(member.get("auto.offset.reset"), Some("error"));
         assert_eq!(member.get("fetch.wait.max.ms"), Some("100"));
         assert_eq!(member.get("socket.timeout.ms"), Some("20000"), "two sessions");
-        assert_eq!(member.get("fetch.message.max.bytes"), Some("524288"));
-        options.properties.insert("max.partition.fetch.bytes".to_owned(), "1048576".to_owned());
-        let member = options.client_config(Role::Member { group: "g", stage: "s" });
-        let fetched = ["fetch.message.max.bytes", "max.partition.fetch.bytes"].map(|name| member.get(name));
-        assert_eq!(fetched, [None, Some("1048576")], "one of its two names");
         let producer = options.client_config(Role::Producer);
         assert_eq!(producer.get("acks"), Some("all"));
         assert_eq!(producer.get("delivery.timeout.ms"), None);
