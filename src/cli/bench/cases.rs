@@ -142,6 +142,8 @@ pub(super) fn cases(full: bool) -> Vec<Case> {
     cases.push(Case {
         name: "rebuild-1m".to_owned(),
         records: 1_000_000,
+        // All of its topic is parked, so that is its own.
+        backlog: Some(1_000_000),
         parked: true,
         ..no_op("", Keys::Million, Values::Text, &[System::RawBatch, System::Orderflow])
     });
