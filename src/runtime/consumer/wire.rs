@@ -240,7 +240,7 @@ mod tests {
             body.extend([last, offset]);
             body.extend(&plain[4..]);
             // As whoever takes it for 32 bits reads it.
-            let (mut bytes, mut zigzag) = (Vec::new(), body.len() as u64 * 2 | bits << 33);
+            let (mut bytes, mut zigzag) = (Vec::new(), (body.len() as u64 * 2) | (bits << 33));
             for _ in 0..length {
                 bytes.push(0x80 | (zigzag & 0x7f) as u8);
                 zigzag >>= 7;
