@@ -67,6 +67,9 @@ impl TestKafka {
             topics.iter().map(|name| NewTopic::new(name, partitions, TopicReplication::Fixed(1))).collect();
         let made = admin.create_topics(&new, &AdminOptions::new()).await.expect("kafka answers");
         assert!(made.iter().all(Result::is_ok), "{made:?}");
+        for topic in topics {
+            known(&admin, topic).await;
+        }
     }
 
     /// Makes a topic that takes records of so many bytes.
@@ -77,6 +80,7 @@ impl TestKafka {
             NewTopic::new(topic, partitions, TopicReplication::Fixed(1)).set("max.message.bytes", &most);
         let made = admin.create_topics(&[new], &AdminOptions::new()).await.expect("kafka answers");
         assert!(made.iter().all(Result::is_ok), "{made:?}");
+        known(&admin, topic).await;
     }
 
     /// Lets a topic take records of so many bytes.
@@ -173,4 +177,14 @@ impl TestKafka {
 /// A record's payload as text.
 pub(crate) fn text(record: &Record) -> String {
     String::from_utf8(record.payload.as_ref().expect("a value").to_vec()).expect("text")
+}
+
+/// Waits until the broker tells of a topic: a busy one takes a while after it has said that it is made.
+async fn known(admin: &AdminClient<DefaultClientContext>, topic: &str) {
+    let within = Duration::from_secs(60);
+    super::eventually("the topic is known", within, async || {
+        let told = admin.inner().fetch_metadata(Some(topic), within);
+        told.is_ok_and(|told| told.topics().iter().any(|known| !known.partitions().is_empty()))
+    })
+    .await;
 }
