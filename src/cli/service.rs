@@ -31,7 +31,7 @@ use crate::runtime::{self, Environment, Progress, RunError, StageHandle};
 use crate::stages::live_feed::LiveFeed;
 use crate::stages::webhook;
 use crate::stages::{self, StageOptions};
-use crate::store::{Database, controls, migrations, webhooks};
+use crate::store::{Database, StoreError, controls, migrations, webhooks};
 use crate::task::Group;
 use crate::telemetry::Metrics;
 
@@ -201,7 +201,15 @@ impl Service {
         )?;
         let (Some(()), Some(()), Some(())) = there else { return Ok(false) };
         if self.config.start.migrate {
-            self.parts.db.migrate().await?;
+            // A database that answered may be away again, or busy with what another program does to it.
+            let migrated = patience.until("the database", || async {
+                match self.parts.db.migrate().await {
+                    Err(StoreError::Unavailable(why)) => Err(why),
+                    decided => Ok(decided),
+                }
+            });
+            let Some(migrated) = migrated.await? else { return Ok(false) };
+            migrated?;
         }
         let asked =
             runtime::cluster_id(&self.config.kafka, Some(limit.max(GRACE)), &patience.clock, &self.stop);

@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use rdkafka::error::RDKafkaErrorCode;
+
 /// Why a stage couldn't start, or couldn't go on.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
@@ -19,13 +21,20 @@ pub enum RunError {
         /// How long.
         waited: Duration,
     },
-    /// A topic that the stage needs doesn't exist.
-    #[error("stage {stage}: topic {topic} does not exist; create it with `orderflow topology apply`")]
+    /// A topic that the stage needs doesn't exist, or isn't shown to it.
+    #[error(
+        "stage {stage}: topic {topic} does not exist, says the broker after {waited:?} ({why}); create it with \
+         `orderflow topology apply`; if it is there, let this user describe it, or raise runtime.topic_timeout"
+    )]
     TopicMissing {
         /// The stage.
         stage: String,
         /// The topic.
         topic: String,
+        /// How long it was waited for.
+        waited: Duration,
+        /// The broker's words.
+        why: RDKafkaErrorCode,
     },
     /// Two topics that must have the same number of partitions don't.
     #[error(

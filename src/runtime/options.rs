@@ -99,10 +99,22 @@ impl KafkaOptions {
         config.set("reconnect.backoff.max.ms", "1000");
         config.set("client.id", "orderflow");
         match role {
-            Role::Member { .. } | Role::Reader => {
-                // By default a full queue holds the fetcher back for a second, which quarters long reads.
-                config.set("fetch.queue.backoff.ms", "10");
+            Role::Member { .. } => {
+                // By default a full queue holds the fetcher back for a second, which quarters long reads. What is fetched ahead
+                // waits twice, there and in the engine, which bounds it. The client counts values only: with what it keeps
+                // beside them, and the headers of parked records, it is five times as much. So it keeps little, and looks soon
+                // whether there is room again; half of that starves ten thousand attempts at once.
+                config.set("queued.max.messages.kbytes", "4096");
+                config.set("fetch.queue.backoff.ms", "3");
+                // A request that was under way when its broker went keeps the client, a commit even the poll thread, for this
+                // long; by default for a minute. A session is what a commit may wait behind the joining of others.
+                let patience = (self.session_timeout * 2).max(LEAST_PATIENCE);
+                config.set("socket.timeout.ms", patience.as_millis().to_string());
+            }
+            Role::Reader => {
+                // Nothing bounds it but this; long reads go by what is fetched ahead.
                 config.set("queued.max.messages.kbytes", "16384");
+                config.set("fetch.queue.backoff.ms", "10");
             }
             Role::Producer => {
                 // A lane waits for the acknowledgement of what it sent; under load requests fill up by themselves.
@@ -112,17 +124,6 @@ impl KafkaOptions {
                 config.set("partitioner", "murmur2_random");
             }
             Role::Admin => {}
-        }
-        if let Role::Member { .. } = role {
-            // What is fetched ahead waits twice, there and in the engine, which bounds it. The client counts values only: with
-            // what it keeps beside them, and the headers of parked records, it is five times as much. So it keeps little, and
-            // looks soon whether there is room again; half of that starves ten thousand attempts at once.
-            config.set("queued.max.messages.kbytes", "4096");
-            config.set("fetch.queue.backoff.ms", "3");
-            // A request that was under way when its broker went keeps the client, a commit even the poll thread, for this
-            // long; by default for a minute. A session is what a commit may wait behind the joining of others.
-            let patience = (self.session_timeout * 2).max(LEAST_PATIENCE);
-            config.set("socket.timeout.ms", patience.as_millis().to_string());
         }
         for (name, value) in &self.properties {
             config.set(name, value);
@@ -245,6 +246,10 @@ pub struct RuntimeOptions {
     /// How long to wait for Kafka at start; without a bound it is waited for until shutdown.
     #[serde(with = "humantime_serde")]
     pub start_timeout: Option<Duration>,
+    /// How long to wait at start for a topic that the broker doesn't tell of: one that was made a moment ago is known to
+    /// some brokers sooner than to others.
+    #[serde(with = "humantime_serde")]
+    pub topic_timeout: Duration,
     /// When a stage pauses itself because too much is dead-lettered.
     pub breaker: BreakerOptions,
     /// How long things may stand before they are looked into.
@@ -274,6 +279,7 @@ impl Default for RuntimeOptions {
             completed_runs_map: true,
             duplicates_window: 10_000,
             start_timeout: None,
+            topic_timeout: Duration::from_secs(30),
             breaker: BreakerOptions::default(),
             watchdog: WatchdogOptions::default(),
         }
@@ -317,6 +323,7 @@ mod tests {
             ("acks", "1"),
             ("delivery.timeout.ms", "10000"),
             ("fetch.wait.max.ms", "100"),
+            ("client.rack", "here"),
         ] {
             options.properties.insert(name.to_owned(), value.to_owned());
         }
@@ -329,5 +336,13 @@ mod tests {
         assert_eq!(producer.get("acks"), Some("all"));
         assert_eq!(producer.get("delivery.timeout.ms"), None);
         assert_eq!(producer.get("message.timeout.ms"), Some("120000"));
+        for role in [Role::Member { group: "g", stage: "s" }, Role::Reader] {
+            let reads = options.client_config(role);
+            assert_eq!(
+                reads.get("client.rack"),
+                Some("here"),
+                "every reader may read from the closest replica"
+            );
+        }
     }
 }

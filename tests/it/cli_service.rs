@@ -192,8 +192,29 @@ async fn what_is_missing_at_start_ends_with_a_sentence_and_its_exit_code() {
 
     let elsewhere = format!("{}nowhere.", cli.prefix);
     cli.set("ORDERFLOW_TOPOLOGY__TOPIC_PREFIX", &elsewhere);
+    cli.set("ORDERFLOW_RUNTIME__TOPIC_TIMEOUT", "1s");
     let missing = cli.run(&["run", "--stages", "history"]).await;
     assert!(missing.code == 1 && missing.stderr.contains("orderflow topology apply"), "{missing:?}");
+    schema.drop().await;
+}
+
+/// A broker may know of topics later than somebody was told that they are made.
+#[tokio::test]
+async fn a_stage_that_starts_before_the_broker_knows_of_its_topics_waits_for_them() {
+    let (mut cli, schema) = ready().await;
+    let prefix = format!("{}late.", cli.prefix);
+    cli.set("ORDERFLOW_TOPOLOGY__TOPIC_PREFIX", &prefix);
+    cli.set("ORDERFLOW_RUNTIME__TOPIC_TIMEOUT", "5m");
+    let member = cli.start_logged(&["run", "--stages", "history"], "member");
+    let waits = "the broker does not tell of a topic";
+    eventually("it waits", MINUTE, || async { cli.log("member").contains(waits) }).await;
+    cli.fine(&["topology", "apply"]).await;
+    cli.fine(&["generate", "--orders", "1", "--seed", "3"]).await;
+    eventually("it works", MINUTE, || async { schema.count("SELECT count(*) FROM order_events").await > 0 })
+        .await;
+    let (code, _) = stop(member).await;
+    let told = cli.log("member");
+    assert_eq!((code, told.matches(waits).count()), (Some(0), 1), "{told}");
     schema.drop().await;
 }
 

@@ -244,7 +244,8 @@ async fn a_target_that_hangs_delays_no_other() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn topics_that_do_not_fit_together_are_named() {
     let kafka = TestKafka::new("effect-topics");
-    let spec = kafka.spec("courier", true);
+    let mut spec = kafka.spec("courier", true);
+    spec.options.topic_timeout = Duration::ZERO;
     let retry = spec.retry.clone().expect("set");
     kafka.create(&[spec.source.clone(), spec.dead_letters.clone()], 2).await;
     let outside = Arc::new(Outside::default());

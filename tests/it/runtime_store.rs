@@ -207,7 +207,8 @@ async fn while_the_store_is_away_partitions_wait_and_go_on_by_themselves() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_missing_topic_is_named() {
     let kafka = TestKafka::new("store-missing");
-    let spec = kafka.spec("keeper", false);
+    let mut spec = kafka.spec("keeper", false);
+    spec.options.topic_timeout = Duration::from_millis(500);
     let stage = Arc::new(Keeper(Arc::default()));
     let stop = CancellationToken::new();
     let handle = start_store_stage(spec.clone(), stage, kafka.environment(), stop);

@@ -22,7 +22,9 @@ const REQUEST: Duration = Duration::from_secs(15);
 const PING: Duration = Duration::from_secs(2);
 /// How long a new topic may take until every partition has a leader.
 const SETTLE: Duration = Duration::from_secs(30);
-/// How often that is looked at.
+/// How long brokers may take to know of each other's topics.
+const SPREAD: Duration = Duration::from_secs(5);
+/// How often these are looked at.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Why the broker couldn't be observed or changed.
@@ -119,14 +121,22 @@ impl Broker {
         self.partition_counts(PING, |_| true).await.map(drop)
     }
 
-    /// The declared topics that the broker doesn't have, by their names there.
+    /// The declared topics that the broker doesn't have, by their names there. Those that it doesn't tell of it is asked for
+    /// again, for a few seconds: not every broker knows at once of what was made a moment ago.
     ///
     /// # Errors
     /// When the broker doesn't answer.
     pub async fn missing(&self, topology: &Topology) -> Result<Vec<Arc<str>>, AdminError> {
-        let observed = self.partition_counts(REQUEST, |_| true).await?;
-        let absent = topology.topics().filter(|topic| !observed.contains_key(&*topic.name));
-        Ok(absent.map(|topic| Arc::clone(&topic.name)).collect())
+        let began = tokio::time::Instant::now();
+        loop {
+            let observed = self.partition_counts(REQUEST, |_| true).await?;
+            let absent = topology.topics().filter(|topic| !observed.contains_key(&*topic.name));
+            let absent: Vec<Arc<str>> = absent.map(|topic| Arc::clone(&topic.name)).collect();
+            if absent.is_empty() || began.elapsed() >= SPREAD {
+                return Ok(absent);
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
     }
 
     /// Makes the changes of `plan`, in order. Refusals and left-overs are passed over: tell them before.
@@ -164,8 +174,10 @@ impl Broker {
             self.client.create_topics([&new], &options()).await.map_err(|error| self.unavailable(&error))?;
         for answer in answers {
             match answer {
-                // Somebody else who applies the same topology was faster.
-                Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+                // Somebody else who applies the same topology was faster, or it is made later than a busy broker answers: whether
+                // it is there is looked at in the end.
+                Ok(_)
+                | Err((_, RDKafkaErrorCode::TopicAlreadyExists | RDKafkaErrorCode::RequestTimedOut)) => {}
                 Err((_, why)) => return Err(refused("create", topic, why)),
             }
         }
@@ -214,17 +226,18 @@ impl Broker {
             .collect();
         let waiting = async {
             loop {
-                let observed = self.partition_counts(REQUEST, has_leader).await?;
+                // No answer is no end: a broker that makes topics may be busy with them.
+                let observed = self.partition_counts(REQUEST, has_leader).await.unwrap_or_default();
                 let there =
                     |(name, count): &(&str, i32)| observed.get(*name).is_some_and(|t| t.partitions == *count);
                 if expected.iter().all(there) {
-                    return Ok(());
+                    return;
                 }
                 tokio::time::sleep(LOOK_AGAIN).await;
             }
         };
         match tokio::time::timeout(SETTLE, waiting).await {
-            Ok(result) => result,
+            Ok(()) => Ok(()),
             Err(_) => Err(AdminError::Unavailable {
                 servers: self.servers.clone(),
                 why: format!("created topics have no leaders after {SETTLE:?}"),

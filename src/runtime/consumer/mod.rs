@@ -6,6 +6,7 @@
 
 mod batch;
 mod batch_queue;
+mod connect;
 mod context;
 mod desk;
 mod ends;
@@ -175,7 +176,7 @@ impl Owned {
 /// Starts the member of `spec`: waits for Kafka and the topics, sets first positions, subscribes.
 ///
 /// # Errors
-/// When a topic is missing, counts differ, or Kafka stays away longer than the spec allows.
+/// When a topic stays missing or Kafka away for longer than the spec allows, or counts differ.
 pub(crate) async fn join(
     spec: &StageSpec,
     kafka: &KafkaOptions,

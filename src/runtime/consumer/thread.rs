@@ -16,7 +16,7 @@ use super::desk::Side;
 use super::hold_back::hold_back;
 use super::{Assigned, Event, Links, positions};
 use crate::runtime::error::RunError;
-use crate::runtime::options::{KafkaOptions, Role, StageSpec};
+use crate::runtime::options::{KafkaOptions, StageSpec};
 
 /// How long a round waits for the first record; also the longest that an order waits.
 const POLL: Duration = Duration::from_millis(20);
@@ -24,7 +24,7 @@ const POLL: Duration = Duration::from_millis(20);
 const SHORTEST_IDLE: Duration = Duration::from_micros(500);
 const LONGEST_IDLE: Duration = Duration::from_millis(8);
 /// Pause between tries while Kafka is away.
-const AWAY: Duration = Duration::from_millis(200);
+pub(super) const AWAY: Duration = Duration::from_millis(200);
 /// Pause before a broken client is made anew: the first, doubling up to the longest while new ones break soon.
 const REBUILD_AFTER: Duration = Duration::from_millis(500);
 const LONGEST_REBUILD: Duration = Duration::from_secs(60);
@@ -33,13 +33,10 @@ const WELL_FOR: Duration = Duration::from_secs(120);
 
 /// Owns the consumer client of one member.
 pub(super) struct Poller {
-    spec: StageSpec,
-    kafka: KafkaOptions,
+    pub(super) spec: StageSpec,
+    pub(super) kafka: KafkaOptions,
     pub(super) links: Links,
 }
-
-/// A subscribed client, and the cluster's id.
-type Connected = (BaseConsumer<Membership>, Arc<str>);
 
 /// Why a client is given up.
 pub(super) enum End {
@@ -128,78 +125,6 @@ impl Poller {
             std::thread::sleep(AWAY.min(pause));
         }
         ControlFlow::Continue(())
-    }
-
-    /// A subscribed client, or `None` when the engine went away while Kafka did not answer.
-    fn connect(&self, first: bool) -> Result<Option<Connected>, RunError> {
-        let role = Role::Member { group: &self.spec.group, stage: &self.spec.stage };
-        let mut config = self.kafka.client_config(role);
-        config.set("statistics.interval.ms", "1000");
-        let consumer: BaseConsumer<Membership> =
-            config.create_with_context(Membership::new(self.links.clone())).map_err(RunError::Settings)?;
-        let began = Instant::now();
-        let mut told = false;
-        loop {
-            if self.links.desk.is_closing() || self.links.events.is_closed() {
-                return Ok(None);
-            }
-            self.links.tick();
-            match self.prepare(&consumer) {
-                Ok(cluster) => return Ok(Some((consumer, cluster))),
-                Err(Prepare::Refused(error)) => return Err(error),
-                Err(Prepare::Away(error)) => {
-                    let bound = self.spec.options.start_timeout.filter(|_| first);
-                    if let Some(bound) = bound.filter(|bound| began.elapsed() >= *bound) {
-                        let servers = self.kafka.bootstrap_servers.clone();
-                        return Err(RunError::Unavailable { servers, waited: bound });
-                    }
-                    if !told {
-                        tracing::warn!(stage = %self.spec.stage, servers = %self.kafka.bootstrap_servers, %error,
-                            "kafka does not answer; waiting for it");
-                        told = true;
-                    }
-                    std::thread::sleep(AWAY);
-                }
-            }
-        }
-    }
-
-    /// Checks the topics, sets first positions, subscribes. Gives the cluster's id.
-    fn prepare(&self, consumer: &BaseConsumer<Membership>) -> Result<Arc<str>, Prepare> {
-        let source_partitions = self.partitions(consumer, &self.spec.source)?;
-        for topic in self.spec.retry.iter().chain([&self.spec.dead_letters]) {
-            let partitions = self.partitions(consumer, topic)?;
-            if partitions != source_partitions {
-                return Err(Prepare::Refused(RunError::PartitionCounts {
-                    stage: self.spec.stage.clone(),
-                    topic: topic.clone(),
-                    partitions,
-                    source_topic: self.spec.source.clone(),
-                    source_partitions,
-                }));
-            }
-        }
-        let count = i32::try_from(source_partitions).unwrap_or(i32::MAX);
-        positions::ensure_positions(consumer, &self.spec, count)?;
-        // Positions of store stages are kept under it, so that it must be known.
-        let cluster = consumer
-            .client()
-            .fetch_cluster_id(positions::ANSWER_WITHIN)
-            .ok_or(KafkaError::MetadataFetch(RDKafkaErrorCode::RequestTimedOut))?;
-        consumer.subscribe(&[&self.spec.source])?;
-        Ok(cluster.into())
-    }
-
-    fn partitions(&self, consumer: &BaseConsumer<Membership>, topic: &str) -> Result<usize, Prepare> {
-        let metadata = consumer.fetch_metadata(Some(topic), positions::ANSWER_WITHIN)?;
-        let found = metadata.topics().iter().find(|found| found.name() == topic);
-        match found.map_or(0, |found| found.partitions().len()) {
-            0 => Err(Prepare::Refused(RunError::TopicMissing {
-                stage: self.spec.stage.clone(),
-                topic: topic.to_owned(),
-            })),
-            count => Ok(count),
-        }
     }
 
     fn poll(&self, consumer: &BaseConsumer<Membership>) -> End {
@@ -410,19 +335,5 @@ impl Poller {
         self.links.desk.note_farewell();
         consumer.context().book().closing = true;
         drop(consumer);
-    }
-}
-
-/// Why the client isn't ready.
-enum Prepare {
-    /// It never will be.
-    Refused(RunError),
-    /// Kafka is away, or busy electing.
-    Away(KafkaError),
-}
-
-impl From<KafkaError> for Prepare {
-    fn from(error: KafkaError) -> Self {
-        Self::Away(error)
     }
 }

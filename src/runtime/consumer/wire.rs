@@ -11,7 +11,8 @@
 //! varint  0           varint     varint  varint             varint
 //! ```
 //!
-//! Whatever was written there, no byte is looked at behind the record, and one at most before it. Batches keep headers as they lie here, and write what librdkafka says in the same way.
+//! Whatever was written there, no byte is looked at behind the record, and one at most before it. Batches keep headers as they
+//! lie here, and write what librdkafka says in the same way.
 
 /// Bytes of a varint of 64 bits, at most.
 const LONGEST: usize = 10;
@@ -34,10 +35,10 @@ pub(super) fn to_end(value: usize, key: Option<usize>, before: impl Fn(usize) ->
     passes(Some(value), key.unwrap_or(0))?;
     passes(key, 0)?;
     // A varint ends with a byte below 0x80; those before are of it, up to one that ends what is before it.
-    for field in ["offset", "timestamp"] {
+    for is_offset in [true, false] {
         at += 1;
         // The first record of a batch may be the first in memory, with nothing before it.
-        let is_first = || field == "offset" && before(at) == 0 && before(at + 1) < 0x80;
+        let is_first = || is_offset && before(at) == 0 && before(at + 1) < 0x80;
         if before(at) >= 0x80 || is_first() {
             return None;
         }
