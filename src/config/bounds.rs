@@ -41,6 +41,7 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
         ("webhook.refresh", webhook.refresh),
         ("webhook.failing_after", webhook.failing_after),
         ("webhook.disable_after", webhook.disable_after),
+        ("webhook.gap_mail_after", webhook.gap_mail_after),
         ("webhook.breaker.first_pause", webhook.breaker.first_pause),
         ("webhook.breaker.longest_pause", webhook.breaker.longest_pause),
         ("webhook.attempts_retention", webhook.attempts_retention),

@@ -15,6 +15,7 @@ use crate::runtime::cursor::{
     Running, StoreAnswer, Wish,
 };
 use crate::runtime::{ErrorClass, Failure, SourcePartition};
+use crate::store::cursor_gaps::Gap;
 use crate::store::positions::Place;
 use crate::store::{StoreError, cursors};
 
@@ -61,22 +62,21 @@ impl CursorStore for StoredCursors {
     ) -> BoxFuture<'a, Result<StoreAnswer, Failure>> {
         async move {
             let messages = match &self.news {
-                Some(news) => news.messages(&self.archive.db, at, &write.gaps).await?,
+                Some(news) => news.events(&self.archive.db, at, &write.gaps).await?,
                 None => Vec::new(),
             };
+            let now_ms = self.clock.now_ms();
+            let untold_since = self.news.is_some().then_some(now_ms);
             let change = cursors::Change {
                 messages,
                 gone: write.gone.iter().map(|target| target.to_string()).collect(),
                 cursors: write.rows.iter().map(cursor).collect(),
-                gaps: write.gaps.iter().map(gap).collect(),
+                gaps: write.gaps.iter().map(|one| gap(one, untold_since)).collect(),
                 backfills: write.backfills.iter().map(part).collect(),
                 granted: write.granted.clone(),
             };
-            let stored =
-                cursors::store(&self.archive.db, &self.place(at), epoch, (&change, self.clock.now_ms()))
-                    .await
-                    .map_err(away)?;
-            Ok(if stored { StoreAnswer::Stored } else { StoreAnswer::Lost })
+            let stored = cursors::store(&self.archive.db, &self.place(at), epoch, (&change, now_ms)).await;
+            Ok(if stored.map_err(away)? { StoreAnswer::Stored } else { StoreAnswer::Lost })
         }
         .boxed()
     }
@@ -241,8 +241,8 @@ fn cursor(row: &CursorRow) -> cursors::Cursor {
     }
 }
 
-fn gap(gap: &crate::runtime::cursor::Gap) -> cursors::Gap {
-    cursors::Gap { target: gap.target.to_string(), from: gap.from, to: gap.to }
+fn gap(gap: &crate::runtime::cursor::Gap, untold_since: Option<i64>) -> Gap {
+    Gap { target: gap.target.to_string(), from: gap.from, to: gap.to, untold_since }
 }
 
 #[cfg(test)]

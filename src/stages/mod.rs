@@ -12,7 +12,8 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use self::cursors::StoredCursors;
-use self::gaps::GapNews;
+use self::gaps::{GapMail, GapNews};
+use self::owner_mail::Scribe;
 use self::past::Archive;
 use crate::crypto::Vault;
 use crate::event::{Codec, EventType};
@@ -22,6 +23,7 @@ use crate::runtime::{
     Environment, ErrorClass, RuntimeOptions, StageControl, StageHandle, StageSpec, StartAt,
 };
 use crate::store::Database;
+use crate::task;
 use crate::topology::{self, Topology};
 
 pub mod attempts;
@@ -210,6 +212,11 @@ pub fn start(
     stop: &CancellationToken,
 ) -> Result<Vec<StageHandle>, StartError> {
     let found = names.iter().map(|name| find(&parts.topology, name)).collect::<Result<Vec<_>, _>>()?;
+    // One task for all of them, like the control: it ends with `stop`.
+    if let Some(news) = found.iter().find_map(|(stage, _)| gap_news(parts, stage)) {
+        let mail = GapMail { db: parts.db.clone(), news, after: parts.options.webhook.gap_mail_after };
+        drop(task::spawn("gap mail", mail.run(stop.clone())));
+    }
     let specs = found.into_iter().map(|(stage, row)| ((stage, row), spec(stage, parts))).collect();
     let specs = control::take_charge(parts, specs, stop);
     let start =
@@ -225,14 +232,8 @@ fn archive(parts: &Parts, stage: &topology::Stage) -> Archive {
 
 /// Who tells of gaps: endpoints have owners, other targets don't.
 fn gap_news(parts: &Parts, stage: &topology::Stage) -> Option<GapNews> {
-    (stage.runs == webhook::NAME).then(|| GapNews {
-        codec: parts.codec.clone(),
-        clock: parts.env.clock.clone(),
-        vault: parts.vault.clone(),
-        templates: parts.options.templates.clone(),
-        topic: parts.topic("webhooks.endpoints"),
-        outbound: parts.topic("notifications.outbound"),
-    })
+    (stage.runs == webhook::NAME)
+        .then(|| GapNews { scribe: Scribe::new(parts), clock: parts.env.clock.clone() })
 }
 
 /// The stage that keeps the history of all that `stage` takes of its source. One that takes less is none: what it doesn't

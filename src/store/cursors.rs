@@ -4,6 +4,7 @@
 //! members that believe they own the partition only one can change them. Rows are data here; what they mean is
 //! `runtime::cursor`'s business.
 
+use super::cursor_gaps::{self, Gap};
 use super::outbox::{self, Message};
 use super::positions::Place;
 use super::{Database, Row, StoreError, Transaction, Value};
@@ -27,17 +28,6 @@ pub struct Cursor {
     pub resume: Option<i64>,
     /// That backfill, as JSON.
     pub backfill: Option<String>,
-}
-
-/// Offsets that a target never got.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Gap {
-    /// The target.
-    pub target: String,
-    /// The first.
-    pub from: i64,
-    /// Behind the last.
-    pub to: i64,
 }
 
 /// What is asked of a cursor.
@@ -172,14 +162,7 @@ pub async fn store(
         write(&mut tx, place, cursor).await?;
     }
     for gap in &change.gaps {
-        tx.execute(
-            "INSERT INTO cursor_gaps (stage, cluster_id, topic_id, partition, target, from_offset, to_offset)
-             VALUES ($1, $2, $3, $4, $5, $6, $7)
-             ON CONFLICT (stage, cluster_id, topic_id, partition, target, from_offset)
-             DO UPDATE SET to_offset = excluded.to_offset",
-            &with(place, [gap.target.as_str().into(), gap.from.into(), gap.to.into()]),
-        )
-        .await?;
+        cursor_gaps::note(&mut tx, place, gap).await?;
     }
     outbox::append_all(&mut tx, &change.messages, now_ms).await?;
     for part in &change.backfills {

@@ -10,6 +10,7 @@ pub mod backfills;
 mod batch;
 pub mod controls;
 pub mod conversations;
+pub mod cursor_gaps;
 pub mod cursors;
 mod database;
 pub mod deliveries;

@@ -5,11 +5,10 @@ use std::time::Duration;
 use orderflow::embedded::traffic::Expectation;
 use tokio::process::Child;
 
-use crate::harness::cli::Cli;
+use crate::harness::cli::{Cli, KEY};
 use crate::harness::database::Schema;
 use crate::harness::eventually;
 
-const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// A user with topics, a PostgreSQL schema of their own and everything set that a service needs.

@@ -10,7 +10,6 @@ use crate::harness::eventually;
 use crate::harness::receiver::{Answer, Receiver};
 
 const SOON: Duration = Duration::from_secs(120);
-const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 const EVENTS: usize = 6;
 
 async fn json(cli: &Cli, arguments: &[&str]) -> Vec<Value> {
@@ -22,18 +21,7 @@ async fn json(cli: &Cli, arguments: &[&str]) -> Vec<Value> {
 #[tokio::test]
 async fn the_past_is_delivered_and_sent_again_from_the_command_line() {
     let schema = Schema::new().await;
-    let mut cli = Cli::on_services();
-    for (variable, value) in [
-        ("ORDERFLOW_STORE__URL", schema.url()),
-        ("ORDERFLOW_STORE__ENCRYPTION_KEY", KEY),
-        ("ORDERFLOW_WEBHOOK__ALLOW_HTTP", "true"),
-        ("ORDERFLOW_WEBHOOK__ALLOW_PRIVATE_NETWORKS", "true"),
-    ] {
-        cli.set(variable, value);
-    }
-    cli.fine(&["topology", "apply"]).await;
-    cli.fine(&["schemas", "register"]).await;
-    cli.fine(&["db", "migrate"]).await;
+    let cli = Cli::for_webhooks(&schema, &[]).await;
     let early = Receiver::start(|_| Answer::status(200)).await;
     json(&cli, &["webhook", "add", &early.url()]).await;
     let lines: Vec<String> = (0..EVENTS)

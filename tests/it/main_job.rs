@@ -16,7 +16,7 @@ use orderflow::embedded::traffic::Expectation;
 use orderflow::store::Database;
 use serde_json::{Value, json};
 
-use crate::harness::cli::Cli;
+use crate::harness::cli::{Cli, KEY};
 use crate::harness::eventually;
 use crate::harness::schema::TestSchema;
 
@@ -56,7 +56,7 @@ impl Shop {
             ("ORDERFLOW_REGISTRY__AUTO_REGISTER", "false"),
             ("ORDERFLOW_TOPOLOGY__OVERLAYS", &overlay.display().to_string()),
             ("ORDERFLOW_STORE__URL", &schema.url()),
-            ("ORDERFLOW_STORE__ENCRYPTION_KEY", "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="),
+            ("ORDERFLOW_STORE__ENCRYPTION_KEY", KEY),
             ("ORDERFLOW_HTTP__BIND", &format!("127.0.0.1:{port}")),
             ("ORDERFLOW_HTTP__JWT_SECRET", "a-test-secret-of-enough-bytes-000"),
             ("ORDERFLOW_SMTP__HOST", &address.ip().to_string()),

@@ -17,7 +17,7 @@ use orderflow::topology::Topology;
 use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _};
 
-use crate::harness::cli::Cli;
+use crate::harness::cli::{Cli, KEY};
 use crate::harness::database::Schema;
 use crate::harness::eventually;
 use crate::harness::program::TestProgram;
@@ -25,7 +25,6 @@ use crate::harness::receiver::{Answer, Receiver, Request};
 
 const SOON: Duration = Duration::from_secs(120);
 const NOW: i64 = 1_760_000_000_000;
-const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 
 /// Webhook ids that were accepted of each order, in the order of their first acceptance.
 fn accepted(requests: &[Request]) -> BTreeMap<String, Vec<String>> {
@@ -100,20 +99,9 @@ async fn through_kills_at_random_everything_arrives_in_order_and_repeats_are_the
     let (kills, mut random) = (usize::try_from(kills).expect("a few"), SmallRng::seed_from_u64(seed));
     let rounds = (kills * 2).max(10);
     let schema = Schema::new().await;
-    let mut cli = Cli::on_services();
-    for (variable, value) in [
-        ("ORDERFLOW_STORE__URL", schema.url()),
-        ("ORDERFLOW_STORE__ENCRYPTION_KEY", KEY),
-        ("ORDERFLOW_KAFKA__SESSION_TIMEOUT", "6s"),
-        ("ORDERFLOW_KAFKA__GROUP_INSTANCE_ID", "doomed"),
-        ("ORDERFLOW_WEBHOOK__ALLOW_HTTP", "true"),
-        ("ORDERFLOW_WEBHOOK__ALLOW_PRIVATE_NETWORKS", "true"),
-    ] {
-        cli.set(variable, value);
-    }
-    cli.fine(&["topology", "apply"]).await;
-    cli.fine(&["schemas", "register"]).await;
-    cli.fine(&["db", "migrate"]).await;
+    let quick =
+        [("ORDERFLOW_KAFKA__SESSION_TIMEOUT", "6s"), ("ORDERFLOW_KAFKA__GROUP_INSTANCE_ID", "doomed")];
+    let cli = Cli::for_webhooks(&schema, &quick).await;
 
     // Slow enough to be killed in the middle, and refuses now and then.
     let receiver = Receiver::start(|request| {

@@ -2,10 +2,7 @@
 //! allocation: a member that takes a partition over reads this of every parked record.
 
 use super::Epoch;
-use super::mark::{
-    ATTEMPT, EPOCH, FIRST_FAILED_AT, HELD, LANE, MARKER, NOT_BEFORE, ORDINARY, PRIORITY, SOURCE_OFFSET,
-    SOURCE_PARTITION, SOURCE_TIMESTAMP, SOURCE_TOPIC, STAGE, TARGET,
-};
+use super::mark::{ORDINARY, OURS};
 
 /// What an ordinary parked record says. Fields are those of [`super::Mark`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,39 +19,21 @@ pub(crate) struct Glimpse<'r> {
     pub(crate) held: bool,
 }
 
-/// The headers that are looked at, in the order in which a mark is written.
-const NAMES: [&str; 14] = [
-    SOURCE_TOPIC,
-    SOURCE_PARTITION,
-    SOURCE_OFFSET,
-    SOURCE_TIMESTAMP,
-    STAGE,
-    LANE,
-    TARGET,
-    PRIORITY,
-    ATTEMPT,
-    NOT_BEFORE,
-    FIRST_FAILED_AT,
-    EPOCH,
-    HELD,
-    MARKER,
-];
-
 impl<'r> Glimpse<'r> {
     /// Reads it; `None` of everything that isn't simply a task that an owner parked: a marker, what a redrive wrote, what
     /// isn't ours. Then the whole [`super::Mark`] tells.
     pub(crate) fn of(headers: impl Iterator<Item = (&'r [u8], Option<&'r [u8]>)>) -> Option<Self> {
         // The value of the last header of each name.
-        let (mut values, mut next) = ([None; NAMES.len()], 0);
+        let (mut values, mut next) = ([None; OURS.len()], 0);
         for (name, value) in headers.filter(|(name, _)| name.starts_with(b"of-")) {
-            let found = (next..NAMES.len()).chain(0..next).find(|&at| NAMES[at].as_bytes() == name);
+            let found = (next..OURS.len()).chain(0..next).find(|&at| OURS[at].as_bytes() == name);
             if let Some(at) = found {
                 (values[at], next) = (value, at + 1);
             }
         }
         let [source_topic, source_partition, source_offset, source_timestamp, stage, lane, target, rest @ ..] =
             values;
-        let [priority, attempt, not_before, first_failed_at, epoch, held, marker] = rest;
+        let [priority, attempt, not_before, first_failed_at, _class, _error, epoch, held, marker] = rest;
         if marker == Some(b"true") {
             return None;
         }
@@ -99,6 +78,9 @@ mod tests {
     use bytes::Bytes;
     use proptest::prelude::*;
 
+    use super::super::mark::{
+        EPOCH, LANE, MARKER, SOURCE_OFFSET, SOURCE_PARTITION, SOURCE_TOPIC, STAGE, TARGET,
+    };
     use super::super::{Mark, TaskOf, marker, marker_of};
     use super::*;
     use crate::runtime::record::Headers;
@@ -127,10 +109,7 @@ mod tests {
         fn it_says_what_the_mark_says(
             pairs in prop::collection::vec(
                 (
-                    prop::sample::select(vec![
-                        SOURCE_TOPIC, SOURCE_PARTITION, SOURCE_OFFSET, SOURCE_TIMESTAMP, STAGE, LANE, TARGET,
-                        PRIORITY, ATTEMPT, NOT_BEFORE, FIRST_FAILED_AT, EPOCH, HELD, MARKER, "of-error", "ce_id",
-                    ]),
+                    prop::sample::select([&OURS[..], &["of-redrive-id", "ce_id"]].concat()),
                     prop::option::of(prop::sample::select(vec!["7", "-1", "true", "x", "7.1", "70000", "+7", "007", "9223372036854775808", "123456789012345678", "\u{fffd}"])),
                 ),
                 0..8,

@@ -35,8 +35,9 @@ pub(super) const MARKER: &str = "of-marker";
 /// parked again.
 pub const REDRIVE_ID: &str = "of-redrive-id";
 
-/// The headers that are ours to replace; `of-redrive-*` stay with the record.
-const OURS: [&str; 15] = [
+/// The headers that are ours to replace, in the order in which a mark is written; `of-redrive-*` stay with the record. A marker is
+/// told from a parked record by the last, so that no record may bring it along.
+pub(super) const OURS: [&str; 16] = [
     SOURCE_TOPIC,
     SOURCE_PARTITION,
     SOURCE_OFFSET,
@@ -52,6 +53,7 @@ const OURS: [&str; 15] = [
     ERROR,
     EPOCH,
     HELD,
+    MARKER,
 ];
 
 /// Where a record came from.
@@ -311,6 +313,16 @@ mod tests {
         assert_eq!(marker_of(&marker("webhook", epoch)), Some(epoch));
         let record = record();
         assert_eq!(marker_of(&full_mark(&record).write(&record.headers)), None);
+    }
+
+    /// Invariant 8 (nothing lost): a parked record that was taken for a marker would never run.
+    #[test]
+    fn no_header_of_a_source_record_makes_its_parked_copy_a_marker() {
+        let mut record = record();
+        let plain = full_mark(&record).write(&record.headers);
+        record.headers.push(MARKER, "true");
+        let parked = full_mark(&record).write(&record.headers);
+        assert_eq!((marker_of(&parked), parked), (None, plain));
     }
 
     #[test]

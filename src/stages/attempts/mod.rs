@@ -17,6 +17,7 @@ use uuid::Uuid;
 use self::health::{Ended, Limits, Seen, note};
 use self::tell::{Herald, Shown};
 use super::Parts;
+use super::owner_mail::Scribe;
 use super::store_stage::{away, dead_letter_of, place_of};
 use crate::clock::Clock;
 use crate::crypto::{Subject, Vault};
@@ -63,15 +64,11 @@ pub(super) fn start(parts: &Parts, _: &Stage, spec: StageSpec, stop: Cancellatio
         clock: parts.env.clock.clone(),
         dead_letters: spec.dead_letters.as_str().into(),
         herald: Herald {
-            codec: parts.codec.clone(),
-            vault: parts.vault.clone(),
-            templates: parts.options.templates.clone(),
+            scribe: Scribe::new(parts),
             limits: Limits {
                 failing_after: parts.options.webhook.failing_after,
                 disable_after: parts.options.webhook.disable_after,
             },
-            events: parts.topic("webhooks.endpoints"),
-            outbound: parts.topic("notifications.outbound"),
         },
     };
     start_store_stage(spec, Arc::new(stage), parts.env.clone(), stop)
@@ -228,11 +225,15 @@ impl Attempts {
         for mut health in known {
             let key = (health.tenant.clone(), health.endpoint.clone());
             let Some(((tenant, endpoint), all)) = endpoints.get_key_value(&key) else { continue };
+            // It was removed while this was under way.
+            if health.generation.is_none() {
+                kept_health::forget(tx, tenant, endpoint).await.map_err(|error| away(&error))?;
+                continue;
+            }
             let before = health.clone();
             // What came of another URL, or from before a new start, isn't this one's doing.
             let current = health.generation;
-            let is_its =
-                |seen: &&Seen| seen.generation.is_none() || current.is_none() || seen.generation == current;
+            let is_its = |seen: &&Seen| seen.generation.is_none() || seen.generation == current;
             for seen in all.iter().filter(is_its) {
                 let shown = note(&mut health, seen, &self.herald.limits);
                 news.extend(shown.map(|(news, failing_since)| Shown {

@@ -1,18 +1,14 @@
 //! Tells of endpoints that begin to fail, are disabled or work again: an event on `webhooks.endpoints`, and a mail to the
 //! endpoint's contact where it has one. All of it is written in the transaction in which the receipts are stored.
 
-use std::sync::Arc;
-
 use jiff::Timestamp;
 use serde_json::json;
 use uuid::Uuid;
 
 use super::health::{Limits, News, Seen};
-use crate::crypto::Vault;
-use crate::event::{AvroRecord, Codec, OutboundNotification, WebhookEndpointChanged, effect_id};
+use crate::event::{WebhookEndpointChanged, effect_id};
 use crate::runtime::StoreFault;
-use crate::stages::notification::templates::Templates;
-use crate::stages::owner_mail;
+use crate::stages::owner_mail::{self, Scribe};
 use crate::stages::store_stage::away;
 use crate::store::webhooks::{self, Endpoint, EndpointState, health};
 use crate::store::{Transaction, outbox};
@@ -20,14 +16,8 @@ use crate::store::{Transaction, outbox};
 /// What telling needs.
 #[derive(Debug, Clone)]
 pub(super) struct Herald {
-    pub(super) codec: Codec,
-    pub(super) vault: Vault,
-    pub(super) templates: Templates,
+    pub(super) scribe: Scribe,
     pub(super) limits: Limits,
-    /// `webhooks.endpoints`, by the broker's name.
-    pub(super) events: Arc<str>,
-    /// `notifications.outbound`, by the broker's name.
-    pub(super) outbound: Arc<str>,
 }
 
 /// Something that an attempt showed of an endpoint.
@@ -82,13 +72,9 @@ impl Herald {
             failing_since: shown.failing_since,
             changed_at: shown.seen.at_ms,
         };
-        self.send(tx, (&self.events, change_id), tenant, id, &event, now_ms).await?;
-        if let Some(mail) = self.mail(&endpoint, shown, &reason) {
-            let mail_id = effect_id(tenant, change_id, super::NAME, "email", id);
-            let mail = OutboundNotification { notification_id: mail_id.to_string(), ..mail };
-            self.send(tx, (&self.outbound, mail_id), tenant, id, &mail, now_ms).await?;
-        }
-        Ok(())
+        let mut messages = vec![self.scribe.event(change_id, &event).await.map_err(|error| away(&error))?];
+        messages.extend(self.mail(&endpoint, shown, &reason).await?);
+        outbox::append_all(tx, &messages, now_ms).await.map_err(|error| away(&error))
     }
 
     fn reason(&self, shown: &Shown<'_>) -> String {
@@ -105,7 +91,12 @@ impl Herald {
     }
 
     /// The mail to the endpoint's contact, where there is one that can be written to.
-    fn mail(&self, endpoint: &Endpoint, shown: &Shown<'_>, reason: &str) -> Option<OutboundNotification> {
+    async fn mail(
+        &self,
+        endpoint: &Endpoint,
+        shown: &Shown<'_>,
+        reason: &str,
+    ) -> Result<Option<outbox::Message>, StoreFault> {
         let template = format!("webhook.{}", shown.news.as_str());
         let since_ms = shown.failing_since.unwrap_or(shown.seen.at_ms);
         let limit_ms = i64::try_from(self.limits.disable_after.as_millis()).unwrap_or(i64::MAX);
@@ -113,34 +104,12 @@ impl Herald {
         let news = owner_mail::News {
             template: &template,
             id: name(shown),
+            by: super::NAME,
             at_ms: shown.seen.at_ms,
             reason,
             more: json!({"since_time": time(since_ms), "disabled_time": time(disabled_ms)}),
         };
-        owner_mail::to_contact(&self.vault, &self.templates, endpoint, news)
-    }
-
-    async fn send<R: AvroRecord>(
-        &self,
-        tx: &mut Transaction,
-        (topic, id): (&Arc<str>, Uuid),
-        tenant: &str,
-        key: &str,
-        record: &R,
-        now_ms: i64,
-    ) -> Result<(), StoreFault> {
-        let payload = self.codec.encode_record(topic, record).await.map_err(|error| away(&error))?;
-        let message = outbox::Message {
-            id,
-            tenant: tenant.to_owned(),
-            topic: topic.to_string(),
-            partition: None,
-            key: Some(key.as_bytes().to_vec()),
-            kind: R::schema().full_name().to_owned(),
-            payload: Some(payload),
-            headers: Vec::new(),
-        };
-        outbox::append(tx, &message, now_ms).await.map_err(|error| away(&error))
+        self.scribe.mail(endpoint, news).await.map_err(|error| away(&error))
     }
 }
 
@@ -159,6 +128,7 @@ fn time(at_ms: i64) -> String {
 mod tests {
     use super::*;
     use crate::stages::notification::rules::Channel;
+    use crate::stages::notification::templates::Templates;
 
     #[test]
     fn every_template_about_endpoints_renders() {

@@ -41,6 +41,9 @@ pub struct WebhookOptions {
     /// An endpoint is disabled when it has accepted nothing for so long.
     #[serde(with = "humantime_serde")]
     pub disable_after: Duration,
+    /// An endpoint's contact is told of gaps when no further one was met for so long, or after ten times as long.
+    #[serde(with = "humantime_serde")]
+    pub gap_mail_after: Duration,
     /// When an endpoint that fails for every order is left alone.
     pub breaker: BreakerOptions,
 }
@@ -60,6 +63,7 @@ impl Default for WebhookOptions {
             idle_timeout: Duration::from_secs(20),
             failing_after: Duration::from_secs(60 * 60),
             disable_after: Duration::from_secs(5 * 24 * 60 * 60),
+            gap_mail_after: Duration::from_secs(60),
             breaker: BreakerOptions::default(),
         }
     }

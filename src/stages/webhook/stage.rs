@@ -147,6 +147,7 @@ impl WebhookStage {
             per_origin: concurrency.max(options.idle_connections / 4),
             total: options.idle_connections,
             idle: options.idle_timeout,
+            settle: PoolLimits::SETTLE,
         };
         Self {
             reader: parts.reader,

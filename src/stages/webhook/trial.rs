@@ -42,7 +42,8 @@ pub fn trial(options: &WebhookOptions, vault: Vault, clock: Clock) -> Try {
         allowed: options.allowed_networks.as_slice().into(),
     };
     // A test is worth a connection of its own: it shows whether one can be made.
-    let limits = PoolLimits { per_origin: 1, total: 0, idle: options.idle_timeout };
+    let (idle, settle) = (options.idle_timeout, PoolLimits::SETTLE);
+    let limits = PoolLimits { per_origin: 1, total: 0, idle, settle };
     let trial = Arc::new(Trial { client: Client::new(guard, limits), vault, clock });
     Arc::new(move |endpoint| {
         let trial = Arc::clone(&trial);

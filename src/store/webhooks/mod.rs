@@ -3,6 +3,9 @@
 //! Every change counts up one revision in its own transaction, so a process that keeps a copy of all endpoints
 //! asks one row whether the copy is still true. What is allowed to be registered is `admin::webhooks`'
 //! business, how it is delivered to that of `stages::webhook`.
+//!
+//! Whoever changes several of these rows locks them in one order, or a deadlock makes one of both begin again: first what is
+//! kept of endpoints' health ([`health`], by tenant and id), then the revision, then the endpoint.
 
 mod choices;
 mod endpoint;
@@ -111,6 +114,10 @@ pub async fn remove(
     id: &str,
     owner: Option<&str>,
 ) -> Result<bool, StoreError> {
+    if tx.row(FIND, &[tenant.into(), id.into(), owner.into()]).await?.is_none() {
+        return Ok(false);
+    }
+    health::forget(tx, tenant, id).await?;
     count_change(tx).await?;
     let removed = tx
         .execute(
@@ -118,9 +125,6 @@ pub async fn remove(
             &[tenant.into(), id.into(), owner.into()],
         )
         .await?;
-    if removed > 0 {
-        health::forget(tx, tenant, id).await?;
-    }
     Ok(removed > 0)
 }
 
@@ -136,16 +140,22 @@ pub async fn disable(
     reason: &str,
     now_ms: i64,
 ) -> Result<bool, StoreError> {
-    count_change(tx).await?;
-    tx.execute(
-        "UPDATE webhook_endpoints SET state = 'disabled', disabled_reason = $4, updated_at = $5
-         WHERE tenant_id = $1 AND id = $2 AND generation = $3 AND state = 'enabled'",
-        &[tenant.into(), id.into(), generation.into(), reason.into(), now_ms.into()],
-    )
-    .await?;
-    let sql = "SELECT id FROM webhook_endpoints
-               WHERE tenant_id = $1 AND id = $2 AND generation = $3 AND state = 'disabled'";
-    Ok(tx.row(sql, &[tenant.into(), id.into(), generation.into()]).await?.is_some())
+    let current = async |tx: &mut Transaction| {
+        let sql = "SELECT state FROM webhook_endpoints WHERE tenant_id = $1 AND id = $2 AND generation = $3";
+        let row = tx.row(sql, &[tenant.into(), id.into(), generation.into()]).await?;
+        row.map(|row| row.text("state")).transpose()
+    };
+    // What changes nothing is no change: every process would read all endpoints again.
+    if current(tx).await?.is_some_and(|state| state == "enabled") {
+        count_change(tx).await?;
+        tx.execute(
+            "UPDATE webhook_endpoints SET state = 'disabled', disabled_reason = $4, updated_at = $5
+             WHERE tenant_id = $1 AND id = $2 AND generation = $3 AND state = 'enabled'",
+            &[tenant.into(), id.into(), generation.into(), reason.into(), now_ms.into()],
+        )
+        .await?;
+    }
+    Ok(current(tx).await?.is_some_and(|state| state == "disabled"))
 }
 
 /// One endpoint. `owner` narrows it to that partner's own.

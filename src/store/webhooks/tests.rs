@@ -1,8 +1,11 @@
 //! Endpoints in the store, over both engines.
 
+use std::time::Duration;
+
 use super::*;
 use crate::crypto::{Sealed, Secret, Vault};
 use crate::event::{EventPattern, EventType};
+use crate::store::Engine;
 use crate::store::testing::each_engine;
 
 const EVERY: Wanted<'_> = Wanted { owner: None, state: None, after: None, limit: 10 };
@@ -80,6 +83,14 @@ async fn endpoints_come_back_whole_to_their_tenant_and_owner_alone() {
         let (key, reason) = (("shop", "wh_1"), "410 Gone");
         assert!(!disable(&mut tx, key, 2, reason, 8).await.unwrap(), "it was another URL that said so");
         assert!(!disable(&mut tx, ("shop", "wh_9"), 1, reason, 8).await.unwrap(), "there is none");
+        assert!(!remove(&mut tx, "shop", "wh_9", None).await.unwrap());
+        tx.commit().await.unwrap();
+        assert_eq!(
+            revision(&db).await.unwrap(),
+            before,
+            "nothing of this is a change that somebody must read"
+        );
+        let mut tx = db.begin().await.unwrap();
         let paused = Endpoint { state: EndpointState::Paused, ..ours.clone() };
         change(&mut tx, &paused).await.unwrap();
         assert!(
@@ -154,6 +165,44 @@ async fn a_changed_endpoint_replaces_the_one_that_was_found() {
         assert!(open_contact(&vault, &stolen).is_err());
         let untouched = find(&db, "other", "wh_1", None).await.unwrap().unwrap();
         assert_eq!(untouched.state, EndpointState::Enabled);
+    })
+    .await;
+}
+
+/// On PostgreSQL, who locks the other way round ends in a deadlock.
+#[tokio::test]
+async fn an_endpoint_is_removed_while_its_health_is_written_down() {
+    each_engine(async |db| {
+        assert!(added(&db, &endpoint("shop", "wh_1", None), 10).await);
+        let key = [("shop".to_owned(), "wh_1".to_owned())];
+        let mut before = db.begin().await.unwrap();
+        health::lock(&mut before, &key).await.unwrap();
+        before.commit().await.unwrap();
+        let mut writing = db.begin().await.unwrap();
+        health::lock(&mut writing, &key).await.unwrap();
+        let removing = async {
+            let mut tx = db.begin().await.unwrap();
+            let removed = remove(&mut tx, "shop", "wh_1", None).await.unwrap();
+            tx.commit().await.unwrap();
+            removed
+        };
+        let watched = async {
+            if db.engine() == Engine::Postgres {
+                let sql = "SELECT COUNT(*) AS n FROM pg_stat_activity a, pg_locks l WHERE l.pid = a.pid AND NOT l.granted
+                           AND $1 = ANY(SELECT unnest(pg_blocking_pids(a.pid)))";
+                let own = writing.row("SELECT pg_backend_pid()::BIGINT AS pid", &[]).await.unwrap().unwrap();
+                let own = own.int("pid").unwrap();
+                while db.row(sql, &[own.into()]).await.unwrap().unwrap().int("n").unwrap() == 0 {
+                    tokio::task::yield_now().await;
+                }
+            }
+            // As the stage that keeps health does next.
+            assert!(find_to_change(&mut writing, "shop", "wh_1", None).await.unwrap().is_some());
+            writing.commit().await.unwrap();
+        };
+        let both = async { tokio::join!(removing, watched) };
+        let (removed, ()) = tokio::time::timeout(Duration::from_secs(60), both).await.expect("no deadlock");
+        assert!(removed);
     })
     .await;
 }

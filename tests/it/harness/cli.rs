@@ -8,6 +8,11 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, Command};
 
+use super::database::Schema;
+
+/// What seals in the tests' databases.
+pub(crate) const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+
 /// A command that takes longer than this hangs.
 const HANGS: Duration = Duration::from_secs(120);
 
@@ -43,6 +48,23 @@ impl Cli {
         cli.set("ORDERFLOW_TOPOLOGY__OVERLAYS", &overlay.display().to_string());
         let prefix = cli.prefix.clone();
         cli.set("ORDERFLOW_TOPOLOGY__TOPIC_PREFIX", &prefix);
+        cli
+    }
+
+    /// The same with a database of its own, webhooks to receivers on this machine, topics, schemas and tables made, and `more`
+    /// set.
+    pub(crate) async fn for_webhooks(schema: &Schema, more: &[(&str, &str)]) -> Self {
+        let mut cli = Self::on_services();
+        let own = [
+            ("ORDERFLOW_STORE__URL", schema.url()),
+            ("ORDERFLOW_STORE__ENCRYPTION_KEY", KEY),
+            ("ORDERFLOW_WEBHOOK__ALLOW_HTTP", "true"),
+            ("ORDERFLOW_WEBHOOK__ALLOW_PRIVATE_NETWORKS", "true"),
+        ];
+        own.iter().chain(more).for_each(|(variable, value)| cli.set(variable, value));
+        for command in [["topology", "apply"], ["schemas", "register"], ["db", "migrate"]] {
+            cli.fine(&command).await;
+        }
         cli
     }
 

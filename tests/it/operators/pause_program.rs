@@ -5,7 +5,7 @@ use std::time::Duration;
 use orderflow::runtime::OutRecord;
 use serde_json::Value;
 
-use crate::harness::cli::Cli;
+use crate::harness::cli::{Cli, KEY};
 use crate::harness::database::Schema;
 use crate::harness::eventually;
 use crate::harness::kafka::TestKafka;
@@ -28,7 +28,7 @@ async fn poison_pauses_a_stage_across_restarts_until_a_command_resumes_it() {
     let schema = Schema::new().await;
     let mut cli = Cli::on_services();
     cli.set("ORDERFLOW_STORE__URL", schema.url());
-    cli.set("ORDERFLOW_STORE__ENCRYPTION_KEY", "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=");
+    cli.set("ORDERFLOW_STORE__ENCRYPTION_KEY", KEY);
     cli.set("ORDERFLOW_KAFKA__SESSION_TIMEOUT", "6s");
     cli.set("ORDERFLOW_RUNTIME__BREAKER__AT_LEAST", "10");
     cli.fine(&["topology", "apply"]).await;

@@ -102,6 +102,9 @@ impl Client {
         // A kept connection may have been closed by the other side at any time. Only if nothing of the request
         // was written is it sent again, on a fresh one; otherwise the other side may have acted on it.
         while let Some(mut kept) = self.pool.take(address) {
+            if !kept.is_settled(self.pool.settle()).await {
+                break;
+            }
             match kept.sender.try_send_request(request).await {
                 Ok(response) => return self.read(address, kept, response).await,
                 Err(mut refused) => match refused.take_message() {

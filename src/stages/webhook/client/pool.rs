@@ -14,6 +14,7 @@ use http_body_util::Full;
 use hyper::client::conn::http1::{self, SendRequest};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use crate::stages::webhook::target::Address;
 use crate::task;
@@ -27,6 +28,14 @@ pub(in crate::stages::webhook) struct PoolLimits {
     pub(in crate::stages::webhook) total: usize,
     /// An unused connection is closed after so long.
     pub(in crate::stages::webhook) idle: Duration,
+    /// How long a kept connection is waited for that has not quite ended its last exchange: an answer may be there before all
+    /// of the request is written.
+    pub(in crate::stages::webhook) settle: Duration,
+}
+
+impl PoolLimits {
+    /// Shorter than what a new connection costs, with TLS.
+    pub(in crate::stages::webhook) const SETTLE: Duration = Duration::from_millis(10);
 }
 
 /// A connection and the task that drives it; dropping it closes both.
@@ -53,6 +62,11 @@ impl Connection {
             }
         });
         Self { sender, driver }
+    }
+
+    /// True once it takes a request, which is waited for no longer than `settle`.
+    pub(super) async fn is_settled(&mut self, settle: Duration) -> bool {
+        self.sender.is_ready() || matches!(timeout(settle, self.sender.ready()).await, Ok(Ok(())))
     }
 }
 
@@ -82,29 +96,44 @@ struct Idle {
     since: Instant,
 }
 
+impl Idle {
+    /// True while it may be used again.
+    fn is_of_use(&self, idle: Duration) -> bool {
+        self.since.elapsed() < idle && !self.connection.sender.is_closed()
+    }
+
+    /// True when it may be used again at once.
+    fn takes_requests(&self, idle: Duration) -> bool {
+        self.since.elapsed() < idle && self.connection.sender.is_ready()
+    }
+}
+
 impl Pool {
+    /// How long a kept connection is waited for.
+    pub(super) fn settle(&self) -> Duration {
+        self.limits.settle
+    }
+
     /// An empty pool.
     pub(super) fn new(limits: PoolLimits) -> Self {
         let kept = Kept { by_origin: HashMap::new(), total: 0, swept: Instant::now() };
         Self { limits, kept: Mutex::new(kept) }
     }
 
-    /// The connection to the origin of `address` that was used last, if one is kept.
+    /// The connection to the origin of `address` that was used last, if one is kept: of those that take a request now, or else
+    /// of those that have not ended their last exchange. Whoever takes one of these either waits for it or closes it: were it
+    /// left here, an endpoint had more connections than requests.
     pub(super) fn take(&self, address: &Address) -> Option<Connection> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut found = None;
-        let mut dropped = 0;
-        if let Some(idle) = kept.by_origin.get_mut(&address.origin) {
-            while let Some(candidate) = idle.pop() {
-                dropped += 1;
-                let fresh = candidate.since.elapsed() < self.limits.idle;
-                if fresh && candidate.connection.sender.is_ready() {
-                    found = Some(candidate.connection);
-                    break;
-                }
-            }
+        let all = kept.by_origin.get_mut(&address.origin)?;
+        let before = all.len();
+        if !all.last()?.takes_requests(self.limits.idle) {
+            all.retain(|one| one.is_of_use(self.limits.idle));
         }
-        kept.total -= dropped;
+        let ready = all.iter().rposition(|one| one.connection.sender.is_ready());
+        let found = ready.or(all.len().checked_sub(1)).map(|at| all.remove(at).connection);
+        let gone = before - all.len();
+        kept.total -= gone;
         found
     }
 
@@ -136,7 +165,7 @@ impl Kept {
     /// Closes what was unused for longer than `idle`.
     fn sweep(&mut self, idle: Duration) {
         self.by_origin.retain(|_, kept| {
-            kept.retain(|one| one.since.elapsed() < idle && !one.connection.sender.is_closed());
+            kept.retain(|one| one.is_of_use(idle));
             !kept.is_empty()
         });
         self.total = self.by_origin.values().map(Vec::len).sum();

@@ -111,7 +111,8 @@ pub(super) fn open() -> Guard {
 }
 
 pub(super) fn client(guard: Guard) -> Client {
-    Client::new(guard, PoolLimits { per_origin: 2, total: 4, idle: Duration::from_secs(5) })
+    let (idle, settle) = (Duration::from_secs(5), Duration::from_secs(30));
+    Client::new(guard, PoolLimits { per_origin: 2, total: 4, idle, settle })
 }
 
 pub(super) async fn post(client: &Client, address: &Address) -> Result<Answer, AttemptError> {
@@ -131,6 +132,42 @@ async fn connections_are_kept_and_used_again() {
         assert_eq!((answer.status, answer.body.as_slice()), (200, b"ok".as_slice()));
     }
     assert_eq!((receiver.requests(), receiver.connections()), (5, 1));
+}
+
+/// The answer comes before the request was read, so that its connection is still busy with that when it is kept.
+#[tokio::test]
+async fn a_connection_that_is_about_to_end_its_exchange_is_waited_for() {
+    const BODY: usize = 16 * 1024 * 1024;
+    let (asked, may_read) = tokio::sync::watch::channel(0);
+    let receiver = Receiver::start(move |mut peer, _| {
+        let mut may_read = may_read.clone();
+        async move {
+            let mut body = vec![0; BODY];
+            loop {
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    head.push(peer.stream.read_u8().await?);
+                }
+                peer.stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await?;
+                let served = peer.requests.fetch_add(1, Ordering::SeqCst) + 1;
+                may_read.wait_for(|asked| *asked >= served).await.expect("the test lasts longer");
+                peer.stream.read_exact(&mut body).await?;
+            }
+        }
+    })
+    .await;
+    let client = client(open());
+    let post = async || {
+        let (body, within) = (Bytes::from(vec![7; BODY]), Duration::from_secs(60));
+        client.post(&receiver.address(), HeaderMap::new(), body, within).await.unwrap().status
+    };
+    assert_eq!(post().await, 204);
+    let mut second = std::pin::pin!(post());
+    assert!(futures_util::poll!(&mut second).is_pending());
+    assert_eq!((receiver.requests(), receiver.connections()), (1, 1), "the first is not read yet");
+    asked.send_replace(1);
+    assert_eq!(second.await, 204);
+    assert_eq!((receiver.requests(), receiver.connections()), (2, 1));
 }
 
 #[tokio::test]
