@@ -90,7 +90,7 @@ impl Scene {
         assert!(repeated.is_empty(), "{repeated:?}");
     }
 
-    async fn copies(&self) -> usize {
+    pub(crate) async fn copies(&self) -> usize {
         let retry = self.kafka.all(self.spec.retry.as_deref().expect("set")).await;
         retry.iter().filter(|record| record.headers.text("of-marker").is_none()).count()
     }

@@ -9,6 +9,7 @@ mod cli_webhook;
 mod cli_webhook_past;
 mod cursor_backfill;
 mod cursors;
+mod cursors_away;
 mod demo;
 mod duplicates;
 mod history;

@@ -42,6 +42,8 @@ pub(super) struct Cursor {
     stored: Option<CursorRow>,
     /// A row was sent since and nobody knows yet whether the store holds it: its `until`, the lowest of several.
     unsure: Option<Option<i64>>,
+    /// It may say something else than the row that is stored.
+    is_touched: bool,
 }
 
 impl Cursor {
@@ -89,6 +91,7 @@ impl Cursor {
             ended: Vec::new(),
             stored: None,
             unsure: None,
+            is_touched: true,
         }
     }
 
@@ -110,6 +113,7 @@ impl Cursor {
             ended: Vec::new(),
             stored: Some(row.clone()),
             unsure: None,
+            is_touched: false,
             finished,
         }
     }
@@ -169,6 +173,11 @@ impl Cursor {
     /// Why it isn't read, if it isn't.
     pub(super) fn held(&self) -> Option<&Arc<str>> {
         self.held.as_ref()
+    }
+
+    /// From where on the live stream has the target.
+    pub(super) fn live_from(&self) -> Option<i64> {
+        self.until
     }
 
     /// True while it covers everything to come.
@@ -327,9 +336,19 @@ impl Cursor {
         self.gate().is_none() && self.until.is_some_and(|until| self.next() >= until && committed >= until)
     }
 
-    /// Whether the store must be told.
-    pub(super) fn is_changed(&self, target: &Arc<str>) -> bool {
-        self.unsure.is_some() || self.stored.as_ref() != Some(&self.row(target))
+    /// Notes that it is about to be changed.
+    pub(super) fn touch(&mut self) {
+        self.is_touched = true;
+    }
+
+    /// Looks whether the store must be told: what it is to hold, if so. Among thousands of cursors few were touched.
+    pub(super) fn changed(&mut self, target: &Arc<str>) -> Option<CursorRow> {
+        if !self.is_touched {
+            return None;
+        }
+        let row = self.row(target);
+        self.is_touched = self.unsure.is_some() || self.stored.as_ref() != Some(&row);
+        self.is_touched.then_some(row)
     }
 
     /// Whether the store must be told at once: others wait for it.

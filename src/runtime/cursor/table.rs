@@ -41,6 +41,13 @@ pub(crate) struct Cursors {
 }
 
 impl Cursors {
+    /// A cursor, to be changed.
+    fn cursor_mut(&mut self, target: &str) -> Option<&mut Cursor> {
+        let cursor = self.cursors.get_mut(target)?;
+        cursor.touch();
+        Some(cursor)
+    }
+
     /// The cursors as they were claimed. No source record at or above `complete_to` is complete.
     pub(crate) fn restore(rows: &[CursorRow], complete_to: i64) -> Self {
         let cursors = rows.iter().map(|row| (Arc::clone(&row.target), Cursor::restore(row))).collect();
@@ -63,6 +70,11 @@ impl Cursors {
     pub(crate) fn lag(&self, end: i64) -> u64 {
         let detached = self.cursors.values().filter(|cursor| cursor.is_detached());
         detached.map(|cursor| u64::try_from(end - cursor.next()).unwrap_or(0)).sum()
+    }
+
+    /// From where on `target` is the live stream's, which would be `start` without a cursor; `None` when it is detached.
+    pub(crate) fn live_from(&self, target: &str, start: i64) -> Option<i64> {
+        self.cursors.get(target).map_or(Some(start), Cursor::live_from)
     }
 
     /// What becomes of a live task of `target` at `offset`.
@@ -105,7 +117,7 @@ impl Cursors {
 
     /// Takes `target` from the live stream. `held` says why it isn't read for now.
     pub(crate) fn detach(&mut self, target: &Arc<str>, from: &Detached, held: Option<Arc<str>>) {
-        match self.cursors.get_mut(target) {
+        match self.cursor_mut(target) {
             Some(cursor) => cursor.detach_again(from, held),
             None => {
                 self.cursors.insert(Arc::clone(target), Cursor::detach(from, held));
@@ -115,14 +127,14 @@ impl Cursors {
 
     /// Takes a parked task of a detached target back from the retry topic.
     pub(crate) fn take_back(&mut self, target: &str, offset: i64) {
-        if let Some(cursor) = self.cursors.get_mut(target) {
+        if let Some(cursor) = self.cursor_mut(target) {
             cursor.take_back(offset);
         }
     }
 
     /// Lets the reader begin with a target that was held.
     pub(crate) fn resume(&mut self, target: &str) {
-        if let Some(cursor) = self.cursors.get_mut(target) {
+        if let Some(cursor) = self.cursor_mut(target) {
             cursor.resume();
         }
     }
@@ -138,7 +150,7 @@ impl Cursors {
 
     /// Delivers a stretch to a detached target again; to one that is gone it isn't.
     pub(crate) fn backfill(&mut self, target: &str, asked: &Backfill) {
-        match self.cursors.get_mut(target) {
+        match self.cursor_mut(target) {
             Some(cursor) => cursor.backfill(asked),
             None => self.ended.push(BackfillProgress::without(asked, BackfillState::Cancelled)),
         }
@@ -146,7 +158,7 @@ impl Cursors {
 
     /// Stops that. Answers below which offset the target's waiting tasks are void.
     pub(crate) fn cancel_backfill(&mut self, target: &str, id: &str) -> Option<i64> {
-        self.cursors.get_mut(target)?.cancel_backfill(id)
+        self.cursor_mut(target)?.cancel_backfill(id)
     }
 
     /// The backfill of `target` that runs.
@@ -169,7 +181,7 @@ impl Cursors {
 
     /// All tasks of `target` at `offset` ended, or are in another topic; one of them took effect, or none.
     pub(crate) fn note_ended(&mut self, target: &str, offset: i64, took_effect: bool) {
-        if let Some(cursor) = self.cursors.get_mut(target) {
+        if let Some(cursor) = self.cursor_mut(target) {
             cursor.note_ended(offset, took_effect);
         }
     }
@@ -186,7 +198,7 @@ impl Cursors {
 
     /// The tasks of `target` at `offset` ended, or are acknowledged in another topic.
     pub(crate) fn finish(&mut self, target: &str, offset: i64) {
-        if let Some(cursor) = self.cursors.get_mut(target) {
+        if let Some(cursor) = self.cursor_mut(target) {
             cursor.finish(offset);
         }
     }
@@ -256,12 +268,12 @@ impl Cursors {
 
     /// Hands the tasks of `target` at `offset` out; false when they are finished already.
     pub(crate) fn dispatch(&mut self, target: &str, offset: i64) -> bool {
-        self.cursors.get_mut(target).is_some_and(|cursor| cursor.dispatch(offset))
+        self.cursor_mut(target).is_some_and(|cursor| cursor.dispatch(offset))
     }
 
     /// The reader saw everything from `from` up to `to` on behalf of `target`.
     pub(crate) fn reach(&mut self, target: &str, from: i64, to: i64, admitted: i64) {
-        if let Some(cursor) = self.cursors.get_mut(target)
+        if let Some(cursor) = self.cursor_mut(target)
             && from <= cursor.dispatched()
         {
             let to = to.min(cursor.readable_to(admitted));
@@ -281,9 +293,8 @@ impl Cursors {
     pub(crate) fn attach(&mut self, admitted: i64, near: i64, targets: &BTreeSet<Arc<str>>) -> Vec<Arc<str>> {
         let is_known = admitted >= self.complete_to;
         let of = targets.iter().filter(|_| is_known);
-        let attached = of.filter(|&target| {
-            self.cursors.get_mut(target).is_some_and(|cursor| cursor.attach(admitted, near))
-        });
+        let attached =
+            of.filter(|&target| self.cursor_mut(target).is_some_and(|cursor| cursor.attach(admitted, near)));
         attached.cloned().collect()
     }
 
@@ -292,9 +303,11 @@ impl Cursors {
     pub(crate) fn lose(&mut self, from: i64, to: i64) -> Vec<Gap> {
         let mut gaps = Vec::new();
         for (target, cursor) in &mut self.cursors {
-            if cursor.dispatched() >= from
-                && let Some((from, to)) = cursor.lose_below(to)
-            {
+            if cursor.dispatched() < from {
+                continue;
+            }
+            cursor.touch();
+            if let Some((from, to)) = cursor.lose_below(to) {
                 gaps.push(Gap { target: Arc::clone(target), from, to });
             }
         }
@@ -319,21 +332,17 @@ impl Cursors {
     /// [`Cursors::stored`], or tell again.
     pub(crate) fn send(&mut self) -> CursorWrite {
         self.ended.extend(self.cursors.values_mut().flat_map(Cursor::take_ended));
-        let write = self.write();
-        for row in &write.rows {
-            if let Some(cursor) = self.cursors.get_mut(&row.target) {
-                cursor.note_sent(row);
+        let (mut rows, mut backfills) = (Vec::new(), self.ended.clone());
+        for (target, cursor) in &mut self.cursors {
+            if let Some(row) = cursor.changed(target) {
+                cursor.note_sent(&row);
+                backfills.extend(cursor.progress());
+                rows.push(row);
             }
         }
-        write
-    }
-
-    fn write(&self) -> CursorWrite {
-        let changed = || self.cursors.iter().filter(|(target, cursor)| cursor.is_changed(target));
-        let running = changed().filter_map(|(_, cursor)| cursor.progress());
         CursorWrite {
-            backfills: self.ended.iter().cloned().chain(running).collect(),
-            rows: changed().map(|(target, cursor)| cursor.row(target)).collect(),
+            rows,
+            backfills,
             gone: self.gone.iter().filter(|target| !self.cursors.contains_key(*target)).cloned().collect(),
             gaps: self.gaps.clone(),
             granted: self.granted.clone(),
@@ -367,7 +376,11 @@ impl Cursors {
 impl Cursors {
     /// True when no target has a cursor and nothing is to be stored.
     pub(super) fn is_empty(&self) -> bool {
-        self.cursors.is_empty() && self.write().is_empty()
+        self.cursors.is_empty()
+            && self.gone.is_empty()
+            && self.gaps.is_empty()
+            && self.ended.is_empty()
+            && self.granted.is_empty()
     }
 }
 

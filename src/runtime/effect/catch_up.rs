@@ -3,23 +3,27 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::attempt::Payload;
-use super::cursors::SHARE_USED_UP;
 use super::engine::Engine;
 use super::intake;
+use super::load::{Limits, Load};
 use super::log_reader::LogReader;
+use super::own_cursors::OwnCursors;
 use super::past::{self, Stretch};
 use super::report::What;
 use crate::clock::Clock;
 use crate::runtime::backoff::Backoff;
 use crate::runtime::duplicates::Seen;
-use crate::runtime::lanes::{Admitted, Identity};
+use crate::runtime::lanes::{Admitted, Identity, TaskNo};
 use crate::runtime::outcome::Failure;
 use crate::runtime::stage::{EffectStage, Tasks};
 
-/// A part of the memory for records, for those that are read again.
-const BYTES_PART: usize = 4;
+/// A part of the memory for records: for those of targets that are caught up, and again for those of targets that are away.
+const BYTES_PART: usize = 8;
+/// Looking at all cursors may take one part in so many of the engine's time.
+pub(super) const LOOKING_SHARE: u32 = 10;
 
 /// A chunk that was read again, opened.
 #[derive(Debug)]
@@ -75,9 +79,10 @@ async fn open_again<S: EffectStage>(
 impl<S: EffectStage> Engine<S> {
     /// Does what cursors need: store, read, hand back.
     pub(super) fn pump_cursors(&mut self, now_ms: i64) {
-        if self.spec.cursors.is_none() {
+        if self.spec.cursors.is_none() || self.looking.wait().is_some() {
             return;
         }
+        let began = Instant::now();
         let numbers: Vec<i32> = self.partitions.keys().copied().collect();
         for partition in numbers {
             let is_open = self.partitions.get(&partition).is_some_and(|owned| {
@@ -91,30 +96,26 @@ impl<S: EffectStage> Engine<S> {
                 self.ask_for_wishes(partition, now_ms);
             }
         }
+        self.looking.done(began);
     }
 
-    /// Invariant 3 (isolation): when targets that have less than their share each fill a partition together, the one
-    /// with the most goes.
-    fn make_way(&mut self, partition: i32) {
-        if self.lanes.census(partition).in_memory < self.bound() as u64 {
-            return;
-        }
-        let Some(target) = self.lanes.busiest(partition) else { return };
-        if self.cursors_of(partition).is_some_and(|own| !own.table.is_detached(&target)) {
-            self.detach(partition, &target, SHARE_USED_UP);
-        }
-    }
-
-    /// Tasks of a detached target that may wait in memory: all of them together take a share.
-    fn room(&self, partition: i32) -> usize {
+    /// What cursors of a partition may bring into memory.
+    fn limits(&self, partition: i32) -> Limits {
+        let share = self.share();
         let own = self.partitions.get(&partition).and_then(|owned| owned.cursors.as_deref());
         let behind = own.map_or(0, |own| own.being_caught_up()).max(1);
-        (self.share() / behind).min(self.share() / 2).max(1)
+        Limits { room: (share / behind).min(share / 2).max(1), most: self.most() }
     }
 
-    /// Bytes of records of a partition that are read again and may be in memory.
-    fn reread_bytes(&self) -> usize {
-        self.spec.options.max_buffered_bytes / self.partitions.len().max(1) / BYTES_PART
+    /// What all targets of a partition that are caught up may have in memory; and again, all that are away.
+    fn most(&self) -> Load {
+        let bytes = self.spec.options.max_buffered_bytes / self.partitions.len().max(1) / BYTES_PART;
+        Load { tasks: self.share(), bytes }
+    }
+
+    /// What of that may be in memory of targets that are away while nobody would try it.
+    pub(super) fn kept(&self) -> Load {
+        self.most().half()
     }
 
     /// Whether a task of a target may be tried now.
@@ -123,20 +124,39 @@ impl<S: EffectStage> Engine<S> {
         move |target| stage.not_before(target, now_ms).is_none_or(|at_ms| at_ms <= now_ms)
     }
 
-    /// Targets that can't be reached keep what they are probed with. Where that takes half the memory, those whose probe
-    /// isn't due give it back, so that others come to theirs.
-    pub(super) fn make_room_for_probes(&mut self, partition: i32) {
-        let (bytes, is_due) = (self.reread_bytes(), self.due(self.env.clock.now_ms()));
-        let Some(own) = self.cursors_of(partition).filter(|own| own.bytes() >= bytes / 2) else { return };
-        let idle = own.away().filter(|target| own.keeps_ready(target) && !is_due(target));
-        let idle: Vec<Arc<str>> = idle.cloned().collect();
-        for target in idle {
-            self.detach(partition, &target, "memory is short");
+    /// Targets that can't be reached keep what they are probed with, as far as there is room. Beyond that, those that aren't
+    /// probed yet give it back.
+    pub(super) fn shed_probes(&mut self, partition: i32) {
+        let (kept, now) = (self.kept(), self.env.clock.now_ms());
+        let own = self.partitions.get(&partition).and_then(|owned| owned.cursors.as_deref());
+        let tasks = own.filter(|own| !own.loads.of_away().is_within(kept)).map(OwnCursors::tasks_of_away);
+        let is_due = self.due(now);
+        for no in tasks.unwrap_or_default() {
+            if self.lanes.known(no).is_some_and(|known| !is_due(known.target)) {
+                self.shed_probe(partition, no);
+            }
         }
     }
 
+    /// Gives back what a target is probed with, where there is no room to keep it: it is read again when the next probe is
+    /// due, and not before.
+    pub(super) fn shed_probe(&mut self, partition: i32, no: TaskNo) {
+        let kept = self.kept();
+        let Some(known) = self.lanes.known(no) else { return };
+        let (target, offset) = (Arc::clone(known.target), known.offset);
+        let is_untried = self.lanes.open_task(no).is_some_and(|task| task.idle && task.attempt == 0);
+        let Some(own) = self.cursors_of(partition).filter(|_| is_untried) else { return };
+        if !own.has(no) || !own.loads.is_away(&target) || own.loads.of_away().is_within(kept) {
+            return;
+        }
+        own.loads.note_given_back(&target);
+        own.table.take_back(&target, offset);
+        self.update_gate(partition, &target);
+        self.give_back(partition, no);
+    }
+
     fn attach(&mut self, partition: i32) {
-        let room = self.room(partition);
+        let room = self.limits(partition).room;
         // Its live tasks wait behind the rest, and both together leave it well within its share.
         let near = i64::try_from(room / 2).unwrap_or(i64::MAX);
         let Some(owned) = self.partitions.get_mut(&partition) else { return };
@@ -151,23 +171,18 @@ impl<S: EffectStage> Engine<S> {
     }
 
     fn read_on(&mut self, partition: i32, now_ms: i64) {
-        let room = self.room(partition);
-        let (bytes, is_due) = (self.reread_bytes(), self.due(now_ms));
+        let (limits, is_due) = (self.limits(partition), self.due(now_ms));
         let remembers = self.remembers();
         let Some(store) = self.spec.cursors.clone() else { return };
         let Some(owned) = self.partitions.get_mut(&partition) else { return };
         let admitted = owned.next_admitted();
         let Some(own) = owned.cursors.as_deref_mut() else { return };
-        if own.reading || now_ms < own.read_at_ms || own.bytes() >= bytes {
+        if own.reading || now_ms < own.read_at_ms {
             return;
         }
         own.plan_surveys(remembers);
         let surveys = own.surveys.iter().any(|survey| survey.wants().is_some());
-        let mut readable = own.to_be_read(admitted, room, now_ms);
-        if own.bytes() >= bytes / 2 {
-            // What is away may take no more than the other half while nobody would try it.
-            readable.retain(|target| !own.is_away(target) || is_due(target));
-        }
+        let readable = own.to_be_read(admitted, &limits, now_ms, is_due);
         let from = own.table.read_from(&readable);
         if surveys && (from.is_none() || own.surveys_next) {
             own.surveys_next = false;
@@ -227,7 +242,8 @@ impl<S: EffectStage> Engine<S> {
     }
 
     pub(super) fn on_reread(&mut self, partition: i32, reread: Result<Reread<S::Input>, Failure>) {
-        let (room, now) = (self.room(partition), self.env.clock.now_ms());
+        let (limits, now) = (self.limits(partition), self.env.clock.now_ms());
+        let is_due = self.due(now);
         let Some(owned) = self.partitions.get_mut(&partition) else { return };
         let (closed, admitted) = (owned.closed, owned.next_admitted());
         let Some(own) = owned.cursors.as_deref_mut() else { return };
@@ -270,7 +286,7 @@ impl<S: EffectStage> Engine<S> {
                     Some(false) => continue,
                     newest => newest.is_some() && own.keeps_pace(&target, offset, now),
                 };
-                let has_room = own.has_room(&target, room);
+                let has_room = own.has_room(&target, &limits, &is_due);
                 if !brings || !has_room {
                     own.table.reach(&target, from, offset, admitted);
                     if !has_room {

@@ -1,9 +1,8 @@
-//! Carries out what the cursors of a partition decide: targets are detached, held, handed back; rows are stored.
+//! The cursors of a partition are claimed and stored, and take tasks over. Who gets one is decided in `look_after`.
 //!
 //! Invariant 1 (completion): what a cursor takes over completes at the source only once the row is stored. Rows are
 //! claimed after the group has accepted this owner and before its marker is appended (rule 5).
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::engine::Engine;
@@ -11,18 +10,15 @@ use super::own_cursors::{Covered, Duty, OwnCursors};
 use super::report::What;
 use super::survey::Surveyed;
 use crate::runtime::backoff::Backoff;
-use crate::runtime::consumer::Side;
-use crate::runtime::cursor::{Claimed, CursorWish, CursorWrite, Cursors, Detached, Live, StoreAnswer};
+use crate::runtime::cursor::{Claimed, CursorWish, CursorWrite, Cursors, Live, StoreAnswer};
 use crate::runtime::error::PartitionFault;
-use crate::runtime::lanes::{OfTarget, TaskNo};
+use crate::runtime::lanes::TaskNo;
 use crate::runtime::outcome::Failure;
 use crate::runtime::record::SourcePartition;
 use crate::runtime::stage::{EffectStage, TargetState};
 
 /// How often changed positions are stored when nobody waits for them.
 const STORE_EVERY_MS: i64 = 500;
-/// Why a target is detached that could be served.
-pub(super) const SHARE_USED_UP: &str = "its share of waiting work is used up";
 /// How often the store is asked for wishes.
 const ASK_EVERY_MS: i64 = 1_000;
 
@@ -102,7 +98,7 @@ impl<S: EffectStage> Engine<S> {
     /// waits for that to be stored.
     pub(super) fn taken_over(&mut self, partition: i32, target: &Arc<str>, offset: i64) -> Option<bool> {
         self.cursors_of(partition)?;
-        self.look_after(partition, target);
+        self.look_after_live(partition, target);
         let own = self.cursors_of(partition)?;
         let waits = match own.table.live(target, offset) {
             Live::Own => return None,
@@ -119,101 +115,6 @@ impl<S: EffectStage> Engine<S> {
         self.balance.opened += 1;
         self.count("opened", 1);
         Some(waits)
-    }
-
-    /// Invariant 3 (isolation): a target that isn't served, or has its share waiting, is detached.
-    pub(super) fn look_after(&mut self, partition: i32, target: &Arc<str>) {
-        let Some(own) = self.partitions.get(&partition).and_then(|owned| owned.cursors.as_deref()) else {
-            return;
-        };
-        let (detached, held) = (own.table.is_detached(target), own.table.held(target).is_some());
-        let is_away = own.is_away(target);
-        match self.hands.stage.target_state(target) {
-            TargetState::Held(why) if !held => {
-                self.note_away(partition, target, false);
-                self.suspend(partition, target, &why);
-            }
-            // Nothing of that is stored: whoever takes the partition over finds out by itself.
-            TargetState::Away(why) if !is_away => {
-                self.note_away(partition, target, true);
-                if held {
-                    self.resume(partition, target);
-                }
-                self.detach(partition, target, &why);
-            }
-            TargetState::Flowing if is_away || held => {
-                self.note_away(partition, target, false);
-                self.resume(partition, target);
-            }
-            TargetState::Flowing if !detached && self.lanes.waiting(partition, target) >= self.share() => {
-                self.detach(partition, target, SHARE_USED_UP);
-            }
-            TargetState::Gone => self.drop_cursor(partition, target),
-            TargetState::Flowing | TargetState::Held(_) | TargetState::Away(_) | TargetState::Unknown => {}
-        }
-    }
-
-    fn note_away(&mut self, partition: i32, target: &Arc<str>, is_away: bool) {
-        if let Some(own) = self.cursors_of(partition) {
-            own.note_away(target, is_away);
-        }
-    }
-
-    /// Takes a target from the live stream: a reader serves it from now on. What failed keeps its place in its schedule.
-    pub(super) fn detach(&mut self, partition: i32, target: &Arc<str>, why: &str) {
-        self.take_apart(partition, target, None, why);
-    }
-
-    /// The same without a reader, until it is to be served again. As nothing is tried for who knows how long, what failed
-    /// is given back as well, and begins anew with its attempts.
-    fn suspend(&mut self, partition: i32, target: &Arc<str>, why: &Arc<str>) {
-        self.take_apart(partition, target, Some(Arc::clone(why)), why);
-    }
-
-    fn take_apart(&mut self, partition: i32, target: &Arc<str>, held: Option<Arc<str>>, why: &str) {
-        let (now, failed_too) = (self.env.clock.now_ms(), held.is_some());
-        // Nothing starts while it is taken apart.
-        self.lanes.set_gate(partition, target, Some(i64::MIN), now);
-        let of_target = self.lanes.of_target(partition, target);
-        let in_memory = |task: &&OfTarget| task.place.is_none();
-        let open: BTreeSet<i64> = of_target.iter().filter(in_memory).map(|task| task.offset).collect();
-        let table = self.cursors_of(partition).map(|own| &own.table);
-        let stays: BTreeSet<i64> = of_target
-            .iter()
-            .filter(|task| task.place.is_some())
-            .filter(|task| table.is_some_and(|table| table.is_only_again(target, task.offset)))
-            .map(|task| task.offset)
-            .collect();
-        let leaves = |task: &OfTarget| {
-            let fresh = task.place.is_none() && task.attempt == 0;
-            let parked_before = task.place.is_some() && stays.contains(&task.offset);
-            task.idle && (fresh || failed_too) && !parked_before
-        };
-        let waiting: BTreeSet<i64> =
-            of_target.iter().filter(|task| leaves(task)).map(|task| task.offset).collect();
-        let Some(owned) = self.partitions.get_mut(&partition) else { return };
-        let (admitted, complete) = (owned.next_admitted(), owned.source.runs().collect());
-        let Some(own) = owned.cursors.as_deref_mut() else { return };
-        for task in of_target.iter().filter(|task| task.place.is_none() && !leaves(task)) {
-            if !own.has(task.no) {
-                let (target, offset) = (Arc::clone(target), task.offset);
-                own.adopt(task.no, &target, offset, 0);
-                own.covered.push(Covered { target, offset, duty: Duty::Source, counts: true });
-                self.balance.opened += 1;
-            }
-        }
-        let from = Detached { admitted, open, waiting, complete };
-        own.table.detach(target, &from, held);
-        for task in of_target.iter().filter(|task| task.place.is_some() && leaves(task)) {
-            own.table.take_back(target, task.offset);
-        }
-        let leaving: Vec<OfTarget> = of_target.into_iter().filter(|task| leaves(task)).collect();
-        tracing::info!(stage = %self.name, partition, %target, given_back = leaving.len(),
-            why, "a target was detached: a cursor serves it from now on");
-        for task in leaving {
-            self.give_back(partition, task.no);
-        }
-        self.update_gate(partition, target);
     }
 
     /// Takes a task out of its lane unfinished: the reader brings it again.
@@ -249,25 +150,9 @@ impl<S: EffectStage> Engine<S> {
         true
     }
 
-    fn resume(&mut self, partition: i32, target: &Arc<str>) {
-        tracing::info!(stage = %self.name, partition, %target, "a target is caught up from now on");
-        if let Some(own) = self.cursors_of(partition) {
-            own.table.resume(target);
-        }
-        self.update_gate(partition, target);
-    }
-
     /// True when the target was deleted.
     pub(super) fn is_gone(&self, target: &str) -> bool {
         self.hands.stage.target_state(target) == TargetState::Gone
-    }
-
-    /// The target was deleted: what is open of it runs, and ends as skipped.
-    fn drop_cursor(&mut self, partition: i32, target: &Arc<str>) {
-        if let Some(own) = self.cursors_of(partition) {
-            own.table.remove(target);
-        }
-        self.update_gate(partition, target);
     }
 
     pub(super) fn update_gate(&mut self, partition: i32, target: &Arc<str>) {
@@ -275,30 +160,6 @@ impl<S: EffectStage> Engine<S> {
         let Some(own) = self.cursors_of(partition) else { return };
         let gate = own.table.gate(target);
         self.lanes.set_gate(partition, target, gate, now);
-    }
-
-    /// Once per tick: cursors with nothing left to say go, targets whose state changed are heeded.
-    pub(super) fn tend_cursors(&mut self) {
-        let (stage, now) = (&self.hands.stage, self.env.clock.now_ms());
-        self.lanes.wake_early(&|target| stage.not_before(target, now).is_none_or(|at_ms| at_ms <= now));
-        let mut targets: BTreeMap<i32, BTreeSet<Arc<str>>> = BTreeMap::new();
-        for (&number, owned) in self.partitions.iter_mut() {
-            let Some(own) = owned.cursors.as_deref_mut().filter(|_| !owned.closed) else { continue };
-            if let Some(committed) = self.desk.committed(Side::Source, number) {
-                own.table.sweep(committed);
-            }
-            own.paces.keep(|target| own.table.backfilling(target).is_some());
-            own.tidy_away();
-            // What rests may be away for long: then a cursor has what waits for it.
-            let waiting = self.lanes.resting().filter(|target| self.lanes.waiting(number, target) > 0);
-            targets.insert(number, own.table.targets().chain(waiting).cloned().collect());
-        }
-        for (partition, targets) in targets {
-            for target in targets {
-                self.look_after(partition, &target);
-            }
-            self.make_room_for_probes(partition);
-        }
     }
 
     /// Stores what changed: at once when somebody waits for it, else now and then.

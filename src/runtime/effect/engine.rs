@@ -21,6 +21,7 @@ use super::prune::Pruner;
 use super::publish::Counted;
 use super::report::{Kind, What};
 use super::running::{Label, Running};
+use super::sparing::Sparing;
 use super::tally::Tally;
 use crate::runtime::Environment;
 use crate::runtime::consumer::{Desk, Event, RecordBatch, Side};
@@ -98,6 +99,9 @@ pub(super) struct Engine<S: EffectStage> {
     /// Records on their way to the retry or dead-letter topic.
     pub(super) appends: Arc<Appends>,
     pub(super) guard: Guard,
+    /// Looking what cursors need, and after their targets.
+    pub(super) looking: Sparing,
+    pub(super) tending: Sparing,
     pub(super) partitions: Partitions,
     pub(super) faulted: BTreeMap<i32, PartitionFault>,
     pub(super) draining: Vec<Draining>,
@@ -321,10 +325,13 @@ impl<S: EffectStage> Engine<S> {
         self.tally.count(outcome, tasks);
     }
 
-    /// When a timer of a lane fires next.
+    /// When a timer of a lane fires next, or cursors are looked at again.
     pub(super) fn next_due(&self) -> Option<Duration> {
-        let due = self.lanes.next_due_ms()?.saturating_sub(self.env.clock.now_ms());
-        Some(Duration::from_millis(u64::try_from(due).unwrap_or(0)))
+        let timer = self.lanes.next_due_ms().map(|due_ms| {
+            let due = due_ms.saturating_sub(self.env.clock.now_ms());
+            Duration::from_millis(u64::try_from(due).unwrap_or(0))
+        });
+        timer.into_iter().chain(self.looking.wait()).min()
     }
 }
 

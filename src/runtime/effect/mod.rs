@@ -22,7 +22,9 @@ mod engine;
 mod guard;
 mod heed;
 mod intake;
+mod load;
 mod log_reader;
+mod look_after;
 mod own_cursors;
 mod ownership;
 mod parked;
@@ -39,6 +41,7 @@ mod redriven;
 mod report;
 mod running;
 mod settle;
+mod sparing;
 mod survey;
 mod tally;
 
@@ -61,6 +64,7 @@ use self::prune::Pruner;
 use self::publish::Counted;
 use self::readback::Readback;
 use self::running::Running;
+use self::sparing::Sparing;
 use self::tally::Tally;
 use super::Environment;
 use super::consumer::{self, Event};
@@ -149,6 +153,8 @@ async fn run_member<S: EffectStage>(
         payloads: HashMap::new(),
         appends: Arc::new(Appends::default()),
         guard,
+        looking: Sparing::new(catch_up::LOOKING_SHARE),
+        tending: Sparing::new(catch_up::LOOKING_SHARE),
         parked: Parked::default(),
         partitions: Partitions::default(),
         faulted: BTreeMap::new(),

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::backfill::Paces;
+use super::load::{Limits, Load, Loads};
 use super::log_reader::LogReader;
 use super::survey::Survey;
 use crate::runtime::backoff::Backoff;
@@ -42,6 +43,12 @@ struct AtOffset {
     bytes: usize,
 }
 
+impl AtOffset {
+    fn load(&self) -> Load {
+        Load { tasks: self.tasks, bytes: self.bytes }
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct OwnCursors {
@@ -52,9 +59,9 @@ pub(super) struct OwnCursors {
     pub(super) is_open: bool,
     pub(super) covered: Vec<Covered>,
     pub(super) reader: Option<LogReader>,
-    /// Targets that can't be reached: no more of each is in memory than what it is probed with, and it is given back to
-    /// the live stream only when it was reached. All of them are detached.
-    away: BTreeSet<Arc<str>>,
+    /// Which targets can't be reached, and what of all targets is in memory: of those no more each than what failed before
+    /// and one that it is probed with. They are detached, and given back to the live stream only when they were reached.
+    pub(super) loads: Loads,
     /// Targets that wait until half of their room is free.
     pub(super) full: BTreeSet<Arc<str>>,
     pub(super) storing: bool,
@@ -75,8 +82,6 @@ pub(super) struct OwnCursors {
     seen: Duplicates,
     tasks: HashMap<TaskNo, (Arc<str>, i64)>,
     open: BTreeMap<(Arc<str>, i64), AtOffset>,
-    /// Bytes of records that were read for cursors and are in memory.
-    bytes: usize,
 }
 
 impl OwnCursors {
@@ -88,7 +93,7 @@ impl OwnCursors {
             epoch,
             is_open: false,
             covered: Vec::new(),
-            away: BTreeSet::new(),
+            loads: Loads::default(),
             reader: None,
             full: BTreeSet::new(),
             storing: false,
@@ -106,13 +111,7 @@ impl OwnCursors {
             seen: Duplicates::new(remembers),
             tasks: HashMap::new(),
             open: BTreeMap::new(),
-            bytes: 0,
         }
-    }
-
-    /// Bytes of records that were read for cursors and are in memory.
-    pub(super) fn bytes(&self) -> usize {
-        self.bytes
     }
 
     /// Tasks that wait for their cursor to be stored.
@@ -125,10 +124,16 @@ impl OwnCursors {
         self.covered.iter().any(|covered| covered.offset == offset)
     }
 
-    /// Whether more of `target` may be brought, of which `room` tasks may be in memory: from then on it waits until
-    /// half of them are gone. What lies behind its gate doesn't count: it waits for the reader.
-    pub(super) fn has_room(&self, target: &Arc<str>, room: usize) -> bool {
-        let room = if self.is_away(target) { 1 } else { room };
+    /// Whether more of `target` may be brought now. What is away has one event at hand; of others more are brought once half
+    /// of their room is free.
+    pub(super) fn has_room(&self, target: &Arc<str>, limits: &Limits, is_due: impl Fn(&str) -> bool) -> bool {
+        let room = if self.loads.is_away(target) { 1 } else { limits.room };
+        self.loads.allow(target, limits, is_due) && self.fits(target, room)
+    }
+
+    /// Whether fewer than `room` of `target` are in memory; when it was full, half of that. What lies behind its gate
+    /// doesn't count: it waits for the reader.
+    fn fits(&self, target: &Arc<str>, room: usize) -> bool {
         let most = if self.full.contains(target) { room / 2 } else { room.saturating_sub(1) };
         let gate = self.table.dispatched(target).unwrap_or(i64::MAX);
         let brought = self.open.range((Arc::clone(target), i64::MIN)..(Arc::clone(target), gate));
@@ -137,50 +142,49 @@ impl OwnCursors {
 
     /// Notes whether `target` can be reached.
     pub(super) fn note_away(&mut self, target: &Arc<str>, is_away: bool) {
-        if is_away {
-            self.away.insert(Arc::clone(target));
-        } else {
-            self.away.remove(target);
-        }
+        let all = (Arc::clone(target), i64::MIN)..=(Arc::clone(target), i64::MAX);
+        let load = self.open.range(all).fold(Load::default(), |load, (_, at)| load.plus(at.load()));
+        self.loads.note_away(target, is_away, load);
     }
 
-    /// Whether `target` can't be reached.
-    pub(super) fn is_away(&self, target: &str) -> bool {
-        self.away.contains(target)
+    /// Tasks that are in memory of targets that can't be reached.
+    pub(super) fn tasks_of_away(&self) -> Vec<TaskNo> {
+        let of_away = self.tasks.iter().filter(|(_, (target, _))| self.loads.is_away(target));
+        of_away.map(|(no, _)| *no).collect()
     }
 
-    /// The targets that can't be reached.
-    pub(super) fn away(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.away.iter()
-    }
-
-    /// Whether something that was read for `target` is in memory.
-    pub(super) fn keeps_ready(&self, target: &Arc<str>) -> bool {
-        let of_target = (Arc::clone(target), i64::MIN)..=(Arc::clone(target), i64::MAX);
-        self.open.range(of_target).any(|(_, at)| at.bytes > 0)
-    }
-
-    /// Forgets targets without a cursor.
+    /// Targets without a cursor aren't away.
     pub(super) fn tidy_away(&mut self) {
-        self.away.retain(|target| self.table.is_detached(target));
+        let known = self.loads.all_away().filter(|target| !self.table.is_detached(target));
+        for target in known.cloned().collect::<Vec<_>>() {
+            self.note_away(&target, false);
+        }
     }
 
     /// How many targets are being caught up.
     pub(super) fn being_caught_up(&self) -> usize {
-        self.table.count().0.saturating_sub(self.away.len())
+        self.table.count().0.saturating_sub(self.loads.all_away().len())
     }
 
     /// The targets that may be given back to the live stream, which admitted everything below `admitted`.
     pub(super) fn to_be_attached(&self, admitted: i64, near: i64, room: usize) -> BTreeSet<Arc<str>> {
         let near = self.table.attachable(admitted, near);
-        near.filter(|target| !self.is_away(target) && self.has_room(target, room)).cloned().collect()
+        near.filter(|target| !self.loads.is_away(target) && self.fits(target, room)).cloned().collect()
     }
 
     /// The targets to which more may be brought now.
-    pub(super) fn to_be_read(&self, admitted: i64, room: usize, now_ms: i64) -> BTreeSet<Arc<str>> {
+    pub(super) fn to_be_read(
+        &self,
+        admitted: i64,
+        limits: &Limits,
+        now_ms: i64,
+        is_due: impl Fn(&str) -> bool,
+    ) -> BTreeSet<Arc<str>> {
         let behind = self.table.behind(admitted);
         let readable = behind.filter(|(target, at)| {
-            self.has_room(target, room) && self.keeps_pace(target, *at, now_ms) && self.is_surveyed(target)
+            self.has_room(target, limits, &is_due)
+                && self.keeps_pace(target, *at, now_ms)
+                && self.is_surveyed(target)
         });
         readable.map(|(target, _)| Arc::clone(target)).collect()
     }
@@ -217,10 +221,17 @@ impl OwnCursors {
         if self.tasks.insert(no, (Arc::clone(target), offset)).is_none() {
             let at = self.open.entry((Arc::clone(target), offset)).or_default();
             at.tasks += 1;
-            if at.bytes == 0 {
-                at.bytes = bytes;
-                self.bytes += bytes;
-            }
+            self.loads.add(target, Load { tasks: 1, bytes: 0 });
+            self.weigh(no, bytes);
+        }
+    }
+
+    /// The record of a task that is owed to a cursor is in memory.
+    pub(super) fn weigh(&mut self, no: TaskNo, bytes: usize) {
+        let Some(key) = self.tasks.get(&no) else { return };
+        if let Some(at) = self.open.get_mut(key).filter(|at| at.bytes == 0) {
+            at.bytes = bytes;
+            self.loads.add(&key.0, Load { tasks: 0, bytes });
         }
     }
 
@@ -264,6 +275,7 @@ impl OwnCursors {
     fn drop_one(&mut self, target: &Arc<str>, offset: i64) {
         if let Some(at) = self.open.get_mut(&(Arc::clone(target), offset)) {
             at.tasks -= 1;
+            self.loads.take(target, Load { tasks: 1, bytes: 0 });
             self.settle(target, offset);
         }
     }
@@ -272,7 +284,7 @@ impl OwnCursors {
         let key = (Arc::clone(target), offset);
         let Some(at) = self.open.get(&key).filter(|at| at.tasks == 0) else { return };
         let (is_finished, took_effect) = (!at.to_be_read, at.took_effect);
-        self.bytes -= at.bytes;
+        self.loads.take(target, at.load());
         self.open.remove(&key);
         if is_finished {
             self.table.note_ended(target, offset, took_effect);

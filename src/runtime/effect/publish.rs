@@ -1,9 +1,10 @@
 //! What the outside sees of an effect stage: progress and metrics, a few times a second.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::engine::Engine;
+use super::sparing::Sparing;
 use crate::runtime::lanes::{Count, Lanes};
 use crate::runtime::progress::{Balance, PartitionProgress, PartitionState, Progress};
 use crate::runtime::series;
@@ -12,20 +13,25 @@ use crate::runtime::stage::EffectStage;
 /// Counting all lanes may take one part in so many of the engine's time.
 const COUNTING_SHARE: u32 = 50;
 
-/// What was counted last, and when it is counted again: with a million lanes a count takes long.
-#[derive(Debug, Default)]
+/// What was counted last: with a million lanes a count takes long.
+#[derive(Debug)]
 pub(super) struct Counted {
     lanes: Count,
-    took: Duration,
-    at: Option<Instant>,
+    sparing: Sparing,
+}
+
+impl Default for Counted {
+    fn default() -> Self {
+        Self { lanes: Count::default(), sparing: Sparing::new(COUNTING_SHARE) }
+    }
 }
 
 impl Counted {
     fn of(&mut self, lanes: &Lanes) -> Count {
-        let now = Instant::now();
-        if self.at.is_none_or(|at| now.duration_since(at) >= self.took * COUNTING_SHARE) {
+        if self.sparing.wait().is_none() {
+            let began = Instant::now();
             self.lanes = lanes.count();
-            *self = Self { lanes: self.lanes, took: now.elapsed(), at: Some(Instant::now()) };
+            self.sparing.done(began);
         }
         self.lanes
     }

@@ -173,13 +173,14 @@ impl<S: EffectStage> Engine<S> {
         }
     }
 
-    /// The attempt doesn't count; what was never tried otherwise is its cursor's while the target isn't served.
+    /// The attempt doesn't count; what was never tried otherwise is its cursor's while the target isn't served, or can't be
+    /// reached and there is no room to keep it.
     fn postpone(&mut self, partition: i32, no: TaskNo) {
         let now = self.env.clock.now_ms();
         self.lanes.rest(no, now + NEVER_BEGAN.as_millis() as i64, Attempt::NeverBegan, now);
         let never_tried = self.lanes.history(no).is_some_and(|history| history.attempt == 0);
-        if never_tried && self.lanes.place(no).is_none() {
-            self.is_held_back(partition, no);
+        if never_tried && self.lanes.place(no).is_none() && !self.is_held_back(partition, no) {
+            self.shed_probe(partition, no);
         }
     }
 
@@ -203,6 +204,16 @@ impl<S: EffectStage> Engine<S> {
             self.parked.bytes += record.bytes();
         }
         self.payloads.insert(no, payload);
+        let (partition, bytes) = (self.lanes.known(no).map(|known| known.partition), self.bytes_of(no));
+        if let Some(own) = partition.and_then(|partition| self.cursors_of(partition)) {
+            own.weigh(no, bytes);
+        }
+    }
+
+    /// What the record of a task takes in memory, if it is there.
+    pub(super) fn bytes_of(&self, no: TaskNo) -> usize {
+        let record = self.payloads.get(&no).and_then(|payload| payload.record.as_ref());
+        record.map_or(0, |record| record.bytes())
     }
 
     fn park(&mut self, no: TaskNo, due_ms: i64, why: Failure, now: i64) {

@@ -182,13 +182,15 @@ impl Ready {
         self.targets.get(target).and_then(|known| known.waiting.get(&partition)).copied().unwrap_or(0)
     }
 
-    /// The target for which the most tasks wait on `partition`.
-    pub(super) fn busiest(&self, partition: i32) -> Option<Arc<str>> {
+    /// The targets for which tasks wait on `partition`, and how many: those with the most first.
+    pub(super) fn busiest(&self, partition: i32) -> Vec<(usize, &Arc<str>)> {
         let waiting = self.targets.iter().filter_map(|(name, known)| {
             let count = known.waiting.get(&partition).copied()?;
             Some((count, name))
         });
-        waiting.max().map(|(_, name)| Arc::clone(name))
+        let mut busiest: Vec<(usize, &Arc<str>)> = waiting.collect();
+        busiest.sort_unstable_by(|one, other| other.cmp(one));
+        busiest
     }
 
     /// Follows a task of `target` from one standing to another.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 
-use super::task::{LaneNo, Phase};
+use super::task::{LaneNo, Phase, Task};
 use super::{Lanes, Place, TaskNo};
 
 /// Where a target is held back, and the lanes that wait there, by the offset of their first task.
@@ -146,6 +146,11 @@ impl Targets {
         self.list.get(number as usize).map(|known| &*known.name)
     }
 
+    /// How many tasks of a target are open.
+    fn tasks_of(&self, number: u32) -> usize {
+        self.list.get(number as usize).map_or(0, |known| known.tasks)
+    }
+
     pub(super) fn is_on(&self, number: u32, partition: i32) -> bool {
         self.list.get(number as usize).is_some_and(|known| known.partition == partition)
     }
@@ -168,6 +173,18 @@ pub(crate) struct OfTarget {
     /// It neither runs nor is it on its way to another topic.
     pub(crate) idle: bool,
     pub(crate) attempt: u32,
+}
+
+impl OfTarget {
+    fn new(no: TaskNo, task: &Task) -> Self {
+        Self {
+            no,
+            offset: task.offset,
+            place: task.parked_at(),
+            idle: matches!({ task.phase }, Phase::Waiting | Phase::Resting),
+            attempt: task.attempt,
+        }
+    }
 }
 
 impl Lanes {
@@ -194,18 +211,41 @@ impl Lanes {
         of.map(|(no, _)| no).collect()
     }
 
-    /// The open tasks of `target` on `partition`.
-    pub(crate) fn of_target(&self, partition: i32, target: &str) -> Vec<OfTarget> {
-        let Some(number) = self.targets.find(partition, target) else { return Vec::new() };
-        let of = self.tasks.iter().filter(|(_, task)| task.target == number);
-        of.map(|(no, task)| OfTarget {
-            no,
-            offset: task.offset,
-            place: task.parked_at(),
-            idle: matches!({ task.phase }, Phase::Waiting | Phase::Resting),
-            attempt: task.attempt,
-        })
-        .collect()
+    /// The open tasks of `target` on `partition`. Looks at all tasks, if it has any.
+    pub(crate) fn of_target(&self, partition: i32, target: &Arc<str>) -> Vec<OfTarget> {
+        self.of_targets(partition, std::slice::from_ref(target)).pop().unwrap_or_default()
+    }
+
+    /// The open tasks of each of `targets` on `partition`, found together.
+    pub(crate) fn of_targets(&self, partition: i32, targets: &[Arc<str>]) -> Vec<Vec<OfTarget>> {
+        let mut found: Vec<Vec<OfTarget>> = targets.iter().map(|_| Vec::new()).collect();
+        let known = targets.iter().enumerate();
+        let known = known.filter_map(|(at, target)| Some((self.targets.find(partition, target)?, at)));
+        let asked: HashMap<u32, usize> = known.collect();
+        let mut missing: usize = asked.keys().map(|number| self.targets.tasks_of(*number)).sum();
+        if missing == 0 {
+            return found;
+        }
+        for (no, task) in self.tasks.iter() {
+            if let Some(of) = asked.get(&{ task.target }).and_then(|at| found.get_mut(*at)) {
+                of.push(OfTarget::new(no, task));
+                missing -= 1;
+                if missing == 0 {
+                    break;
+                }
+            }
+        }
+        found
+    }
+
+    /// An open task.
+    pub(crate) fn open_task(&self, no: TaskNo) -> Option<OfTarget> {
+        self.tasks.get(no).map(|task| OfTarget::new(no, task))
+    }
+
+    /// Whether a task of `target` is open on `partition`.
+    pub(crate) fn has_open(&self, partition: i32, target: &str) -> bool {
+        self.targets.find(partition, target).is_some_and(|number| self.targets.tasks_of(number) > 0)
     }
 
     /// Tasks of `target` on `partition` that wait for it in memory.
@@ -223,8 +263,8 @@ impl Lanes {
         self.ready.resting()
     }
 
-    /// The target for which the most tasks of `partition` wait in memory.
-    pub(crate) fn busiest(&self, partition: i32) -> Option<Arc<str>> {
+    /// The targets for which tasks of `partition` wait in memory, and how many: those with the most first.
+    pub(crate) fn busiest(&self, partition: i32) -> Vec<(usize, &Arc<str>)> {
         self.ready.busiest(partition)
     }
 }

@@ -45,6 +45,8 @@ pub(crate) struct Outside {
     shut: Mutex<BTreeSet<String>>,
     /// Targets that aren't served, or are gone.
     states: Mutex<BTreeMap<String, TargetState>>,
+    /// How long a target that is away is left alone after a probe, and until when which one is, in epoch milliseconds.
+    probes: Mutex<(Duration, BTreeMap<String, i64>)>,
 }
 
 impl Outside {
@@ -68,6 +70,38 @@ impl Outside {
         } else {
             all.remove(target)
         };
+    }
+
+    /// From now on a target that is away is probed, and then left alone for so long.
+    pub(crate) fn set_pause(&self, pause: Duration) {
+        *self.probes.lock().expect("no panic") = (pause, BTreeMap::new());
+    }
+
+    /// How many targets that are away were probed since.
+    pub(crate) fn probed(&self) -> usize {
+        self.probes.lock().expect("no panic").1.len()
+    }
+
+    fn note_probe(&self, target: &str, now_ms: i64) {
+        if self.is_away(target) {
+            let mut probes = self.probes.lock().expect("no panic");
+            let until_ms = now_ms + i64::try_from(probes.0.as_millis()).expect("small");
+            probes.1.insert(target.to_owned(), until_ms);
+        }
+    }
+
+    fn left_alone_until(&self, target: &str) -> Option<i64> {
+        let is_away = self.is_away(target);
+        let probes = self.probes.lock().expect("no panic");
+        probes.1.get(target).copied().filter(|_| is_away)
+    }
+
+    pub(crate) fn is_away(&self, target: &str) -> bool {
+        matches!(self.state_of(target), TargetState::Away(_))
+    }
+
+    fn state_of(&self, target: &str) -> TargetState {
+        self.states.lock().expect("no panic").get(target).cloned().unwrap_or(TargetState::Flowing)
     }
 
     fn pace_of(&self, target: &str) -> Option<Duration> {
@@ -229,12 +263,16 @@ impl EffectStage for Courier {
     }
 
     fn not_before(&self, target: &str, now_ms: i64) -> Option<i64> {
-        self.outside.shut.lock().expect("no panic").contains(target).then_some(now_ms + 20)
+        let is_shut = self.outside.shut.lock().expect("no panic").contains(target);
+        is_shut.then_some(now_ms + 20).max(self.outside.left_alone_until(target))
+    }
+
+    fn starting(&self, target: &str, now_ms: i64) {
+        self.outside.note_probe(target, now_ms);
     }
 
     fn target_state(&self, target: &str) -> TargetState {
-        let states = self.outside.states.lock().expect("no panic");
-        states.get(target).cloned().unwrap_or(TargetState::Flowing)
+        self.outside.state_of(target)
     }
 }
 
