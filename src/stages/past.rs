@@ -46,9 +46,22 @@ impl Archive {
         let mut gap = (from < begin).then_some((from, begin));
         let log = Log { cluster_id: &at.cluster_id, topic: &at.topic, partition: at.partition };
         let events = past::between(&self.db, log, (begin, to), AT_ONCE as i64).await.map_err(away)?;
+        let doubtful = past::doubtful(&self.db, log, (begin, to)).await.map_err(away)?;
         let mut next = if events.len() == AT_ONCE { events.last().map_or(to, |e| e.offset + 1) } else { to };
         let mut records = Vec::with_capacity(events.len());
-        for event in events {
+        if let Some(offset) = doubtful.filter(|offset| *offset < next) {
+            tracing::error!(
+                partition = at.partition,
+                offset,
+                "nobody knows of which cluster an event of the history is"
+            );
+            let before = events.iter().any(|event| event.offset < offset);
+            match gap.is_none() && !before {
+                true => return Ok(Past { records, next: offset + 1, gap: Some((offset, offset + 1)) }),
+                false => next = offset,
+            }
+        }
+        for event in events.into_iter().filter(|event| doubtful.is_none_or(|offset| event.offset < offset)) {
             let offset = event.offset;
             match self.record(at, event).await? {
                 Some(record) => records.push(record),
@@ -99,4 +112,57 @@ impl Archive {
 
 fn away(error: StoreError) -> Failure {
     Failure::new(ErrorClass::Unavailable, error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::RegistryOptions;
+    use crate::store::history::{self, NewEvent};
+    use crate::store::testing::each_engine;
+
+    /// Invariant 8 (nothing lost).
+    #[tokio::test]
+    async fn an_event_that_may_be_of_another_cluster_is_a_gap() {
+        each_engine(async |db| {
+            let mut tx = db.begin().await.unwrap();
+            for offset in [1, 5] {
+                let kept = NewEvent {
+                    tenant: "shop".to_owned(),
+                    order_id: format!("o-{offset}"),
+                    version: 1,
+                    event_id: format!("e-{offset}"),
+                    kind: "order.paid".to_owned(),
+                    schema_id: 7,
+                    occurred_at: 5,
+                    correlation_id: None,
+                    causation_id: None,
+                    source: None,
+                    cluster_id: "c".to_owned(),
+                    coordinates: ("t".to_owned(), 0, offset),
+                    payload_hash: vec![1],
+                    masked: "{}".to_owned(),
+                    personal: "{}".to_owned(),
+                };
+                history::add(&mut tx, &[kept], 1_000).await.unwrap();
+            }
+            for cluster_id in ["c", "d"] {
+                let place = Place { stage: "history", cluster_id, topic_id: "t", partition: 0 };
+                assert!(positions::advance(&mut tx, &place, None, 9, None).await.unwrap());
+            }
+            // As a program does that knows nothing of clusters yet.
+            let older = "UPDATE order_events SET cluster_id = NULL WHERE record_offset = 5";
+            tx.execute(older, &[]).await.unwrap();
+            tx.commit().await.unwrap();
+            let codec = Codec::new(&RegistryOptions::default()).unwrap();
+            let archive = Archive { db, vault: Vault::ephemeral(), codec, keeper: Some("history".into()) };
+            let [cluster_id, topic, topic_id] = ["c", "t", "t"].map(Arc::from);
+            let at = SourcePartition { cluster_id, topic, topic_id, partition: 0 };
+            let (records, none) = (Vec::new(), Vec::new());
+            let read = async |from| archive.read(&at, from, 9).await.unwrap();
+            assert_eq!(read(2).await, Past { records, next: 6, gap: Some((5, 6)) });
+            assert_eq!(read(6).await, Past { records: none, next: 9, gap: None });
+        })
+        .await;
+    }
 }

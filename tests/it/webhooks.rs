@@ -178,7 +178,7 @@ async fn an_endpoint_that_hangs_delays_no_other() {
     for number in 0..200 {
         program.publish(&shipped("shop", &format!("o-{number}"))).await;
     }
-    eventually("the healthy one is told of all", Duration::from_secs(15), async || healthy.count() == 200)
+    eventually("the healthy one is told of all", Duration::from_secs(30), async || healthy.count() == 200)
         .await;
     assert!(hanging.count() <= 2 * 16 * 8, "one endpoint's share of the running tasks is bounded");
     program.end().await;

@@ -1,4 +1,8 @@
 //! The history by where its events lay in Kafka: for those who need records that have left the log.
+//!
+//! A program of an older version, which may run beside this one while it is replaced, keeps events without their cluster. Where
+//! the store knows positions of one cluster alone in a partition, such events are that cluster's, and are noted so when they are
+//! asked for. Where it knows several, nobody can tell: they are nobody's events, and [`doubtful`] names those that may be missing.
 
 use super::{StoredEvent, stored_event};
 use crate::crypto::Vault;
@@ -34,6 +38,7 @@ pub struct Log<'a> {
 /// # Errors
 /// As the database says.
 pub async fn first(db: &Database, log: Log<'_>) -> Result<Option<i64>, StoreError> {
+    adopt(db, log).await?;
     let sql = "SELECT MIN(record_offset) AS first FROM order_events WHERE cluster_id = $1 AND topic = $2 AND partition = $3";
     let row = db.row(sql, &[log.cluster_id.into(), log.topic.into(), log.partition.into()]).await?;
     row.map_or(Ok(None), |row| row.opt_int("first"))
@@ -49,6 +54,7 @@ pub async fn first_since(
     below: i64,
     at_ms: i64,
 ) -> Result<Option<i64>, StoreError> {
+    adopt(db, log).await?;
     let sql = "SELECT record_offset FROM order_events
                WHERE cluster_id = $1 AND topic = $2 AND partition = $3 AND record_offset < $4 AND occurred_at >= $5
                ORDER BY record_offset LIMIT 1";
@@ -66,12 +72,64 @@ pub async fn between(
     (from, to): (i64, i64),
     limit: i64,
 ) -> Result<Vec<PastEvent>, StoreError> {
+    adopt(db, log).await?;
     let sql = "SELECT * FROM order_events
                WHERE cluster_id = $1 AND topic = $2 AND partition = $3 AND record_offset >= $4 AND record_offset < $5
                ORDER BY record_offset LIMIT $6";
     let values =
         [log.cluster_id.into(), log.topic.into(), log.partition.into(), from.into(), to.into(), limit.into()];
     db.rows(sql, &values).await?.iter().map(past_event).collect()
+}
+
+/// The lowest offset of `from..to` at which an event without a cluster was kept, later than the first of this log, and none of
+/// this log: it may be this log's, or another cluster's.
+///
+/// # Errors
+/// As the database says.
+pub async fn doubtful(
+    db: &Database,
+    log: Log<'_>,
+    (from, to): (i64, i64),
+) -> Result<Option<i64>, StoreError> {
+    let sql = "SELECT MIN(u.record_offset) AS first FROM order_events u
+               WHERE u.cluster_id IS NULL AND u.topic = $2 AND u.partition = $3 AND u.record_offset >= $4
+                 AND u.record_offset < $5
+                 AND u.recorded_at >= (SELECT e.recorded_at FROM order_events e
+                     WHERE e.cluster_id = $1 AND e.topic = $2 AND e.partition = $3 ORDER BY e.record_offset LIMIT 1)
+                 AND NOT EXISTS (SELECT 1 FROM order_events e WHERE e.cluster_id = $1 AND e.topic = $2
+                     AND e.partition = $3 AND e.record_offset = u.record_offset)";
+    let values = [log.cluster_id.into(), log.topic.into(), log.partition.into(), from.into(), to.into()];
+    db.row(sql, &values).await?.map_or(Ok(None), |row| row.opt_int("first"))
+}
+
+/// Gives events without a cluster the one of `log`, if no other is known in its partition.
+async fn adopt(db: &Database, log: Log<'_>) -> Result<(), StoreError> {
+    let left = "SELECT 1 AS one FROM order_events WHERE cluster_id IS NULL AND topic = $1 AND partition = $2 LIMIT 1";
+    if db.row(left, &[log.topic.into(), log.partition.into()]).await?.is_none() {
+        return Ok(());
+    }
+    let mut tx = db.begin().await?;
+    let adopted = tx
+        .execute(
+            "UPDATE order_events SET cluster_id = $1 WHERE cluster_id IS NULL AND topic = $2 AND partition = $3
+             AND EXISTS (SELECT 1 FROM stage_offsets
+                 WHERE cluster_id = $1 AND topic_id = $2 AND partition = $3)
+             AND NOT EXISTS (SELECT 1 FROM stage_offsets
+                 WHERE cluster_id <> $1 AND topic_id = $2 AND partition = $3)",
+            &[log.cluster_id.into(), log.topic.into(), log.partition.into()],
+        )
+        .await?;
+    tx.commit().await?;
+    if adopted > 0 {
+        let (topic, partition) = (log.topic, log.partition);
+        tracing::info!(
+            topic,
+            partition,
+            adopted,
+            "events that an older program kept are of the only cluster there is"
+        );
+    }
+    Ok(())
 }
 
 /// Why an event's record can't be made anew.

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::store::positions::{self, Place};
 use crate::store::testing::each_engine;
 
 fn event(tenant: &str, version: i64, kind: &str) -> NewEvent {
@@ -131,6 +132,55 @@ async fn what_lay_at_an_offset_is_asked_of_its_own_cluster_alone() {
         assert_eq!(past::first(&db, log("e")).await.unwrap(), None);
         assert_eq!(past::first_since(&db, log("c"), 9, 250).await.unwrap(), Some(3));
         assert_eq!(past::first_since(&db, log("d"), 9, 250).await.unwrap(), None);
+    })
+    .await;
+}
+
+/// As a program does that knows nothing of clusters yet.
+async fn kept_by_an_older_program(db: &Database, offset: i64) {
+    let mut tx = db.begin().await.unwrap();
+    let kept = NewEvent { order_id: format!("o-{offset}"), ..event("shop", offset, "order.paid") };
+    add(&mut tx, &[kept], 2_000).await.unwrap();
+    let sql = "UPDATE order_events SET cluster_id = NULL WHERE record_offset = $1";
+    tx.execute(sql, &[offset.into()]).await.unwrap();
+    tx.commit().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_event_without_a_cluster_is_that_of_the_only_one_or_in_doubt() {
+    each_engine(async |db| {
+        let log = |cluster_id| past::Log { cluster_id, topic: "orders.events", partition: 3 };
+        let handled = async |cluster_id| {
+            let mut tx = db.begin().await.unwrap();
+            let place = Place { stage: "history", cluster_id, topic_id: "orders.events", partition: 3 };
+            assert!(positions::advance(&mut tx, &place, None, 9, None).await.unwrap());
+            tx.commit().await.unwrap();
+        };
+        let found = async |cluster_id| {
+            let events = past::between(&db, log(cluster_id), (0, 10), 10).await.unwrap();
+            events.into_iter().map(|event| event.offset).collect::<Vec<_>>()
+        };
+        let doubtful = async |cluster_id| past::doubtful(&db, log(cluster_id), (0, 10)).await.unwrap();
+        three_events(&db, "shop").await;
+        handled("c").await;
+        kept_by_an_older_program(&db, 5).await;
+        assert_eq!((found("d").await, past::first(&db, log("d")).await.unwrap()), (vec![], None));
+        assert_eq!(past::first_since(&db, log("c"), 10, 450).await.unwrap(), Some(5), "the only cluster");
+        assert_eq!((found("c").await, doubtful("c").await), (vec![1, 2, 3, 5], None));
+
+        handled("d").await;
+        kept_by_an_older_program(&db, 7).await;
+        assert_eq!((found("c").await, doubtful("c").await), (vec![1, 2, 3, 5], Some(7)));
+        assert_eq!(
+            (found("d").await, doubtful("d").await),
+            (vec![], None),
+            "all before its first is unknown"
+        );
+        // What was kept before the log's own first event is of long ago.
+        let mut tx = db.begin().await.unwrap();
+        tx.execute("UPDATE order_events SET recorded_at = 1 WHERE record_offset = 7", &[]).await.unwrap();
+        tx.commit().await.unwrap();
+        assert_eq!(doubtful("c").await, None);
     })
     .await;
 }

@@ -27,7 +27,7 @@ pub(crate) async fn committed(kafka: &TestKafka, spec: &StageSpec, topic: &str, 
         let consumer: BaseConsumer = config.create().expect("settings are accepted");
         let mut list = TopicPartitionList::new();
         list.add_partition(&topic, partition);
-        let answer = consumer.committed_offsets(list, Duration::from_secs(10)).expect("kafka answers");
+        let answer = consumer.committed_offsets(list, Duration::from_secs(60)).expect("kafka answers");
         let element = answer.find_partition(&topic, partition).expect("it was asked for");
         let Offset::Offset(offset) = element.offset() else { return Committed::default() };
         Committed { offset, above: above(element.metadata()) }

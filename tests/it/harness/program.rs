@@ -71,7 +71,7 @@ impl TestProgram {
 
         let registry = RegistryOptions {
             url: registry.to_owned(),
-            timeout: Duration::from_secs(2),
+            timeout: Duration::from_secs(5),
             auto_register: true,
             ..RegistryOptions::default()
         };
@@ -80,7 +80,7 @@ impl TestProgram {
         migrated.migrate().await.expect("it migrates");
         migrated.close().await;
         let stop = CancellationToken::new();
-        let cluster_id = cluster_id(&kafka.options, Some(Duration::from_secs(20)), &Clock::system(), &stop)
+        let cluster_id = cluster_id(&kafka.options, Some(Duration::from_secs(60)), &Clock::system(), &stop)
             .await
             .expect("kafka answers")
             .expect("nobody stopped");

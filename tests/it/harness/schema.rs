@@ -32,7 +32,7 @@ impl TestSchema {
     pub(crate) fn database(&self, url: &str) -> Database {
         let options = StoreOptions {
             url: Secret::new(self.url_at(url)),
-            acquire_timeout: Duration::from_secs(2),
+            acquire_timeout: Duration::from_secs(5),
             ..StoreOptions::default()
         };
         Database::open(&options).expect("a valid URL")

@@ -109,7 +109,7 @@ stages:
         url: receiver.url(),
         retry_attempts: Some(1),
         retry_delay: Some(100),
-        timeout: Some(20_000),
+        timeout: Some(30_000),
         ..Registration::default()
     };
     program.registrar().register("shop", None, &registration).await.expect("it is allowed");
@@ -129,7 +129,7 @@ stages:
     };
     let hung = |stage| program.parts.env.metrics.tasks_in_flight.with_label_values(&[stage]).get();
     eventually("the first group hangs", SOON, async || hung("webhook") >= 16).await;
-    eventually("stock is told meanwhile", Duration::from_secs(15), async || stock().await == 1).await;
+    eventually("stock is told meanwhile", Duration::from_secs(30), async || stock().await == 1).await;
     is_well.store(true, Ordering::SeqCst);
     eventually("the first group goes on when it can", SOON, async || program.is_caught_up("webhook")).await;
     program.end().await;

@@ -63,7 +63,7 @@ fn replay<'a>(program: &'a TestProgram, clock: &'a Clock, stage: &str) -> Replay
             stage: program.parts.topology.stage(stage).expect("declared"),
         },
         partition: None,
-        patience: Duration::from_secs(20),
+        patience: Duration::from_secs(60),
     }
 }
 
@@ -192,7 +192,7 @@ async fn waiting_lanes_are_listed_let_go_on_and_skipped() {
     }
     let clock = Clock::system();
     let of = replay(&program, &clock, "webhook").of;
-    let desk = Lanes { of, patience: Duration::from_secs(20) };
+    let desk = Lanes { of, patience: Duration::from_secs(60) };
     eventually("both lanes wait", SOON, async || {
         let lanes = desk.list().await.expect("it is read");
         lanes.len() == 2 && lanes.iter().all(|lane| lane.tasks == 2)
