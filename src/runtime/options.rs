@@ -72,6 +72,10 @@ impl Default for KafkaOptions {
 /// The shortest time in which a member expects an answer, however short its session: a fetch alone may wait half a second.
 const LEAST_PATIENCE: Duration = Duration::from_secs(5);
 
+/// Bytes, as they are stored, that a member fetches at once, unless one batch alone is larger; librdkafka wants it to be at
+/// least `message.max.bytes`.
+const MOST_FETCHED: usize = 2 * 1024 * 1024;
+
 /// What a client is for; decides the settings it can't do without.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role<'a> {
@@ -102,10 +106,11 @@ impl KafkaOptions {
             Role::Member { .. } => {
                 // By default a full queue holds the fetcher back for a second, which quarters long reads. What is fetched ahead
                 // waits twice, there and in the engine, which bounds it. The client counts values only: with what it keeps
-                // beside them, and the headers of parked records, it is five times as much. So it keeps little, and looks soon
-                // whether there is room again; half of that starves ten thousand attempts at once.
+                // beside them, and the headers of parked records, it is five times as much. So it keeps little, in number too,
+                // and looks soon whether there is room again.
                 config.set("queued.max.messages.kbytes", "4096");
-                config.set("fetch.queue.backoff.ms", "3");
+                config.set("queued.min.messages", "6000");
+                config.set("fetch.queue.backoff.ms", "2");
                 // A request that was under way when its broker went keeps the client, a commit even the poll thread, for this
                 // long; by default for a minute. A session is what a commit may wait behind the joining of others.
                 let patience = (self.session_timeout * 2).max(LEAST_PATIENCE);
@@ -159,6 +164,13 @@ impl KafkaOptions {
     }
 
     fn member(&self, config: &mut ClientConfig, group: &str, stage: &str) {
+        // One answer to a fetch is unpacked as a whole, beyond what may wait: parked records, whose headers repeat, are four
+        // times as much then. By default there would be a megabyte of every partition in it; a quarter less than this
+        // starves ten thousand attempts at once.
+        if !self.properties.contains_key("fetch.max.bytes") {
+            let largest = self.properties.get("message.max.bytes").and_then(|bytes| bytes.parse().ok());
+            config.set("fetch.max.bytes", largest.unwrap_or(0).max(MOST_FETCHED).to_string());
+        }
         config.set("group.id", group);
         config.set("partition.assignment.strategy", "cooperative-sticky");
         config.set("auto.offset.reset", "error");
@@ -332,6 +344,10 @@ mod tests {
         assert_eq!(member.get("auto.offset.reset"), Some("error"));
         assert_eq!(member.get("fetch.wait.max.ms"), Some("100"));
         assert_eq!(member.get("socket.timeout.ms"), Some("20000"), "two sessions");
+        assert_eq!(member.get("fetch.max.bytes"), Some("2097152"));
+        options.properties.insert("message.max.bytes".to_owned(), "5000000".to_owned());
+        let member = options.client_config(Role::Member { group: "g", stage: "s" });
+        assert_eq!(member.get("fetch.max.bytes"), Some("5000000"), "librdkafka refuses less");
         let producer = options.client_config(Role::Producer);
         assert_eq!(producer.get("acks"), Some("all"));
         assert_eq!(producer.get("delivery.timeout.ms"), None);
