@@ -300,14 +300,13 @@ impl<S: EffectStage> Engine<S> {
         let concurrency = self.spec.options.concurrency;
         let stage = &self.hands.stage;
         let room = |target: &str| room(&**stage, concurrency, target, pass.now_ms);
-        if !self.lanes.is_clear(partition, spec.lane, spec.target, concurrency, &room)
-            || self.stretch.is_over()
-        {
+        let clear = self.lanes.clear(partition, spec.lane, spec.target, concurrency, &room);
+        let Some(clear) = clear.filter(|_| !self.stretch.is_over()) else {
             if pass.tight {
                 detach(&mut task.record);
             }
             return Now::NotYet(task);
-        }
+        };
         if pass.tight && self.waits > 0 {
             detach(&mut task.record);
         }
@@ -333,7 +332,7 @@ impl<S: EffectStage> Engine<S> {
                 self.waits = WAITING;
                 self.balance.opened += 1;
                 self.count("opened", 1);
-                let no = self.lanes.begin(identity(partition, offset, spec));
+                let no = self.lanes.begin(identity(partition, offset, spec), clear);
                 self.await_record(partition, no, *owing);
                 return Now::Known(no, None);
             }
@@ -352,14 +351,14 @@ impl<S: EffectStage> Engine<S> {
                 self.balance.opened += 1;
                 self.count("opened", 1);
                 self.occupy(partition);
-                let no = self.lanes.begin(identity(partition, offset, spec));
+                let no = self.lanes.begin(identity(partition, offset, spec), clear);
                 self.running.relabel(slot, Kind::Attempt(Some(no)));
                 return Now::Known(no, None);
             }
         };
         self.balance.opened += 1;
         self.count("opened", 1);
-        Now::Known(self.lanes.begin(identity(partition, offset, spec)), attempted)
+        Now::Known(self.lanes.begin(identity(partition, offset, spec), clear), attempted)
     }
 
     pub(super) fn complete_record(&mut self, partition: i32, offset: i64, bytes: usize) {

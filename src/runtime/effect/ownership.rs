@@ -25,6 +25,7 @@ impl<S: EffectStage> Engine<S> {
         let remembers = self.hands.stage.identity().map_or(0, |_| self.spec.options.duplicates_window);
         self.partitions.insert(number, Partition::new(assigned, self.incarnation, with_map, remembers));
         self.hands.stage.owns(self.partitions.len());
+        self.expect_unread();
         self.claim(number);
         // What is still to be read back is told from the start.
         self.publish(true);

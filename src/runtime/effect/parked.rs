@@ -1,6 +1,6 @@
 //! The index of parked work: what was read back from the retry partition, and how much of it is in memory.
 //!
-//! Invariant 6 (bounds): of a parked task the lanes keep about a hundred bytes, see `lanes`. Its record is kept beside them
+//! Invariant 6 (bounds): of a parked task the lanes keep about ninety bytes, see `lanes`. Its record is kept beside them
 //! while both together take no more than `runtime.max_parked_bytes`, and read again by its offset otherwise.
 
 use std::collections::VecDeque;
@@ -47,12 +47,12 @@ impl<S: EffectStage> Engine<S> {
     pub(super) fn index_all(&mut self, partition: i32, records: RecordBatch) {
         let mut records = records.into_iter();
         // Room that there isn't now doesn't come while a batch is read.
-        let keeps = self.has_room(0);
+        let (keeps, now) = (self.has_room(0), self.env.clock.now_ms());
         while records.len() > 0 {
-            if !self.index_at_sight(partition, &mut records, keeps)
+            if !self.index_at_sight(partition, &mut records, (keeps, now))
                 && let Some(record) = records.next()
             {
-                self.index(partition, &record);
+                self.index(partition, &record, now);
             }
         }
         self.shed();
@@ -61,7 +61,7 @@ impl<S: EffectStage> Engine<S> {
     /// Takes in the next record when it is simply a parked task of ours, without making anything of it but its entry in the
     /// index and, where it `keeps` them and has room, its record. Answers false, and has done nothing, when it may be something
     /// else.
-    fn index_at_sight(&mut self, partition: i32, records: &mut Records, keeps: bool) -> bool {
+    fn index_at_sight(&mut self, partition: i32, records: &mut Records, (keeps, now): (bool, i64)) -> bool {
         let Some(sight) = records.sight() else { return false };
         let Some(glimpse) = Glimpse::of(sight.headers()) else { return false };
         let (place, bytes) = (sight.offset(), sight.bytes());
@@ -87,7 +87,7 @@ impl<S: EffectStage> Engine<S> {
             due_ms: if glimpse.held { HELD_MS } else { glimpse.not_before_ms.unwrap_or(0) },
             history: History { attempt: glimpse.attempt, first_failed_at_ms: glimpse.first_failed_at_ms },
         };
-        match self.note_told(partition, place, told) {
+        match self.note_told(partition, place, told, now) {
             Some(no) if keeps && self.has_room(bytes) => {
                 if let Some(record) = records.next() {
                     self.keep_marked(no, &record);
@@ -99,7 +99,7 @@ impl<S: EffectStage> Engine<S> {
     }
 
     /// Rule 4: the open part of the retry partition, by lane and source offset.
-    fn index(&mut self, partition: i32, record: &Record) {
+    fn index(&mut self, partition: i32, record: &Record, now: i64) {
         let Some(owned) = self.partitions.get_mut(&partition) else { return };
         if owned.closed || !owned.retry.deliver(record.offset) {
             return;
@@ -150,7 +150,7 @@ impl<S: EffectStage> Engine<S> {
             due_ms: if mark.held { HELD_MS } else { mark.not_before_ms.unwrap_or(0) },
             history: History { attempt: mark.attempt, first_failed_at_ms: mark.first_failed_at_ms },
         };
-        if let Some(no) = self.note_told(partition, record.offset, told)
+        if let Some(no) = self.note_told(partition, record.offset, told, now)
             && self.has_room(record.bytes())
         {
             self.keep_marked(no, record);
@@ -158,10 +158,10 @@ impl<S: EffectStage> Engine<S> {
     }
 
     /// Puts a parked task into the index. Gives it when the record at `offset` stands for it now.
-    fn note_told(&mut self, partition: i32, offset: i64, told: Told<'_>) -> Option<TaskNo> {
+    fn note_told(&mut self, partition: i32, offset: i64, told: Told<'_>, now: i64) -> Option<TaskNo> {
         let place = Place { offset, due_ms: told.due_ms };
         let owned = self.partitions.get_mut(&partition)?;
-        match self.lanes.index(told.identity, place, told.history, self.env.clock.now_ms()) {
+        match self.lanes.index(told.identity, place, told.history, now) {
             Indexed::New(no) => {
                 self.balance.opened += 1;
                 self.count("opened", 1);
@@ -238,6 +238,12 @@ impl<S: EffectStage> Engine<S> {
         let is_read_back = owned.closed || owned.state != PartitionState::Starting;
         let unread = if is_read_back { 0 } else { owned.retry_end - owned.retry.delivered() };
         u64::try_from(unread).unwrap_or(0)
+    }
+
+    /// Makes room for what is still to be read back, of all partitions.
+    pub(super) fn expect_unread(&mut self) {
+        let unread: u64 = self.partitions.values().map(|owned| self.unread(owned)).sum();
+        self.lanes.expect(usize::try_from(unread).unwrap_or(usize::MAX));
     }
 
     /// Says in the metric, and now and then in the log, how much is still to be read back.

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
 
 use super::backlog::{Backlog, Chunk};
 use super::own_cursors::OwnCursors;
@@ -211,11 +212,10 @@ impl Partition {
 
     /// Notes that one task of a source record is complete; the last one completes the record.
     pub(super) fn task_complete(&mut self, offset: i64) {
-        let Some(record) = self.open.get_mut(&offset) else { return };
-        record.tasks -= 1;
-        if record.tasks == 0 {
-            let bytes = record.bytes;
-            self.open.remove(&offset);
+        let Entry::Occupied(mut record) = self.open.entry(offset) else { return };
+        record.get_mut().tasks -= 1;
+        if record.get().tasks == 0 {
+            let OpenRecord { bytes, .. } = record.remove();
             self.record_complete(offset, bytes);
         }
     }

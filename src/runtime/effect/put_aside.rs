@@ -30,7 +30,7 @@ impl<S: EffectStage> Engine<S> {
         let known = self.lanes.known(no)?;
         let history = self.lanes.history(no)?;
         let epoch = self.epoch(known.partition);
-        let Some(lane) = known.lane.cloned() else {
+        let Some(lane) = known.lane.map(Arc::from) else {
             self.cannot_put_aside(no, "the name of its lane is not known");
             return None;
         };

@@ -193,7 +193,7 @@ impl<S: EffectStage> Engine<S> {
         }
         if self.lanes.place(no).is_some() {
             // When a parked one has rested in place it counts as parked again, and its lane's name is forgotten.
-            loaded.lane = self.lanes.known(no).and_then(|known| known.lane.cloned());
+            loaded.lane = self.lanes.known(no).and_then(|known| known.lane.map(Into::into));
         }
         let payload = Payload::from(loaded);
         if let Some(record) = &payload.record
@@ -271,7 +271,7 @@ impl<S: EffectStage> Engine<S> {
             Aside::Marker => {}
             Aside::Parked { task: no, due_ms } => {
                 let record = self.payloads.get(&no).and_then(|payload| payload.record.clone());
-                let lane = self.lanes.known(no).and_then(|known| known.lane.cloned());
+                let lane = self.lanes.known(no).and_then(|known| known.lane.map(Into::into));
                 self.forget(no);
                 let place = Place { offset: delivered.offset, due_ms };
                 let vacated = self.lanes.parked(no, place, self.env.clock.now_ms());

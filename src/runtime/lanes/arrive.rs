@@ -53,7 +53,7 @@ impl Lanes {
             Err(at) => {
                 let mut task = self.task_for(lane_no, identity, Phase::Waiting);
                 task.put_at(place.offset);
-                task.due_ms = place.due_ms;
+                task.set_due(place.due_ms);
                 task.set_history(history);
                 let no = self.insert(lane_no, at, identity, task);
                 self.consider(lane_no, now_ms);
@@ -83,7 +83,7 @@ impl Lanes {
                     task.put_at(place.offset);
                     // While it rests, its time is that of its next attempt.
                     if phase == Phase::Waiting {
-                        task.due_ms = place.due_ms;
+                        task.set_due(place.due_ms);
                     }
                     task.set_history(history);
                 }

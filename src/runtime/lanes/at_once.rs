@@ -1,24 +1,29 @@
 //! Starting a fresh task at once: a lane is made only when it turns out that the task has to wait.
 
+use super::table::Lacking;
 use super::task::Phase;
 use super::{Identity, Lanes, Room, TaskNo};
 
+/// A lane that had no open task when it was asked about: what was found out of its name.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Clear(Lacking);
+
 impl Lanes {
-    /// True when a fresh task of `lane` may start at once: its lane has no open task, nothing that could start waits
+    /// Tells when a fresh task of `lane` may start at once: its lane has no open task, nothing that could start waits
     /// for its turn, and there is a free slot.
-    pub(crate) fn is_clear(
+    pub(crate) fn clear(
         &self,
         partition: i32,
         lane: &str,
         target: &str,
         concurrency: usize,
         room: &dyn Fn(&str) -> Room,
-    ) -> bool {
-        self.flowing.contains_key(&partition)
+    ) -> Option<Clear> {
+        let may = self.flowing.contains_key(&partition)
             && self.ready.free_slots(concurrency) > 0
-            && self.lanes.find(partition, lane).is_none()
             && self.ready.has_room(target, room)
-            && !self.gates.has(partition, target)
+            && !self.gates.has(partition, target);
+        if may { self.lanes.lacks(partition, lane).map(Clear) } else { None }
     }
 
     /// How many slots are free for what isn't open yet: none while something that could start waits for one.
@@ -26,9 +31,9 @@ impl Lanes {
         self.ready.free_slots(concurrency)
     }
 
-    /// Takes in a fresh task that was started at once, because [`Lanes::is_clear`].
-    pub(crate) fn begin(&mut self, identity: Identity<'_>) -> TaskNo {
-        let lane_no = self.lanes.find_or_make(identity.partition, identity.lane);
+    /// Takes in a fresh task that was started at once, because its lane was [`Lanes::clear`] a moment ago.
+    pub(crate) fn begin(&mut self, identity: Identity<'_>, Clear(lacking): Clear) -> TaskNo {
+        let lane_no = self.lanes.make(identity.partition, identity.lane, lacking);
         let mut task = self.task_for(lane_no, identity, Phase::Running);
         task.runs_as = Some(task.class());
         task.attempt = 1;

@@ -16,6 +16,8 @@
 mod arrive;
 mod at_once;
 mod found;
+mod members;
+mod moment;
 mod operate;
 mod ready;
 mod slab;
@@ -69,10 +71,11 @@ impl Lanes {
     /// `admitted` don't come again.
     pub(crate) fn open(&mut self, partition: i32, admitted: i64, now_ms: i64) {
         self.flowing.insert(partition, admitted);
-        for slot in self.lanes.slots() {
-            let lane = self.lanes.no_at(slot);
-            let is_of = |lane: &LaneNo| self.lanes.get(*lane).is_some_and(|lane| lane.partition == partition);
-            if let Some(lane) = lane.filter(is_of) {
+        for slot in self.tasks.slots() {
+            let of = self.tasks.at(slot).filter(|task| self.targets.is_on(task.target, partition));
+            let lane = of.and_then(|task| self.lanes.no_at(task.lane));
+            if let Some(lane) = lane.filter(|lane| self.first(*lane).is_some_and(|(first, _)| first == slot))
+            {
                 self.consider(lane, now_ms);
             }
         }
@@ -104,21 +107,18 @@ impl Lanes {
     /// Forgets a partition.
     pub(crate) fn remove(&mut self, partition: i32) {
         self.freeze(partition);
+        let targets = &self.targets;
+        self.timers.retain(&mut self.tasks, |task| !targets.is_on(task.target, partition));
         for slot in self.tasks.slots() {
             let Some(no) = self.tasks.key_at(slot) else { continue };
             if self.tasks.at(slot).is_some_and(|task| self.targets.is_on(task.target, partition)) {
-                self.timers.remove(&mut self.tasks, slot);
                 self.read_back.remove(&no);
                 if let Some(task) = self.tasks.remove(no) {
+                    if let Some(lane) = self.lanes.no_at(task.lane) {
+                        self.lanes.remove(lane);
+                    }
                     self.forget_target(&task, Standing::of(&task));
                 }
-            }
-        }
-        for slot in self.lanes.slots() {
-            let lane = self.lanes.no_at(slot);
-            let is_of = |lane: &LaneNo| self.lanes.get(*lane).is_some_and(|lane| lane.partition == partition);
-            if let Some(lane) = lane.filter(is_of) {
-                self.lanes.remove(lane);
             }
         }
         self.ahead.retain(|(number, ..)| *number != partition);
@@ -136,13 +136,11 @@ impl Lanes {
     ) -> Option<TaskNo> {
         while let Some((lane_no, class)) = self.ready.pop(concurrency, room) {
             let Some(lane) = self.lanes.get_mut(lane_no) else { continue };
-            lane.queued = false;
-            let (partition, is_idle) = match self.lanes.get(lane_no) {
-                Some(lane) => (lane.partition, self.lanes.active(lane).is_none()),
-                None => continue,
-            };
+            lane.set_queued(false);
+            let is_idle = self.lanes.get(lane_no).is_some_and(|lane| self.lanes.active(lane).is_none());
             let Some((slot, task)) = self.first(lane_no) else { continue };
-            let (Some(no), Some(target)) = (self.tasks.key_at(slot), self.targets.name_of(task.target))
+            let (Some(no), Some((partition, target))) =
+                (self.tasks.key_at(slot), self.targets.get(task.target))
             else {
                 continue;
             };
@@ -180,7 +178,7 @@ impl Lanes {
         self.clear_timer(no);
         self.change(no, |task| {
             task.phase = Phase::Resting;
-            task.due_ms = until_ms;
+            task.set_due(until_ms);
             match counts {
                 Attempt::Failed => task.failed(now_ms),
                 Attempt::NeverBegan => task.attempt = task.attempt.saturating_sub(1),
@@ -223,7 +221,7 @@ impl Lanes {
                 Some(older) => vacated.places.push(older),
                 None => vacated.source = true,
             }
-            task.due_ms = place.due_ms;
+            task.set_due(place.due_ms);
             task.phase = Phase::Waiting;
         });
         let copies = self.read_back.remove(&no).unwrap_or_default();
@@ -237,8 +235,6 @@ impl Lanes {
     /// A task ended for good.
     pub(crate) fn complete(&mut self, no: TaskNo, now_ms: i64) -> Vacated {
         let mut vacated = Vacated::default();
-        // Leaves slot and counts while it is still known.
-        self.change(no, |task| task.phase = Phase::Moving);
         self.clear_timer(no);
         let lane = self.lane_of(no);
         let Some(task) = self.tasks.remove(no) else { return vacated };
@@ -255,7 +251,9 @@ impl Lanes {
         if self.lanes.get(lane_no).is_some_and(|lane| self.lanes.active(lane) == Some(no)) {
             self.lanes.set_active(task.lane, None);
         }
-        self.lanes.settle(task.lane);
+        if !standing.parked {
+            self.lanes.settle(task.lane);
+        }
         match self.first(lane_no).and_then(|(slot, _)| self.tasks.key_at(slot)) {
             None => self.lanes.remove(lane_no),
             Some(next) => {
@@ -318,8 +316,9 @@ impl Lanes {
     /// Notes the name of a running task's lane, as its record tells it: while tasks are only parked, names aren't kept.
     /// False when that is another lane's name.
     pub(crate) fn learn(&mut self, no: TaskNo, lane: &str) -> bool {
-        let slot = self.tasks.get(no).map(|task| task.lane);
-        slot.is_some_and(|slot| self.lanes.learn(slot, lane))
+        let Some(task) = self.tasks.get(no) else { return false };
+        let partition = self.targets.get(task.target).map(|(partition, _)| partition);
+        partition.is_some_and(|partition| self.lanes.learn(task.lane, partition, lane))
     }
 
     /// What a task went through.
@@ -335,18 +334,17 @@ impl Lanes {
     /// Makes a lane ready, or sets its timer, if its first task may start.
     fn consider(&mut self, lane_no: LaneNo, now_ms: i64) {
         let Some(lane) = self.lanes.get(lane_no) else { return };
-        if lane.queued || self.lanes.active(lane).is_some() {
+        if lane.is_queued() || self.lanes.active(lane).is_some() {
             return;
         }
-        let partition = lane.partition;
-        let Some(&admitted) = self.flowing.get(&partition) else { return };
         let first = self.first(lane_no).map(|(slot, task)| (slot, *task));
         let Some((slot, task)) = first.filter(|(_, task)| task.phase == Phase::Waiting) else { return };
+        let Some((partition, target)) = self.targets.get(task.target) else { return };
+        let Some(&admitted) = self.flowing.get(&partition) else { return };
         if !task.may_start(admitted) {
             self.ahead.insert((partition, task.offset, lane_no));
             return;
         }
-        let Some(target) = self.targets.name_of(task.target) else { return };
         if self.gates.holds(partition, target, task.offset, lane_no) {
             return;
         }
@@ -359,7 +357,7 @@ impl Lanes {
         let priority = looked_at.map(|task| task.priority).min().unwrap_or(task.priority);
         self.ready.push(lane_no, &task, target, priority);
         if let Some(lane) = self.lanes.get_mut(lane_no) {
-            lane.queued = true;
+            lane.set_queued(true);
         }
     }
 

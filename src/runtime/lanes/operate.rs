@@ -8,6 +8,8 @@ use super::task::{Phase, Standing, Task};
 use super::timers::NOWHERE;
 use super::{Census, Count, Identity, Lanes, Place, TaskNo};
 
+/// Tasks for which room is made before they come, at most.
+const MOST_EXPECTED: usize = 1 << 20;
 /// Bytes of one task, with its place among the timers.
 const TASK_BYTES: usize = Slab::<TaskNo, Task>::BYTES + size_of::<u32>();
 
@@ -32,6 +34,14 @@ impl Lanes {
 
     /// Bytes that one parked task in a lane of its own takes.
     pub(crate) const BYTES_EACH: usize = TASK_BYTES + Table::BYTES;
+
+    /// Makes room for so many parked tasks more, or for the first million of them, each in a lane of its own: tables that
+    /// grow are copied, and there twice meanwhile. What isn't used of it takes a byte for each lane that doesn't come.
+    pub(crate) fn expect(&mut self, tasks: usize) {
+        let tasks = tasks.min(MOST_EXPECTED);
+        self.tasks.reserve(tasks);
+        self.lanes.reserve(tasks);
+    }
 
     /// True when a task simply waits in the retry topic.
     pub(crate) fn is_asleep(&self, no: TaskNo) -> bool {
@@ -66,9 +76,9 @@ impl Lanes {
             let Some((number, target)) = self.targets.get(task.target) else { return false };
             let lane = self.lanes.no_at(task.lane).and_then(|lane| self.lanes.get(lane));
             number == partition
-                && (lane.is_some_and(|lane| lane.queued || self.lanes.active(lane).is_some())
+                && (lane.is_some_and(|lane| lane.is_queued() || self.lanes.active(lane).is_some())
                     || self.gates.is_shut(partition, target, offset)
-                    || task.timer != NOWHERE && task.due_ms > now_ms)
+                    || task.timer != NOWHERE && task.due_ms() > now_ms)
         })
     }
 

@@ -1,8 +1,8 @@
 //! Values that are found by number, without hashing: a number says where its value is, and which one it is.
 //!
 //! Memory is used again, numbers are not: what holds the number of a value that is gone finds nothing. (A place counts
-//! its values up to 2³², and then again from 0; nobody holds a number for that long.) Small, as there is one for every
-//! parked task.
+//! its values up to 2³¹, and then again from 0; nobody holds a number for that long.) Small, as there is one for every
+//! parked task: whether a place is taken is told by its count, which takes no byte more.
 
 use std::borrow::Borrow;
 use std::marker::PhantomData;
@@ -16,7 +16,7 @@ pub(crate) struct Key {
 }
 
 impl Key {
-    /// Before every other.
+    /// Before every other; nothing has it.
     pub(super) const FIRST: Self = Self { generation: 0, slot: 0 };
 
     /// Where the value is.
@@ -27,8 +27,16 @@ impl Key {
 
 #[derive(Debug)]
 struct Slot<T> {
+    /// Counts when a value came and when it went: odd while there is one.
     generation: u32,
-    value: Option<T>,
+    /// The value, or the last one.
+    value: T,
+}
+
+impl<T> Slot<T> {
+    fn is_taken(&self) -> bool {
+        self.generation % 2 == 1
+    }
 }
 
 /// Values of one sort, with numbers of their own type.
@@ -50,24 +58,20 @@ impl<K, T> Slab<K, T> {
     pub(super) const BYTES: usize = size_of::<Slot<T>>();
 }
 
-impl<K: From<Key> + Copy, T> Slab<K, T>
+impl<K: From<Key> + Copy, T: Copy> Slab<K, T>
 where
     Key: From<K>,
 {
     /// Keeps a value.
     pub(super) fn insert(&mut self, value: T) -> K {
-        let slot = match self.free.pop() {
-            Some(slot) => {
-                self.slots[slot as usize].value = Some(value);
-                slot
-            }
-            None => {
-                self.slots.push(Slot { generation: 0, value: Some(value) });
-                // Four thousand million values don't fit into memory.
-                u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
-            }
-        };
-        Key { generation: self.slots[slot as usize].generation, slot }.into()
+        if let Some(slot) = self.free.pop() {
+            let found = &mut self.slots[slot as usize];
+            *found = Slot { generation: found.generation.wrapping_add(1), value };
+            return Key { generation: found.generation, slot }.into();
+        }
+        self.slots.push(Slot { generation: 1, value });
+        // Four thousand million values don't fit into memory.
+        Key { generation: 1, slot: u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX) }.into()
     }
 
     /// The value of a number, as long as it is kept.
@@ -75,7 +79,7 @@ where
     pub(super) fn get(&self, key: impl Borrow<K>) -> Option<&T> {
         let key = Key::from(*key.borrow());
         let slot = self.slots.get(key.slot as usize)?;
-        slot.value.as_ref().filter(|_| slot.generation == key.generation)
+        (slot.generation == key.generation).then_some(&slot.value)
     }
 
     /// The same, to be changed.
@@ -83,37 +87,43 @@ where
     pub(super) fn get_mut(&mut self, key: impl Borrow<K>) -> Option<&mut T> {
         let key = Key::from(*key.borrow());
         let slot = self.slots.get_mut(key.slot as usize)?;
-        slot.value.as_mut().filter(|_| slot.generation == key.generation)
+        (slot.generation == key.generation).then_some(&mut slot.value)
     }
 
     /// Takes a value out.
     pub(super) fn remove(&mut self, key: impl Borrow<K>) -> Option<T> {
         let key = Key::from(*key.borrow());
         let slot = self.slots.get_mut(key.slot as usize)?;
-        let taken = if slot.generation == key.generation { slot.value.take() } else { None };
-        if taken.is_some() {
-            slot.generation = slot.generation.wrapping_add(1);
-            self.free.push(key.slot);
+        if slot.generation != key.generation {
+            return None;
         }
-        taken
+        slot.generation = slot.generation.wrapping_add(1);
+        self.free.push(key.slot);
+        Some(slot.value)
     }
 
     /// The number of what is in a slot now.
+    #[inline]
     pub(super) fn key_at(&self, slot: u32) -> Option<K> {
         let found = self.slots.get(slot as usize)?;
-        found.value.as_ref().map(|_| Key { generation: found.generation, slot }.into())
+        found.is_taken().then(|| Key { generation: found.generation, slot }.into())
     }
 
     /// What is in a slot now.
     #[inline]
     pub(super) fn at(&self, slot: u32) -> Option<&T> {
-        self.slots.get(slot as usize)?.value.as_ref()
+        self.slots.get(slot as usize).filter(|found| found.is_taken()).map(|found| &found.value)
     }
 
     /// The same, to be changed.
     #[inline]
     pub(super) fn at_mut(&mut self, slot: u32) -> Option<&mut T> {
-        self.slots.get_mut(slot as usize)?.value.as_mut()
+        self.slots.get_mut(slot as usize).filter(|found| found.is_taken()).map(|found| &mut found.value)
+    }
+
+    /// Makes room for so many values more.
+    pub(super) fn reserve(&mut self, values: usize) {
+        self.slots.reserve(values.saturating_sub(self.free.len()));
     }
 
     /// How many values are kept.
@@ -128,9 +138,8 @@ where
 
     /// All values.
     pub(super) fn iter(&self) -> impl Iterator<Item = (K, &T)> {
-        (0_u32..).zip(&self.slots).filter_map(|(slot, found)| {
-            Some((Key { generation: found.generation, slot }.into(), found.value.as_ref()?))
-        })
+        let taken = (0_u32..).zip(&self.slots).filter(|(_, found)| found.is_taken());
+        taken.map(|(slot, found)| (Key { generation: found.generation, slot }.into(), &found.value))
     }
 }
 
@@ -158,6 +167,8 @@ mod tests {
         assert_eq!((slab.get(first), slab.get(third), slab.len()), (None, Some(&"third"), 2));
         assert_eq!((slab.at(first.slot), slab.key_at(first.slot)), (Some(&"third"), Some(third)));
         assert_eq!(slab.get_mut(first), None);
+        assert_eq!(slab.get(Key::FIRST), None, "nothing has that number");
+        assert_eq!(slab.remove(Key::FIRST), None);
         assert_eq!(slab.slots(), 0..2);
         let all: Vec<_> = slab.iter().collect();
         assert_eq!(all, [(third, &"third"), (second, &"second")]);

@@ -1,48 +1,77 @@
-//! Where lanes and tasks are found: lanes by name, tasks by number or by what identifies them. Pure.
+//! Where lanes are found: by name, or by number. Pure.
 //!
 //! A lane is told from others by two hashes of its partition and name, 96 bits together, under keys that each process
 //! draws anew; 64 of them are a keyed pseudo-random function (SipHash-1-3). Names themselves are kept only for lanes that
 //! have a task in memory: with a million parked lanes they would take more than everything else. Among a million lanes two
 //! are taken for one with a chance of 10⁻¹⁷; then one would wait behind the other in source order, and nothing be lost.
+//! As long as a lane's name is there, the name tells: the 64 bits are reckoned when it goes, which most lanes don't live to
+//! see.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher as _, RandomState};
-use std::sync::Arc;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 
+use super::TaskNo;
 use super::slab::Slab;
-use super::task::{LaneNo, Standing, Task};
-use super::{Identity, Lanes, TaskNo};
+use super::task::LaneNo;
 
 /// Emptied lists of tasks that are kept for the next lanes, at most, and how long one may have become.
 const SPARE_LISTS: usize = 1_024;
 const SPARE_LENGTH: usize = 16;
+/// How many bytes of a name's memory are kept for the next one's, at most.
+const SPARE_NAME: usize = 128;
 /// Stands for nothing where a number is expected.
 const NOTHING: u32 = u32::MAX;
 /// Set in the number of a list.
 const MANY: u32 = 1 << 31;
+/// Set beside the number of what is known while a task is in memory: the lane stands in a ready queue.
+const QUEUED: u32 = 1 << 31;
+/// Stands for no such number.
+const ASLEEP: u32 = !QUEUED;
+/// Stands for a keyed hash that nobody needed yet.
+const UNCHECKED: [u32; 2] = [0, 0];
 
-/// A lane. Small, as there is one for every waiting order.
-#[derive(Debug)]
+/// A lane. Small, as there is one for every waiting order; its tasks know its partition.
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Lane {
     /// The keyed hash of partition and name, in two halves for the sake of the alignment.
     check: [u32; 2],
     /// The quick one.
     hash: u32,
-    pub(super) partition: i32,
     /// The slot of its only task, the number of the list of them, or nothing.
     tasks: u32,
-    /// The number of what is known only while one of its tasks is in memory.
+    /// The number of what is known only while one of its tasks is in memory, and [`QUEUED`].
     awake: u32,
+}
+
+impl Lane {
     /// True while it stands in a ready queue.
-    pub(super) queued: bool,
+    pub(super) fn is_queued(&self) -> bool {
+        self.awake & QUEUED != 0
+    }
+
+    pub(super) fn set_queued(&mut self, queued: bool) {
+        self.awake = self.awake & !QUEUED | if queued { QUEUED } else { 0 };
+    }
+
+    /// The number of what is known while a task is in memory; there is nothing at [`ASLEEP`].
+    fn awake(&self) -> usize {
+        (self.awake & !QUEUED) as usize
+    }
+
+    fn set_awake(&mut self, number: u32) {
+        self.awake = self.awake & QUEUED | number;
+    }
 }
 
 /// What is known of a lane while one of its tasks is in memory.
 #[derive(Debug, Default)]
 struct Awake {
-    name: Option<Arc<str>>,
+    partition: i32,
+    /// Its name, if it is called; kept for its memory otherwise.
+    name: String,
+    is_called: bool,
     /// The task that runs, rests, or is moving after an attempt.
     active: Option<TaskNo>,
     /// Tasks that are not simply parked.
@@ -89,56 +118,70 @@ impl Table {
         self.lanes.key_at(slot)
     }
 
-    /// The slots that lanes may be in.
-    pub(super) fn slots(&self) -> std::ops::Range<u32> {
-        self.lanes.slots()
-    }
-
     /// The lane called so, if it has open tasks.
     pub(super) fn find(&self, partition: i32, name: &str) -> Option<LaneNo> {
         if self.names.is_empty() {
             return None;
         }
-        let hash = self.quick.hash_one((partition, name)) as u32;
-        let mut check = None;
-        self.find_hashed(hash, partition, name, &mut check)
+        self.find_hashed(self.hash(partition, name), partition, name)
     }
 
-    fn find_hashed(
-        &self,
-        hash: u32,
-        partition: i32,
-        name: &str,
-        check: &mut Option<[u32; 2]>,
-    ) -> Option<LaneNo> {
+    fn hash(&self, partition: i32, name: &str) -> u32 {
+        self.quick.hash_one((partition, name)) as u32
+    }
+
+    fn find_hashed(&self, hash: u32, partition: i32, name: &str) -> Option<LaneNo> {
+        let mut check = None;
         let is_it = |slot: &u32| {
-            self.lanes.at(*slot).is_some_and(|lane| {
-                lane.hash == hash
-                    && lane.partition == partition
-                    && lane.check == *check.get_or_insert_with(|| self.check(partition, name))
+            self.lanes.at(*slot).filter(|lane| lane.hash == hash).is_some_and(|lane| {
+                let awake = self.awake.get(lane.awake());
+                match awake.filter(|awake| awake.is_called) {
+                    Some(awake) => (awake.partition, &*awake.name) == (partition, name),
+                    None => lane.check == *check.get_or_insert_with(|| self.check(partition, name)),
+                }
             })
         };
         self.names.find(spread(hash), is_it).and_then(|slot| self.lanes.key_at(*slot))
     }
 
     fn check(&self, partition: i32, name: &str) -> [u32; 2] {
-        let hash = self.keyed.hash_one((partition, name));
+        let hash = self.keyed.hash_one((partition, name)).max(1);
         [hash as u32, (hash >> 32) as u32]
+    }
+
+    /// True, with the quick hash where it was reckoned, when no lane is called so: then [`Table::make`] may make it.
+    pub(super) fn lacks(&self, partition: i32, name: &str) -> Option<Lacking> {
+        if self.names.is_empty() {
+            return Some(Lacking(None));
+        }
+        let hash = self.hash(partition, name);
+        self.find_hashed(hash, partition, name).is_none().then_some(Lacking(Some(hash)))
     }
 
     /// The lane called so; it is made if there is none.
     pub(super) fn find_or_make(&mut self, partition: i32, name: &str) -> LaneNo {
-        let hash = self.quick.hash_one((partition, name)) as u32;
-        let mut check = None;
-        if let Some(no) = self.find_hashed(hash, partition, name, &mut check) {
-            return no;
+        let hash = self.hash(partition, name);
+        match self.find_hashed(hash, partition, name) {
+            Some(no) => no,
+            None => self.make(partition, name, Lacking(Some(hash))),
         }
-        let check = check.unwrap_or_else(|| self.check(partition, name));
-        let lane = Lane { check, hash, partition, tasks: NOTHING, awake: NOTHING, queued: false };
+    }
+
+    /// Makes the lane called so, which isn't there.
+    pub(super) fn make(&mut self, partition: i32, name: &str, Lacking(hash): Lacking) -> LaneNo {
+        let hash = hash.unwrap_or_else(|| self.hash(partition, name));
+        let lane = Lane { check: UNCHECKED, hash, tasks: NOTHING, awake: ASLEEP };
         let (no, lanes) = (self.lanes.insert(lane), &self.lanes);
         let hash_of = |slot: &u32| lanes.at(*slot).map_or(0, |lane| spread(lane.hash));
         self.names.insert_unique(spread(hash), no.slot(), hash_of);
         no
+    }
+
+    /// Makes room for so many lanes more.
+    pub(super) fn reserve(&mut self, lanes: usize) {
+        self.lanes.reserve(lanes);
+        let known = &self.lanes;
+        self.names.reserve(lanes, |slot| known.at(*slot).map_or(0, |lane| spread(lane.hash)));
     }
 
     /// Forgets a lane.
@@ -151,7 +194,7 @@ impl Table {
         if lane.tasks != NOTHING && lane.tasks & MANY != 0 {
             self.give_list_back(lane.tasks);
         }
-        self.fall_asleep(lane.awake);
+        self.fall_asleep(lane.awake());
     }
 
     /// How many tasks a lane has.
@@ -240,34 +283,51 @@ impl Table {
     }
 
     /// The name of a lane that has a task in memory, once it is known.
-    pub(super) fn name(&self, slot: u32) -> Option<&Arc<str>> {
-        let awake = self.awake.get(self.lanes.at(slot)?.awake as usize)?;
-        awake.name.as_ref()
+    pub(super) fn name(&self, slot: u32) -> Option<&str> {
+        let awake = self.awake.get(self.lanes.at(slot)?.awake())?;
+        awake.is_called.then_some(&*awake.name)
     }
 
-    /// Notes the name of a lane that has a task in memory. False when it is another one's.
-    pub(super) fn learn(&mut self, slot: u32, name: &str) -> bool {
-        let Some(lane) = self.lanes.at(slot) else { return false };
-        let (number, partition, check) = (lane.awake as usize, lane.partition, lane.check);
-        let is_known = |awake: &Awake| awake.name.as_deref() == Some(name);
-        if self.awake.get(number).is_some_and(is_known) {
+    /// Notes the name of a lane of `partition`. False when it is another one's.
+    pub(super) fn learn(&mut self, slot: u32, partition: i32, name: &str) -> bool {
+        if self.name(slot) == Some(name) {
             return true;
         }
-        let is_its_own = check == self.check(partition, name);
-        if let Some(awake) = self.awake.get_mut(number).filter(|_| is_its_own) {
-            awake.name = Some(name.into());
+        let Some(lane) = self.lanes.at(slot) else { return false };
+        let is_its_own = lane.check != UNCHECKED && lane.check == self.check(partition, name);
+        if is_its_own {
+            self.call(slot, partition, name);
         }
         is_its_own
     }
 
+    /// The lane in `slot` was found by its name, or made.
+    pub(super) fn call(&mut self, slot: u32, partition: i32, name: &str) {
+        let Some(lane) = self.lanes.at(slot) else { return };
+        match self.awake.get_mut(lane.awake()) {
+            Some(Awake { is_called: true, .. }) => {}
+            Some(awake) => {
+                (awake.partition, awake.is_called) = (partition, true);
+                awake.name.push_str(name);
+            }
+            None if lane.check == UNCHECKED => {
+                let check = self.check(partition, name);
+                if let Some(lane) = self.lanes.at_mut(slot) {
+                    lane.check = check;
+                }
+            }
+            None => {}
+        }
+    }
+
     /// The task that runs, rests, or is moving after an attempt.
     pub(super) fn active(&self, lane: &Lane) -> Option<TaskNo> {
-        self.awake.get(lane.awake as usize).and_then(|awake| awake.active)
+        self.awake.get(lane.awake()).and_then(|awake| awake.active)
     }
 
     pub(super) fn set_active(&mut self, slot: u32, active: Option<TaskNo>) {
         let lane = self.lanes.at(slot);
-        if let Some(awake) = lane.and_then(|lane| self.awake.get_mut(lane.awake as usize)) {
+        if let Some(awake) = lane.and_then(|lane| self.awake.get_mut(lane.awake())) {
             awake.active = active;
         }
     }
@@ -275,94 +335,59 @@ impl Table {
     /// One task of a lane came into memory.
     pub(super) fn wake(&mut self, slot: u32) {
         let Some(lane) = self.lanes.at_mut(slot) else { return };
-        if lane.awake == NOTHING {
-            lane.awake = self.free_awake.pop().unwrap_or_else(|| {
+        if lane.awake() == ASLEEP as usize {
+            lane.set_awake(self.free_awake.pop().unwrap_or_else(|| {
                 self.awake.push(Awake::default());
-                u32::try_from(self.awake.len() - 1).unwrap_or(NOTHING)
-            });
+                u32::try_from(self.awake.len() - 1).unwrap_or(ASLEEP)
+            }));
         }
-        if let Some(awake) = self.awake.get_mut(lane.awake as usize) {
+        if let Some(awake) = self.awake.get_mut(lane.awake()) {
             awake.in_memory += 1;
         }
     }
 
     /// One task of a lane isn't in memory any more. With the last one the lane's name goes.
     pub(super) fn settle(&mut self, slot: u32) {
-        let Some(lane) = self.lanes.at_mut(slot) else { return };
-        let Some(awake) = self.awake.get_mut(lane.awake as usize) else { return };
+        let Some(lane) = self.lanes.at(slot) else { return };
+        let (number, is_unchecked) = (lane.awake(), lane.check == UNCHECKED && lane.tasks != NOTHING);
+        let Some(awake) = self.awake.get_mut(number) else { return };
         awake.in_memory -= 1;
-        if awake.in_memory == 0 {
-            let number = std::mem::replace(&mut lane.awake, NOTHING);
-            self.fall_asleep(number);
+        if awake.in_memory > 0 {
+            return;
         }
+        let check = match &self.awake[number] {
+            Awake { partition, name, is_called: true, .. } if is_unchecked => {
+                Some(self.check(*partition, name))
+            }
+            Awake { .. } => None,
+        };
+        if let Some(lane) = self.lanes.at_mut(slot) {
+            lane.check = check.unwrap_or(lane.check);
+            lane.set_awake(ASLEEP);
+        }
+        self.fall_asleep(number);
     }
 
-    fn fall_asleep(&mut self, number: u32) {
-        if let Some(awake) = self.awake.get_mut(number as usize) {
-            *awake = Awake::default();
-            self.free_awake.push(number);
+    fn fall_asleep(&mut self, number: usize) {
+        if let Some(awake) = self.awake.get_mut(number) {
+            let mut name = std::mem::take(&mut awake.name);
+            if name.capacity() > SPARE_NAME {
+                name = String::new();
+            }
+            name.clear();
+            *awake = Awake { name, ..Awake::default() };
+            self.free_awake.push(u32::try_from(number).unwrap_or(ASLEEP));
         }
     }
 }
+
+/// A lane that isn't there; its quick hash, where it was reckoned.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Lacking(Option<u32>);
 
 /// All bits of a hash from half of them: the table looks at both ends.
 fn spread(hash: u32) -> u64 {
     u64::from(hash).wrapping_mul(0x9e37_79b9_7f4a_7c15)
-}
-
-impl Lanes {
-    pub(super) fn lane_of(&self, no: TaskNo) -> Option<LaneNo> {
-        self.tasks.get(no).and_then(|task| self.lanes.no_at(task.lane))
-    }
-
-    /// The first task of a lane.
-    pub(super) fn first(&self, lane: LaneNo) -> Option<(u32, &Task)> {
-        let slot = self.lanes.get(lane).and_then(|lane| self.lanes.task_at(lane, 0))?;
-        Some((slot, self.tasks.at(slot)?))
-    }
-
-    /// The open task with that source offset and target, or where it belongs in its lane.
-    pub(super) fn find(&self, lane_no: LaneNo, offset: i64, target: &str) -> Result<TaskNo, usize> {
-        let Some(lane) = self.lanes.get(lane_no) else { return Err(0) };
-        let (mut low, mut high) = (0, self.lanes.count(lane));
-        while low < high {
-            let middle = usize::midpoint(low, high);
-            let slot = self.lanes.task_at(lane, middle);
-            let Some((no, task)) =
-                slot.and_then(|slot| Some((self.tasks.key_at(slot)?, self.tasks.at(slot)?)))
-            else {
-                return Err(low);
-            };
-            match (task.offset, self.targets.name(task.target)).cmp(&(offset, Some(target))) {
-                std::cmp::Ordering::Less => low = middle + 1,
-                std::cmp::Ordering::Equal => return Ok(no),
-                std::cmp::Ordering::Greater => high = middle,
-            }
-        }
-        Err(low)
-    }
-
-    /// Makes the task of `identity` in its lane.
-    pub(super) fn insert(
-        &mut self,
-        lane_no: LaneNo,
-        at: usize,
-        identity: Identity<'_>,
-        task: Task,
-    ) -> TaskNo {
-        let standing = Standing::of(&task);
-        self.census.entry(identity.partition).or_default().enter(standing);
-        if let Some(target) = self.targets.name_of(task.target) {
-            self.ready.shift(identity.partition, target, Standing::default(), standing);
-        }
-        let (no, lane) = (self.tasks.insert(task), task.lane);
-        self.lanes.enlist(lane_no, at, no.slot());
-        if !standing.parked {
-            self.lanes.wake(lane);
-            self.lanes.learn(lane, identity.lane);
-        }
-        no
-    }
 }
 
 #[cfg(test)]

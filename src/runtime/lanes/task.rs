@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::moment::Moment;
 use super::ready::Class;
 use super::slab::Key;
 use super::timers::NOWHERE;
@@ -93,7 +94,7 @@ pub(crate) struct Identity<'n> {
 pub(crate) struct Known<'n> {
     pub(crate) partition: i32,
     /// The name of its lane, as long as it is in memory: see [`super::Lanes::learn`].
-    pub(crate) lane: Option<&'n Arc<str>>,
+    pub(crate) lane: Option<&'n str>,
     pub(crate) target: &'n Arc<str>,
     /// The source offset.
     pub(crate) offset: i64,
@@ -171,7 +172,7 @@ pub(super) enum Phase {
     Moving,
 }
 
-/// Stands for no place, and for no time.
+/// Stands for no place, and for no time (see [`Moment::NONE`]).
 const NONE: i64 = i64::MIN;
 
 /// A task. There may be a million that are parked: numbers instead of names, and no gaps between the fields.
@@ -181,10 +182,8 @@ pub(super) struct Task {
     /// The source offset.
     pub(super) offset: i64,
     place: i64,
-    first_failed_at_ms: i64,
-    /// Not to be looked at before: when a parked task is due, or one that rests is tried again. Not to be changed while the
-    /// task is among the timers.
-    pub(super) due_ms: i64,
+    first_failed_at: Moment,
+    due: Moment,
     /// Attempts begun.
     pub(super) attempt: u32,
     /// The slot of its lane.
@@ -204,8 +203,8 @@ impl Task {
         Self {
             offset,
             place: NONE,
-            first_failed_at_ms: NONE,
-            due_ms: NONE,
+            first_failed_at: Moment::NONE,
+            due: Moment::NONE,
             attempt: 0,
             lane,
             target,
@@ -223,7 +222,17 @@ impl Task {
 
     /// The same, with the time from which on it may be tried.
     pub(super) fn parked_at(&self) -> Option<Place> {
-        self.place().map(|offset| Place { offset, due_ms: self.due_ms })
+        self.place().map(|offset| Place { offset, due_ms: self.due_ms() })
+    }
+
+    /// Not to be looked at before: when a parked task is due, or one that rests is tried again.
+    pub(super) fn due_ms(&self) -> i64 {
+        self.due.ms()
+    }
+
+    /// Says when to look at it. It must not be among the timers.
+    pub(super) fn set_due(&mut self, due_ms: i64) {
+        self.due = due_ms.into();
     }
 
     /// Notes where it is parked; gives where it was before.
@@ -235,30 +244,30 @@ impl Task {
 
     /// What it went through.
     pub(super) fn history(&self) -> History {
-        let first = Some(self.first_failed_at_ms).filter(|first| *first != NONE);
+        let first = Some(self.first_failed_at.ms()).filter(|first| *first != NONE);
         History { attempt: self.attempt, first_failed_at_ms: first }
     }
 
     pub(super) fn set_history(&mut self, history: History) {
         self.attempt = history.attempt;
-        self.first_failed_at_ms = history.first_failed_at_ms.unwrap_or(NONE);
+        self.first_failed_at = history.first_failed_at_ms.unwrap_or(NONE).into();
     }
 
     /// Notes that an attempt failed.
     pub(super) fn failed(&mut self, now_ms: i64) {
-        if self.first_failed_at_ms == NONE {
-            self.first_failed_at_ms = now_ms;
+        if self.first_failed_at == Moment::NONE {
+            self.first_failed_at = now_ms.into();
         }
     }
 
     /// Makes it due. It must not be among the timers.
     pub(super) fn hurry(&mut self, now_ms: i64) {
-        self.due_ms = self.due_ms.min(now_ms);
+        self.set_due(self.due_ms().min(now_ms));
     }
 
     /// True when it waits in the retry topic until somebody decides.
     pub(super) fn is_held(&self) -> bool {
-        self.place().is_some() && self.phase != Phase::Resting && self.due_ms == i64::MAX
+        self.place().is_some() && self.phase != Phase::Resting && self.due_ms() == i64::MAX
     }
 
     /// Retries are what failed before and what comes back from the retry topic.

@@ -145,7 +145,7 @@ fn a_target_that_is_to_be_left_alone_rests_until_its_time_and_others_go_on() {
     let other = queued(lanes.fresh(identity("b", "there", 2, 100), MANY, 0));
     assert_eq!(lanes.next(10, &room, 0), Some(other));
     assert_eq!(lanes.next(10, &room, 0), None);
-    assert!(!lanes.is_clear(0, "c", "away", 10, &room), "not even what never waited");
+    assert!(lanes.clear(0, "c", "away", 10, &room).is_none(), "not even what never waited");
     assert_eq!((lanes.next_due_ms(), lanes.free_slots(10)), (Some(50), 9));
     // Something new of it changes nothing.
     let second = queued(lanes.fresh(identity("c", "away", 3, 100), MANY, 10));
@@ -301,10 +301,10 @@ impl World {
     /// A record whose lane is clear starts at once, as the engine does it.
     fn deliver_and_start(&mut self, lanes: &mut Lanes, lane: u8, target: u8, slots: usize) {
         let (name, target) = (format!("lane {lane}"), format!("target {target}"));
-        if lanes.is_clear(0, &name, &target, slots, &|_| Room::AtOnce(2)) {
+        if let Some(clear) = lanes.clear(0, &name, &target, slots, &|_| Room::AtOnce(2)) {
             let offset = self.next_source;
             self.next_source += 1;
-            let no = lanes.begin(identity(&name, &target, offset, 100));
+            let no = lanes.begin(identity(&name, &target, offset, 100), clear);
             assert_eq!(lanes.history(no), Some(History { attempt: 1, first_failed_at_ms: None }));
             self.owed_source.insert(offset);
             self.lane_of.insert(offset, name);
@@ -320,7 +320,7 @@ impl World {
 
     fn started(&mut self, lanes: &Lanes, no: TaskNo, slots: usize) {
         let lane = |no| &self.lane_of[&lanes.offset(no).expect("open")];
-        assert!(lanes.known(no).expect("open").lane.is_none_or(|name| **name == **lane(no)));
+        assert!(lanes.known(no).expect("open").lane.is_none_or(|name| name == &**lane(no)));
         for &other in self.running.iter().chain(&self.owing) {
             assert_ne!(lane(other), lane(no), "two of a lane at once");
         }

@@ -44,6 +44,22 @@ impl Timers {
         }
     }
 
+    /// Takes out all tasks but those for which `keep` answers true: in one go, as there may be a million of them.
+    pub(super) fn retain(&mut self, tasks: &mut Tasks, keep: impl Fn(&Task) -> bool) {
+        self.heap.retain(|&slot| {
+            let Some(task) = tasks.at_mut(slot) else { return false };
+            let stays = keep(task);
+            if !stays {
+                task.timer = NOWHERE;
+            }
+            stays
+        });
+        // The later half first, which has nothing below it.
+        for at in (0..self.heap.len()).rev() {
+            self.sink(tasks, at);
+        }
+    }
+
     fn put(&mut self, tasks: &mut Tasks, at: usize, slot: u32) {
         self.heap[at] = slot;
         if let Some(task) = tasks.at_mut(slot) {
@@ -84,7 +100,7 @@ impl Timers {
 }
 
 fn due(tasks: &Tasks, slot: u32) -> i64 {
-    tasks.at(slot).map_or(i64::MAX, |task| task.due_ms)
+    tasks.at(slot).map_or(i64::MAX, Task::due_ms)
 }
 
 #[cfg(test)]
@@ -113,7 +129,7 @@ mod tests {
             for (due_ms, which) in steps {
                 if due_ms < 12 || known.is_empty() {
                     let mut task = Task::new(0, 0, 0, 100, Phase::Waiting);
-                    task.due_ms = due_ms;
+                    task.set_due(due_ms);
                     let slot = tasks.insert(task).slot();
                     timers.insert(&mut tasks, slot);
                     known.insert((due_ms, slot));

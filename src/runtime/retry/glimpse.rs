@@ -2,7 +2,10 @@
 //! allocation: a member that takes a partition over reads this of every parked record.
 
 use super::Epoch;
-use super::mark::{ORDINARY, OURS};
+use super::mark::{
+    ATTEMPT, EPOCH, FIRST_FAILED_AT, HELD, LANE, MARKER, NOT_BEFORE, ORDINARY, OURS, PRIORITY, SOURCE_OFFSET,
+    SOURCE_PARTITION, SOURCE_TIMESTAMP, SOURCE_TOPIC, STAGE, TARGET,
+};
 
 /// What an ordinary parked record says. Fields are those of [`super::Mark`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,16 +22,40 @@ pub(crate) struct Glimpse<'r> {
     pub(crate) held: bool,
 }
 
+/// Which of [`OURS`] a header is, of those that are looked at. By length first, and then by comparison with one constant: a
+/// parked record has nearly all of them.
+#[inline]
+fn place_of(name: &[u8]) -> Option<usize> {
+    let is = |known: &str| name == known.as_bytes();
+    let place = match name.len() {
+        7 if is(LANE) => 5,
+        7 if is(HELD) => 14,
+        8 if is(STAGE) => 4,
+        8 if is(EPOCH) => 13,
+        9 if is(TARGET) => 6,
+        9 if is(MARKER) => 15,
+        10 if is(ATTEMPT) => 8,
+        11 if is(PRIORITY) => 7,
+        13 if is(NOT_BEFORE) => 9,
+        15 if is(SOURCE_TOPIC) => 0,
+        16 if is(SOURCE_OFFSET) => 2,
+        18 if is(FIRST_FAILED_AT) => 10,
+        19 if is(SOURCE_PARTITION) => 1,
+        19 if is(SOURCE_TIMESTAMP) => 3,
+        _ => return None,
+    };
+    Some(place)
+}
+
 impl<'r> Glimpse<'r> {
     /// Reads it; `None` of everything that isn't simply a task that an owner parked: a marker, what a redrive wrote, what
     /// isn't ours. Then the whole [`super::Mark`] tells.
     pub(crate) fn of(headers: impl Iterator<Item = (&'r [u8], Option<&'r [u8]>)>) -> Option<Self> {
         // The value of the last header of each name.
-        let (mut values, mut next) = ([None; OURS.len()], 0);
-        for (name, value) in headers.filter(|(name, _)| name.starts_with(b"of-")) {
-            let found = (next..OURS.len()).chain(0..next).find(|&at| OURS[at].as_bytes() == name);
-            if let Some(at) = found {
-                (values[at], next) = (value, at + 1);
+        let mut values = [None; OURS.len()];
+        for (name, value) in headers {
+            if let Some(at) = place_of(name) {
+                values[at] = value;
             }
         }
         let [source_topic, source_partition, source_offset, source_timestamp, stage, lane, target, rest @ ..] =
@@ -48,7 +75,7 @@ impl<'r> Glimpse<'r> {
             attempt: number(attempt)?.unwrap_or(0),
             not_before_ms: number(not_before)?,
             first_failed_at_ms: number(first_failed_at)?,
-            epoch: text(epoch)?.parse().ok()?,
+            epoch: epoch_of(epoch?)?,
             held: held == Some(b"true"),
         })
     }
@@ -67,10 +94,47 @@ fn number<N: std::str::FromStr + TryFrom<u64>>(value: Option<&[u8]>) -> Option<O
     }
 }
 
+/// The epoch that a text is.
+fn epoch_of(value: &[u8]) -> Option<Epoch> {
+    let at = value.iter().position(|byte| *byte == b'.')?;
+    match (digits(&value[..at]), digits(&value[at + 1..])) {
+        (Some(incarnation), Some(generation)) => Some(Epoch { incarnation, generation }),
+        _ => std::str::from_utf8(value).ok()?.parse().ok(),
+    }
+}
+
 /// The number that a few digits are: nearly all are that, and reading text as any number takes several times as long.
 fn digits(value: &[u8]) -> Option<u64> {
-    let plain = (1..=18).contains(&value.len()) && value.iter().all(u8::is_ascii_digit);
-    plain.then(|| value.iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0')))
+    if !(1..=18).contains(&value.len()) {
+        return None;
+    }
+    let (eights, rest) = value.as_chunks::<8>();
+    let mut number = 0;
+    for eight in eights {
+        number = number * 100_000_000 + eight_digits(*eight)?;
+    }
+    for byte in rest {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        number = number * 10 + u64::from(digit);
+    }
+    Some(number)
+}
+
+/// The number that eight digits are, all at once: twos of them, then fours, then all, each in its place of one word.
+fn eight_digits(text: [u8; 8]) -> Option<u64> {
+    const ZEROS: u64 = 0x3030_3030_3030_3030;
+    const UPPER: u64 = 0xf0f0_f0f0_f0f0_f0f0;
+    let word = u64::from_le_bytes(text);
+    // The upper half of a digit's byte is 3, and stays 3 when 6 is added.
+    if word & UPPER != ZEROS || word.wrapping_add(0x0606_0606_0606_0606) & UPPER != ZEROS {
+        return None;
+    }
+    let twos = ((word - ZEROS).wrapping_mul(10 << 8 | 1) >> 8) & 0x00ff_00ff_00ff_00ff;
+    let fours = (twos.wrapping_mul(100 << 16 | 1) >> 16) & 0x0000_ffff_0000_ffff;
+    Some(fours.wrapping_mul(10_000 << 32 | 1) >> 32)
 }
 
 #[cfg(test)]
@@ -78,9 +142,6 @@ mod tests {
     use bytes::Bytes;
     use proptest::prelude::*;
 
-    use super::super::mark::{
-        EPOCH, LANE, MARKER, SOURCE_OFFSET, SOURCE_PARTITION, SOURCE_TOPIC, STAGE, TARGET,
-    };
     use super::super::{Mark, TaskOf, marker, marker_of};
     use super::*;
     use crate::runtime::record::Headers;
@@ -96,6 +157,33 @@ mod tests {
         let mark = Mark::read(headers).ok()?;
         let (task, epoch) = (mark.task.clone()?, mark.epoch.parse().ok()?);
         Some((mark, task, epoch))
+    }
+
+    #[test]
+    fn digits_are_the_number_that_they_say_and_nothing_else_is_one() {
+        for number in
+            [0, 7, 10, 12_345_678, 87_654_321, 123_456_789, 1_790_000_000_123, 999_999_999_999_999_999]
+        {
+            assert_eq!(digits(number.to_string().as_bytes()), Some(number));
+        }
+        assert_eq!(digits(b"0000000000000042"), Some(42));
+        for at in 0..16 {
+            for other in [b'/', b':', b'+', 0, 0xb0, 0xff] {
+                let mut text = *b"1234567812345678";
+                text[at] = other;
+                assert_eq!(digits(&text), None, "{other} at {at}");
+            }
+        }
+        assert_eq!((digits(b""), digits(&[b'1'; 19])), (None, None));
+    }
+
+    #[test]
+    fn every_header_that_is_looked_at_has_the_place_that_it_has_in_a_mark() {
+        for (at, name) in OURS.iter().enumerate() {
+            let expected = (!["of-error", "of-error-class"].contains(name)).then_some(at);
+            assert_eq!(place_of(name.as_bytes()), expected, "{name}");
+        }
+        assert_eq!((place_of(b"of-held "), place_of(b"of-hero"), place_of(b"")), (None, None, None));
     }
 
     #[test]

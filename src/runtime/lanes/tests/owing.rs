@@ -14,7 +14,7 @@ fn an_answer_frees_slot_and_target_and_its_record_frees_the_lane() {
     lanes.answered(first);
     // The bound on what waits is that on what runs: one here.
     assert_eq!((lanes.free_slots(1), lanes.next(1, &|_| Room::AtOnce(1), 0)), (0, None));
-    assert!(!lanes.is_clear(0, "c", "t", 1, &|_| Room::AtOnce(1)));
+    assert!(lanes.clear(0, "c", "t", 1, &|_| Room::AtOnce(1)).is_none());
     assert_eq!(lanes.next(2, &|_| Room::AtOnce(1), 0), Some(other), "the target has room again");
     assert_eq!(lanes.next(3, &|_| Room::AtOnce(3), 0), None, "the lane waits");
     assert_eq!(lanes.census(0).in_memory, 3);
