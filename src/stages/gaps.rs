@@ -106,17 +106,20 @@ impl GapMail {
         }
     }
 
-    /// Tells everybody whose gaps have waited long enough.
+    /// Tells everybody whose gaps have waited long enough. One who can't be told keeps nobody else waiting.
     async fn round(&self) -> Result<(), Failure> {
         let now_ms = self.news.clock.now_ms();
         let before =
             |time: Duration| now_ms.saturating_sub(i64::try_from(time.as_millis()).unwrap_or(i64::MAX));
         let since = (before(self.after), before(self.after.saturating_mul(LONGEST)));
         let due = cursor_gaps::due(&self.db, since, ENDPOINTS).await.map_err(|error| away(&error))?;
+        let mut failed = None;
         for target in due {
-            self.tell(&target, now_ms).await?;
+            if let Err(why) = self.tell(&target, now_ms).await {
+                failed.get_or_insert(why);
+            }
         }
-        Ok(())
+        failed.map_or(Ok(()), Err)
     }
 
     async fn tell(&self, target: &str, now_ms: i64) -> Result<(), Failure> {
