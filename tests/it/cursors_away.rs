@@ -11,13 +11,13 @@ use crate::cursors::Scene;
 use crate::harness::courier::{Member, Plan};
 use crate::harness::eventually;
 
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_secs(120);
 const LONG: Duration = Duration::from_secs(3_600);
-/// Three times as many as tasks may wait on the partition.
-const TARGETS: usize = 3_000;
-const BOUND: usize = 1_000;
+/// Two and a half times as many as tasks may wait on the partition.
+const TARGETS: usize = 2_000;
+const BOUND: usize = 800;
 /// What of them may be kept in memory while nobody tries it: half of a target's share, which is a quarter of the bound.
-const KEPT: u64 = 125;
+const KEPT: u64 = 100;
 
 /// Invariants 1 (completion), 2 (order), 3 (isolation) and 6 (bounds).
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -84,5 +84,36 @@ async fn thousands_of_targets_that_are_away_at_once_delay_nobody_and_are_caught_
     eventually("no cursor is left", SOON, async || scene.cursors.rows(&scene.at).is_empty()).await;
     outside.assert_order();
     assert_eq!(scene.copies().await, 0);
+    member.leave().await;
+}
+
+/// Invariant 3 (isolation).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hundreds_of_probes_that_hang_leave_most_slots_to_those_who_are_there() {
+    let mut scene = Scene::new("cursor-hang").await;
+    scene.spec.options.max_buffered_records = BOUND;
+    scene.spec.options.concurrency = 20;
+    scene.outside.has_priorities.store(true, Ordering::SeqCst);
+    let names: Vec<String> = (0..300).map(|number| format!("down{number}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    for name in &names {
+        scene.outside.set_state(name, TargetState::Away("nobody answers".into()));
+        scene.outside.set_pace(name, Some(LONG));
+    }
+    scene.send(&names, 1, 0, 2).await;
+    let plan: Arc<Plan> = Arc::new(|_: &str, _, _| Outcome::Done);
+    let member = Member::start(&scene.kafka, &scene.spec, &scene.outside, &plan);
+    let probed = || scene.outside.probed();
+    eventually("probes hang", SOON, async || probed() >= 5).await;
+    scene.send(&["there"], 10, 0, 100).await;
+    eventually("the one that is there is served", SOON, async || scene.effects("there") == 1_000).await;
+    assert_eq!(probed(), 5, "a quarter of the slots");
+    for name in &names {
+        scene.outside.set_pace(name, None);
+        scene.outside.set_state(name, TargetState::Flowing);
+    }
+    eventually("all are served", SOON, async || names.iter().all(|name| scene.effects(name) == 2)).await;
+    member.settled().await;
+    scene.outside.assert_order();
     member.leave().await;
 }

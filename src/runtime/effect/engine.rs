@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use tokio::sync::watch;
 
 use super::appends::Appends;
@@ -31,12 +31,16 @@ use crate::runtime::lanes::{History, Lanes, Room, TaskNo};
 use crate::runtime::options::StageSpec;
 use crate::runtime::progress::{Balance, Progress};
 use crate::runtime::rebalance::Draining;
-use crate::runtime::stage::{EffectStage, Task, Tasks};
+use crate::runtime::stage::{EffectStage, TargetState, Task, Tasks};
 
 /// A target's share of a partition's waiting work: one of so many parts.
 const SHARES: usize = 4;
 /// The part of the memory for records from which on one that waits doesn't hold its batch.
 pub(super) const TIGHT: usize = 4;
+/// Probes of targets that are away take at most one of so many slots: each may take as long as a time-out.
+const PROBES: usize = 4;
+/// When a target is looked at again for whose probe there was no slot.
+const NO_SLOT_MS: i64 = 250;
 /// How long work is started before timers, sockets and the poll thread are looked at again.
 const STRETCH: Duration = Duration::from_millis(25);
 /// Starts between looks at the time.
@@ -99,6 +103,8 @@ pub(super) struct Engine<S: EffectStage> {
     /// Records on their way to the retry or dead-letter topic.
     pub(super) appends: Arc<Appends>,
     pub(super) guard: Guard,
+    /// Tasks of targets that are away whose attempts run.
+    pub(super) probing: HashSet<TaskNo>,
     /// Looking what cursors need, and after their targets.
     pub(super) looking: Sparing,
     pub(super) tending: Sparing,
@@ -178,7 +184,12 @@ impl<S: EffectStage> Engine<S> {
                 return true;
             }
             let (concurrency, stage) = (self.spec.options.concurrency, &self.hands.stage);
-            let room = |target: &str| room(&**stage, concurrency, target, now);
+            let probes_full = self.probing.len() >= (concurrency / PROBES).max(1);
+            let is_away = |target: &str| matches!(stage.target_state(target), TargetState::Away(_));
+            let room = |target: &str| match room(&**stage, concurrency, target, now) {
+                Room::AtOnce(_) if probes_full && is_away(target) => Room::NotBefore(now + NO_SLOT_MS),
+                room @ (Room::AtOnce(_) | Room::NotBefore(_)) => room,
+            };
             let Some(no) = self.lanes.next(concurrency, &room, now) else { return false };
             self.start_attempt(no, now);
         }
@@ -195,6 +206,7 @@ impl<S: EffectStage> Engine<S> {
         let (bound, share) = (self.bound() as u64, self.share());
         let Some(owned) = self.partitions.get_mut(&number) else { return false };
         let idle = !owned.intake && !owned.closed && !owned.queue.is_empty();
+        let of_cursors = owned.cursors.as_deref().map_or(0, |own| own.loads.tasks());
         let in_memory = self.lanes.census(number).in_memory;
         if !idle || now_ms < owned.intake_at_ms || in_memory >= bound {
             return false;
@@ -205,7 +217,10 @@ impl<S: EffectStage> Engine<S> {
             (false, _) => 0,
             (true, false) => room,
             // More would bring targets to their shares, and thereby to cursors, that aren't slow at all.
-            (true, true) => share.saturating_sub(usize::try_from(in_memory).unwrap_or(usize::MAX)),
+            (true, true) => {
+                let in_memory = usize::try_from(in_memory).unwrap_or(usize::MAX);
+                share.saturating_sub(in_memory.saturating_sub(of_cursors))
+            }
         };
         let slots = self.lanes.free_slots(self.spec.options.concurrency);
         // What ends at once needs no slot for long.
@@ -269,6 +284,10 @@ impl<S: EffectStage> Engine<S> {
             self.payloads.get(&no).cloned().unwrap_or(Payload { record: None, input: None, lane: None });
         if let Some(lane) = &payload.lane {
             self.learn(no, lane);
+        }
+        let own = self.partitions.get(&partition).and_then(|owned| owned.cursors.as_deref());
+        if own.is_some_and(|own| own.loads.is_away(&target)) {
+            self.probing.insert(no);
         }
         let began = Instant::now();
         self.hands.stage.starting(&target, now);

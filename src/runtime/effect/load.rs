@@ -103,6 +103,11 @@ impl Loads {
         self.away
     }
 
+    /// Tasks in memory of all targets.
+    pub(super) fn tasks(&self) -> usize {
+        self.caught_up.plus(self.away).tasks
+    }
+
     /// What `target`, which can't be reached, is probed with was given back.
     pub(super) fn note_given_back(&mut self, target: &str) {
         if let Some(gave_back) = self.targets_away.get_mut(target) {

@@ -49,7 +49,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -153,6 +153,7 @@ async fn run_member<S: EffectStage>(
         payloads: HashMap::new(),
         appends: Arc::new(Appends::default()),
         guard,
+        probing: HashSet::new(),
         looking: Sparing::new(catch_up::LOOKING_SHARE),
         tending: Sparing::new(catch_up::LOOKING_SHARE),
         parked: Parked::default(),

@@ -168,6 +168,7 @@ impl<S: EffectStage> Engine<S> {
             self.forget(no);
         }
         self.lanes.remove(number);
+        self.probing.retain(|no| self.lanes.known(*no).is_some());
     }
 
     /// Starts nothing more anywhere.

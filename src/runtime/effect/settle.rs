@@ -53,6 +53,11 @@ impl<S: EffectStage> Engine<S> {
     /// Carries out what became of some work.
     pub(super) fn ended(&mut self, label: Label<Kind>, began: Instant, what: What<S::Input>) {
         let Label { partition, generation, kind } = label;
+        if let Kind::Attempt(Some(no)) | Kind::Load(no) = kind
+            && !self.probing.is_empty()
+        {
+            self.probing.remove(&no);
+        }
         if self.partitions.get(&partition).is_none_or(|owned| owned.generation != generation) {
             return;
         }
