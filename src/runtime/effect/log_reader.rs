@@ -21,6 +21,10 @@ use crate::task;
 const RECORDS: usize = 256;
 /// Bytes of a chunk, at most (one record is always taken).
 const BYTES: usize = 1024 * 1024;
+/// What the client fetches ahead.
+const AHEAD_KIB: &str = "1024";
+/// What it asks for in one request, as it lies in the log (one batch always comes).
+const FETCHED_AT_ONCE: &str = "131072";
 /// How long a chunk may take to begin.
 const WITHIN: Duration = Duration::from_secs(10);
 /// How long one question to the broker may take.
@@ -49,6 +53,11 @@ impl LogReader {
         let mut config = kafka.client_config(Role::Reader);
         // A fetch that waits at the end of the log holds up the next one, which is often for another place.
         config.set("fetch.wait.max.ms", "20");
+        // Every partition may have such a client, and what it fetches ahead is bounded only here: a few chunks, which it counts
+        // when they are unpacked.
+        config.set("queued.max.messages.kbytes", AHEAD_KIB);
+        config.set("max.partition.fetch.bytes", FETCHED_AT_ONCE);
+        config.set("fetch.queue.backoff.ms", "3");
         let consumer: BaseConsumer<Listener> =
             config.create_with_context(Listener).map_err(|error| away(error.to_string()))?;
         let (sender, mut questions) = mpsc::channel::<Question>(1);

@@ -18,6 +18,10 @@ use super::task::{LaneNo, Standing, Task};
 /// priorities there are, the lowest gets one start of sixteen, which is more than 5 %.
 const FAIR_EVERY: u64 = 8;
 
+/// Attempts that may wait to be on record, for each that may run: an acknowledgement takes several times as long as a good
+/// receiver's answer.
+pub(super) const OWED_PER_SLOT: usize = 4;
+
 /// Which share of the slots a start counts against.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Class {
@@ -73,7 +77,8 @@ pub(super) struct Ready {
     resting: BTreeSet<(i64, Arc<str>)>,
     running: usize,
     running_retries: usize,
-    /// Tasks whose attempts wait to be on record: at most as many as may run, and those that run when that is reached.
+    /// Tasks whose attempts wait to be on record: at most [`OWED_PER_SLOT`] for each that may run, and those that run when that
+    /// is reached.
     owing: usize,
     starts: u64,
     arrivals: i64,
@@ -93,7 +98,7 @@ impl Ready {
 
     /// The next lane to start and the class under which it stood, if slots allow.
     pub(super) fn pop(&mut self, concurrency: usize, room: &dyn Fn(&str) -> Room) -> Option<(LaneNo, Class)> {
-        if self.running.max(self.owing) >= concurrency.max(1) {
+        if self.slots(concurrency) == 0 {
             return None;
         }
         loop {
@@ -138,7 +143,14 @@ impl Ready {
 
     /// How many slots are free, if nothing that could start waits for one.
     pub(super) fn free_slots(&self, concurrency: usize) -> usize {
-        if self.listed > 0 { 0 } else { concurrency.max(1).saturating_sub(self.running.max(self.owing)) }
+        if self.listed > 0 { 0 } else { self.slots(concurrency) }
+    }
+
+    /// How many tasks may be started beside those that run and owe.
+    fn slots(&self, concurrency: usize) -> usize {
+        let most = concurrency.max(1);
+        let may_owe = most.saturating_mul(OWED_PER_SLOT).saturating_sub(self.owing);
+        most.saturating_sub(self.running).min(may_owe)
     }
 
     /// True when `target` may run one more.

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use proptest::prelude::*;
 
+use super::ready::OWED_PER_SLOT;
 use super::*;
 
 const MANY: usize = 1_000;
@@ -325,7 +326,7 @@ impl World {
             assert_ne!(lane(other), lane(no), "two of a lane at once");
         }
         self.running.push(no);
-        assert!(self.running.len() <= slots && self.owing.len() < slots);
+        assert!(self.running.len() <= slots && self.owing.len() < slots * OWED_PER_SLOT);
     }
 
     fn answer(&mut self, lanes: &mut Lanes, which: usize) {

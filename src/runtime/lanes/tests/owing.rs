@@ -12,14 +12,32 @@ fn an_answer_frees_slot_and_target_and_its_record_frees_the_lane() {
     let mut next = || lanes.next(1, &|_| Room::AtOnce(1), 0);
     assert_eq!((next(), next()), (Some(first), None), "the target and all slots are taken");
     lanes.answered(first);
-    // The bound on what waits is that on what runs: one here.
-    assert_eq!((lanes.free_slots(1), lanes.next(1, &|_| Room::AtOnce(1), 0)), (0, None));
-    assert!(lanes.clear(0, "c", "t", 1, &|_| Room::AtOnce(1)).is_none());
-    assert_eq!(lanes.next(2, &|_| Room::AtOnce(1), 0), Some(other), "the target has room again");
-    assert_eq!(lanes.next(3, &|_| Room::AtOnce(3), 0), None, "the lane waits");
+    let mut next = || lanes.next(1, &|_| Room::AtOnce(1), 0);
+    assert_eq!((next(), next()), (Some(other), None), "slot and target have room again, the lane waits");
+    lanes.answered(other);
+    assert_eq!(lanes.next(1, &|_| Room::AtOnce(1), 0), None);
     assert_eq!(lanes.census(0).in_memory, 3);
     assert!(lanes.complete(first, 0).source);
-    assert_eq!(lanes.next(3, &|_| Room::AtOnce(3), 0), Some(second));
+    assert_eq!(lanes.next(1, &|_| Room::AtOnce(1), 0), Some(second));
+}
+
+/// Invariant 6: what waits to be on record is bounded as what runs is.
+#[test]
+fn nothing_starts_while_too_much_waits_to_be_on_record() {
+    let mut lanes = open_lanes();
+    let mut answered = Vec::new();
+    for offset in 0..OWED_PER_SLOT {
+        let lane = format!("lane {offset}");
+        let no = queued(lanes.fresh(identity(&lane, "t", offset as i64, 100), MANY, 0));
+        assert_eq!(lanes.next(1, &|_| Room::AtOnce(1), 0), Some(no));
+        lanes.answered(no);
+        answered.push(no);
+    }
+    let next = queued(lanes.fresh(identity("next", "t", 100, 100), MANY, 0));
+    assert_eq!((lanes.free_slots(1), lanes.next(1, &|_| Room::AtOnce(1), 0)), (0, None));
+    assert!(lanes.clear(0, "another", "t", 1, &|_| Room::AtOnce(1)).is_none());
+    assert!(lanes.complete(answered[0], 0).source);
+    assert_eq!(lanes.next(1, &|_| Room::AtOnce(1), 0), Some(next));
 }
 
 /// A fresh task behind one that waits to be on record is not parked: nothing says that it must wait for long.
