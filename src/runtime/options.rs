@@ -109,8 +109,8 @@ impl KafkaOptions {
                 // beside them, and the headers of parked records, it is five times as much. So it keeps little, in number too,
                 // and looks soon whether there is room again.
                 config.set("queued.max.messages.kbytes", "4096");
-                config.set("queued.min.messages", "6000");
-                config.set("fetch.queue.backoff.ms", "2");
+                config.set("queued.min.messages", "10000");
+                config.set("fetch.queue.backoff.ms", "1");
                 // A request that was under way when its broker went keeps the client, a commit even the poll thread, for this
                 // long; by default for a minute. A session is what a commit may wait behind the joining of others.
                 let patience = (self.session_timeout * 2).max(LEAST_PATIENCE);
