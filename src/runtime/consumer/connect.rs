@@ -114,7 +114,7 @@ impl Waiting<'_> {
                 if !self.away {
                     tracing::warn!(stage = %spec.stage, %servers, %error, "kafka does not answer; waiting for it");
                 }
-                (self.away, self.missing) = (true, None);
+                self.away = true;
                 Ok(())
             }
             Prepare::Missing { topic, why } => {

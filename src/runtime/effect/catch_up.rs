@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::attempt::Payload;
 use super::engine::Engine;
@@ -24,6 +24,8 @@ use crate::runtime::stage::{EffectStage, Tasks};
 const BYTES_PART: usize = 8;
 /// Looking at all cursors may take one part in so many of the engine's time.
 pub(super) const LOOKING_SHARE: u32 = 10;
+/// But they are looked at as often as this: what is caught up goes on however many others are away.
+pub(super) const LOOKED_WITHIN: Duration = Duration::from_secs(1);
 
 /// A chunk that was read again, opened.
 #[derive(Debug)]

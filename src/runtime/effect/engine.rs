@@ -37,10 +37,9 @@ use crate::runtime::stage::{EffectStage, TargetState, Task, Tasks};
 const SHARES: usize = 4;
 /// The part of the memory for records from which on one that waits doesn't hold its batch.
 pub(super) const TIGHT: usize = 4;
-/// Probes of targets that are away take at most one of so many slots: each may take as long as a time-out.
+/// Probes of targets that are away take at most one of so many slots: each may take as long as a time-out. Whose probe waits
+/// longest gets the next.
 const PROBES: usize = 4;
-/// When a target is looked at again for whose probe there was no slot.
-const NO_SLOT_MS: i64 = 250;
 /// How long work is started before timers, sockets and the poll thread are looked at again.
 const STRETCH: Duration = Duration::from_millis(25);
 /// Starts between looks at the time.
@@ -184,12 +183,14 @@ impl<S: EffectStage> Engine<S> {
                 return true;
             }
             let (concurrency, stage) = (self.spec.options.concurrency, &self.hands.stage);
-            let probes_full = self.probing.len() >= (concurrency / PROBES).max(1);
+            let free = (concurrency / PROBES).max(1).saturating_sub(self.probing.len());
+            let few = free == 0 || self.lanes.has_line();
             let is_away = |target: &str| matches!(stage.target_state(target), TargetState::Away(_));
             let room = |target: &str| match room(&**stage, concurrency, target, now) {
-                Room::AtOnce(_) if probes_full && is_away(target) => Room::NotBefore(now + NO_SLOT_MS),
-                room @ (Room::AtOnce(_) | Room::NotBefore(_)) => room,
+                Room::AtOnce(_) if few && is_away(target) => Room::OneOfFew { is_free: free > 0 },
+                room @ (Room::AtOnce(_) | Room::OneOfFew { .. } | Room::NotBefore(_)) => room,
             };
+            self.lanes.call(free);
             let Some(no) = self.lanes.next(concurrency, &room, now) else { return false };
             self.start_attempt(no, now);
         }
@@ -270,7 +271,8 @@ impl<S: EffectStage> Engine<S> {
         (self.spec.options.max_buffered_records / self.partitions.len().max(1)).max(SHARES)
     }
 
-    /// Fresh tasks of one target that may wait in memory on one partition; more are parked.
+    /// Fresh tasks of one target that may wait in memory on one partition; what comes beyond that is a cursor's, or parked where
+    /// there are none.
     pub(super) fn share(&self) -> usize {
         (self.bound() / SHARES).max(1)
     }

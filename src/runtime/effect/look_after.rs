@@ -70,9 +70,11 @@ impl<S: EffectStage> Engine<S> {
         }
         own.paces.keep(|target| own.table.backfilling(target).is_some());
         own.tidy_away();
+        let put_off = std::mem::take(&mut own.to_look_after);
         // What rests may be away for long: then a cursor has what waits for it.
         let waiting = self.lanes.resting().filter(|target| self.lanes.waiting(partition, target) > 0);
-        let targets: BTreeSet<Arc<str>> = own.table.targets().chain(waiting).cloned().collect();
+        let targets: BTreeSet<Arc<str>> =
+            own.table.targets().chain(waiting).chain(&put_off).cloned().collect();
         let courses = targets.into_iter().filter_map(|target| {
             let course = self.course(partition, &target)?;
             Some((target, course))
@@ -113,7 +115,11 @@ impl<S: EffectStage> Engine<S> {
     /// to be found.
     pub(super) fn look_after_live(&mut self, partition: i32, target: &Arc<str>) {
         match self.course(partition, target) {
-            Some(Course::GoAway(_)) if self.lanes.has_open(partition, target) => {}
+            Some(Course::GoAway(_)) if self.lanes.has_open(partition, target) => {
+                if let Some(own) = self.cursors_of(partition) {
+                    own.to_look_after.insert(Arc::clone(target));
+                }
+            }
             Some(course) => self.take_courses(partition, vec![(Arc::clone(target), course)]),
             None => {}
         }
@@ -232,6 +238,7 @@ impl<S: EffectStage> Engine<S> {
                 own.adopt(task.no, &target, offset, bytes);
                 own.covered.push(Covered { target, offset, duty: Duty::Source, counts: true });
                 self.balance.opened += 1;
+                self.count("opened", 1);
             }
         }
         let Some(owned) = self.partitions.get_mut(&partition) else { return };

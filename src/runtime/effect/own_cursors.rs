@@ -64,6 +64,8 @@ pub(super) struct OwnCursors {
     pub(super) loads: Loads,
     /// Targets that wait until half of their room is free.
     pub(super) full: BTreeSet<Arc<str>>,
+    /// Targets that went away while they had tasks: they are looked after together.
+    pub(super) to_look_after: BTreeSet<Arc<str>>,
     pub(super) storing: bool,
     pub(super) reading: bool,
     pub(super) asking: bool,
@@ -96,6 +98,7 @@ impl OwnCursors {
             loads: Loads::default(),
             reader: None,
             full: BTreeSet::new(),
+            to_look_after: BTreeSet::new(),
             storing: false,
             reading: false,
             asking: false,

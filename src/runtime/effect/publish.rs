@@ -1,7 +1,7 @@
 //! What the outside sees of an effect stage: progress and metrics, a few times a second.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::engine::Engine;
 use super::sparing::Sparing;
@@ -12,6 +12,8 @@ use crate::runtime::stage::EffectStage;
 
 /// Counting all lanes may take one part in so many of the engine's time.
 const COUNTING_SHARE: u32 = 50;
+/// What is shown of them is no older than this.
+const COUNTED_WITHIN: Duration = Duration::from_secs(10);
 
 /// What was counted last: with a million lanes a count takes long.
 #[derive(Debug)]
@@ -22,7 +24,7 @@ pub(super) struct Counted {
 
 impl Default for Counted {
     fn default() -> Self {
-        Self { lanes: Count::default(), sparing: Sparing::new(COUNTING_SHARE) }
+        Self { lanes: Count::default(), sparing: Sparing::new(COUNTING_SHARE, COUNTED_WITHIN) }
     }
 }
 

@@ -16,6 +16,7 @@
 mod arrive;
 mod at_once;
 mod found;
+mod line;
 mod members;
 mod moment;
 mod operate;

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 use super::found::Found;
+use super::line::{Line, Ticket};
 use super::task::{LaneNo, Standing, Task};
 
 /// Every so many starts one goes by turns to the priority that was passed over the longest and to the lowest: however many
@@ -36,6 +37,11 @@ pub(super) enum Class {
 pub(crate) enum Room {
     /// It may while fewer than so many run; at least one.
     AtOnce(usize),
+    /// It is one of those that share a few slots, of which one is free or none. Whoever waits longest goes first.
+    OneOfFew {
+        /// Whether one is free.
+        is_free: bool,
+    },
     /// Not before this time, in epoch milliseconds, which is yet to come.
     NotBefore(i64),
 }
@@ -51,6 +57,8 @@ struct Target {
     listed: BTreeSet<Level>,
     /// Tasks that wait for it, by partition.
     waiting: HashMap<i32, usize>,
+    /// Its place among those that wait for one of a few slots.
+    ticket: Option<Ticket>,
 }
 
 impl Target {
@@ -75,6 +83,8 @@ pub(super) struct Ready {
     listed: usize,
     /// Targets that aren't listed, by when they are again.
     resting: BTreeSet<(i64, Arc<str>)>,
+    /// Targets that aren't listed, until one of the slots that they share is free.
+    line: Line,
     running: usize,
     running_retries: usize,
     /// Tasks whose attempts wait to be on record: at most [`OWED_PER_SLOT`] for each that may run, and those that run when that
@@ -107,7 +117,7 @@ impl Ready {
             self.listed -= 1;
             let lane = self.take_turn(&name, level, room);
             if self.targets.get(&name).is_some_and(Target::is_idle) {
-                self.targets.remove(&name);
+                self.remove(&name);
             }
             if let Some(lane) = lane {
                 self.starts += 1;
@@ -119,14 +129,27 @@ impl Ready {
         }
     }
 
-    /// A lane of `name`, unless it has no room: then it is listed again when one of its tasks ends, or its time has come.
+    /// A lane of `name`, unless it has no room: then it is listed again when one of its tasks ends, its time has come, or it is
+    /// called from the line.
     fn take_turn(&mut self, name: &Arc<str>, level: Level, room: &dyn Fn(&str) -> Room) -> Option<LaneNo> {
         let target = self.targets.get_mut(name)?;
         target.listed.remove(&level);
+        let ticket = target.ticket.take();
+        let is_first = self.line.is_empty() || ticket.is_some_and(Ticket::is_called);
         match room(name) {
-            Room::AtOnce(most) if target.running < most.max(1) => {}
-            Room::AtOnce(_) => return None,
+            Room::OneOfFew { is_free } if !(is_free && is_first) => {
+                target.ticket = Some(self.line.stand(name, ticket));
+                return None;
+            }
+            Room::OneOfFew { .. } => self.line.leave(ticket),
+            Room::AtOnce(most) => {
+                self.line.leave(ticket);
+                if target.running >= most.max(1) {
+                    return None;
+                }
+            }
             Room::NotBefore(at_ms) => {
+                self.line.leave(ticket);
                 self.resting.insert((at_ms, Arc::clone(name)));
                 return None;
             }
@@ -139,6 +162,34 @@ impl Ready {
             self.list(name, level);
         }
         lane
+    }
+
+    /// Lists those again that wait longest for one of the slots that they share, of which so many are free.
+    pub(super) fn call(&mut self, free: usize) {
+        while let Some((name, ticket)) = self.line.call(free) {
+            match self.targets.get_mut(&name) {
+                Some(target) if !target.lanes.is_empty() => {
+                    target.ticket = Some(ticket);
+                    self.list_all(&name);
+                }
+                Some(target) => {
+                    target.ticket = None;
+                    self.line.leave(Some(ticket));
+                }
+                None => self.line.leave(Some(ticket)),
+            }
+        }
+    }
+
+    /// True when somebody waits for a slot that is shared.
+    pub(super) fn has_line(&self) -> bool {
+        !self.line.is_empty()
+    }
+
+    fn remove(&mut self, name: &str) {
+        let ticket = self.targets.get_mut(name).and_then(|target| target.ticket.take());
+        self.line.leave(ticket);
+        self.targets.remove(name);
     }
 
     /// How many slots are free, if nothing that could start waits for one.
@@ -157,6 +208,7 @@ impl Ready {
     pub(super) fn has_room(&self, target: &str, room: &dyn Fn(&str) -> Room) -> bool {
         match room(target) {
             Room::AtOnce(most) => self.targets.get(target).is_none_or(|known| known.running < most.max(1)),
+            Room::OneOfFew { is_free } => is_free,
             Room::NotBefore(_) => false,
         }
     }
@@ -179,9 +231,9 @@ impl Ready {
         }
     }
 
-    /// The targets that rest.
+    /// The targets that rest, or stand in the line.
     pub(super) fn resting(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.resting.iter().map(|(_, target)| target)
+        self.resting.iter().map(|(_, target)| target).chain(self.line.names())
     }
 
     /// When the first of the resting targets is listed again.
@@ -237,7 +289,7 @@ impl Ready {
         }
         let ended = before.runs.is_some() && after.runs.is_none();
         if target.is_idle() {
-            self.targets.remove(name);
+            self.remove(name);
         } else if ended && !target.lanes.is_empty() {
             self.list_all(name);
         }
@@ -291,6 +343,6 @@ impl Ready {
     /// True when nothing is remembered that belongs to a target.
     pub(super) fn is_empty(&self) -> bool {
         let idle = self.targets.iter().all(|(_, target)| target.is_idle());
-        self.running + self.running_retries + self.owing + self.listed == 0 && idle
+        self.running + self.running_retries + self.owing + self.listed == 0 && idle && self.line.is_idle()
     }
 }

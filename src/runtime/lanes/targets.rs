@@ -258,6 +258,16 @@ impl Lanes {
         self.ready.wake_early(may);
     }
 
+    /// Calls those that wait longest for one of the slots that they share (`Room::OneOfFew`), of which so many are free.
+    pub(crate) fn call(&mut self, free: usize) {
+        self.ready.call(free);
+    }
+
+    /// True when somebody waits for a slot that is shared.
+    pub(crate) fn has_line(&self) -> bool {
+        self.ready.has_line()
+    }
+
     /// The targets that may start nothing for a while.
     pub(crate) fn resting(&self) -> impl Iterator<Item = &Arc<str>> {
         self.ready.resting()

@@ -259,6 +259,31 @@ fn retries_take_at_most_half_the_slots_while_fresh_work_waits() {
     assert_eq!((started.len(), retries), (20, 10));
 }
 
+/// Invariant 3 (isolation): whoever waits longest for one of a few slots goes first, whatever it is called and whoever
+/// comes in between.
+#[test]
+fn targets_that_share_a_few_slots_take_turns() {
+    let mut lanes = open_lanes();
+    let came = |lanes: &mut Lanes, target: &str, offset| {
+        queued(lanes.fresh(identity(&format!("lane {offset}"), target, offset, 100), MANY, 0))
+    };
+    let one_of_few = |is_free: bool| move |_: &str| Room::OneOfFew { is_free };
+    let first: Vec<TaskNo> = (0..3).map(|at| came(&mut lanes, &format!("z{at}"), at)).collect();
+    assert_eq!(lanes.next(9, &one_of_few(true), 0), Some(first[0]));
+    assert_eq!((lanes.next(9, &one_of_few(false), 0), lanes.has_line()), (None, true));
+    let newcomer = came(&mut lanes, "a", 3);
+    assert_eq!(lanes.next(9, &one_of_few(true), 0), None, "nobody was called");
+    for (ended, goes) in [(first[0], first[1]), (first[1], first[2]), (first[2], newcomer)] {
+        lanes.complete(ended, 0);
+        lanes.call(1);
+        assert_eq!(lanes.next(9, &one_of_few(false), 0), None, "called, but too late: it keeps its place");
+        lanes.call(1);
+        assert_eq!(lanes.next(9, &one_of_few(true), 0), Some(goes));
+        assert_eq!(lanes.next(9, &one_of_few(true), 0), None, "no other was called");
+    }
+    assert!(!lanes.has_line());
+}
+
 /// What the model knows of the world outside: the two partitions.
 #[derive(Default)]
 struct World {
