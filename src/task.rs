@@ -7,6 +7,7 @@
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -90,6 +91,33 @@ where
     })
     .map_err(ThreadFault::Refused)?;
     receive.await.unwrap_or(Err(ThreadFault::Ended))
+}
+
+/// The runtime of whoever made something that many use. Sockets that are opened for all of them belong there: those of a
+/// caller's own thread ([`on_own_thread`]) end with it.
+#[derive(Debug, Clone)]
+pub struct Home(Option<Handle>);
+
+impl Home {
+    /// The caller's runtime.
+    pub fn here() -> Self {
+        Self(Handle::try_current().ok())
+    }
+
+    /// Runs `future` at home, wherever it is asked for. `None` when home has ended.
+    pub async fn run<F>(&self, name: &'static str, future: F) -> Option<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        let here = Handle::try_current().ok().map(|here| here.id());
+        match &self.0 {
+            Some(home) if here != Some(home.id()) => {
+                home.spawn(future.instrument(tracing::debug_span!("task", name))).await.ok()
+            }
+            Some(_) | None => Some(future.await),
+        }
+    }
 }
 
 /// The long-running tasks of one process. Cheap to clone.

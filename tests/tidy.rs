@@ -9,7 +9,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("topology", &["event"]),
     ("runtime", &["task", "shutdown", "clock", "telemetry"]),
     ("order", &["event"]),
-    ("store", &["event", "order", "clock", "crypto"]),
+    ("store", &["event", "order", "clock", "crypto", "task"]),
     ("outbox", &["event", "store", "runtime", "task", "clock", "telemetry"]),
     (
         "stages",

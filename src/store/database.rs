@@ -18,6 +18,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::{Row, StoreError, Value, migrations};
 use crate::crypto::Secret;
+use crate::task::Home;
 
 /// `[store]` in the configuration.
 #[derive(Debug, Clone, Deserialize)]
@@ -56,7 +57,11 @@ pub enum Engine {
 
 /// A pool of connections. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Database(Pool);
+pub struct Database {
+    pool: Pool,
+    /// Where connections are opened: whoever needs one first may run on a thread that ends while others use it.
+    home: Home,
+}
 
 #[derive(Debug, Clone)]
 enum Pool {
@@ -78,7 +83,7 @@ impl Database {
                 .max_connections(options.max_connections)
                 .acquire_timeout(options.acquire_timeout)
                 .connect_lazy_with(connect.application_name("orderflow"));
-            return Ok(Self(Pool::Postgres(pool)));
+            return Ok(Self { pool: Pool::Postgres(pool), home: Home::here() });
         }
         if url.starts_with("sqlite:") {
             let connect = url
@@ -96,14 +101,15 @@ impl Database {
                 // counts as within a transaction for ever: no other could begin on it.
                 .before_acquire(|connection, _| Box::pin(async { Ok(!connection.is_in_transaction()) }))
                 .connect_lazy_with(connect);
-            return Ok(Self(Pool::Sqlite { pool, writer: Arc::default() }));
+            let pool = Pool::Sqlite { pool, writer: Arc::default() };
+            return Ok(Self { pool, home: Home::here() });
         }
         Err(StoreError::Settings("must begin with postgres:// or sqlite://".to_owned()))
     }
 
     /// Which database this is.
     pub fn engine(&self) -> Engine {
-        match &self.0 {
+        match &self.pool {
             Pool::Postgres(_) => Engine::Postgres,
             Pool::Sqlite { .. } => Engine::Sqlite,
         }
@@ -114,7 +120,7 @@ impl Database {
     /// # Errors
     /// When the database is away, or holds a schema of a newer program.
     pub async fn migrate(&self) -> Result<(), StoreError> {
-        match &self.0 {
+        match &self.pool {
             Pool::Postgres(pool) => migrations::postgres().run(pool).await?,
             Pool::Sqlite { pool, .. } => migrations::sqlite().run(pool).await?,
         }
@@ -134,8 +140,12 @@ impl Database {
     /// # Errors
     /// [`StoreError::Unavailable`] when no connection is to be had in time.
     pub async fn begin(&self) -> Result<Transaction, StoreError> {
-        Ok(match &self.0 {
-            Pool::Postgres(pool) => Transaction(Open::Postgres(pool.begin().await?)),
+        Ok(match &self.pool {
+            Pool::Postgres(pool) => {
+                let pool = pool.clone();
+                let begun = self.home.run("begin a transaction", async move { pool.begin().await }).await;
+                Transaction(Open::Postgres(begun.ok_or_else(ended)??))
+            }
             Pool::Sqlite { pool, writer } => {
                 let turn = Arc::clone(writer).lock_owned().await;
                 Transaction(Open::Sqlite { inner: pool.begin_with("BEGIN IMMEDIATE").await?, _turn: turn })
@@ -148,9 +158,12 @@ impl Database {
     /// # Errors
     /// As the database says; see [`StoreError`].
     pub async fn rows(&self, sql: &'static str, values: &[Value]) -> Result<Vec<Row>, StoreError> {
-        Ok(match &self.0 {
+        Ok(match &self.pool {
             Pool::Postgres(pool) => {
-                let rows = sqlx::query_with(sql, postgres_arguments(values)?).fetch_all(pool).await?;
+                let arguments = postgres_arguments(values)?;
+                let connected = self.home.run("get a connection", pool.acquire()).await;
+                let mut connection = connected.ok_or_else(ended)??;
+                let rows = sqlx::query_with(sql, arguments).fetch_all(&mut *connection).await?;
                 rows.into_iter().map(Row::from).collect()
             }
             Pool::Sqlite { pool, .. } => {
@@ -170,7 +183,7 @@ impl Database {
 
     /// Closes the pool; what is in use ends first.
     pub async fn close(&self) {
-        match &self.0 {
+        match &self.pool {
             Pool::Postgres(pool) => pool.close().await,
             Pool::Sqlite { pool, .. } => pool.close().await,
         }
@@ -249,6 +262,10 @@ impl Transaction {
     }
 }
 
+fn ended() -> StoreError {
+    StoreError::Unavailable("the program ends".to_owned())
+}
+
 fn bad_url(error: sqlx::Error) -> StoreError {
     StoreError::Settings(format!("can't be understood: {error}"))
 }
@@ -291,6 +308,25 @@ fn sqlite_arguments(values: &[Value]) -> Result<SqliteArguments, StoreError> {
 mod tests {
     use crate::store::Engine;
     use crate::store::testing::each_engine;
+    use crate::task::on_own_thread;
+
+    /// A stage that ends, or starts again, takes nobody's connection with it.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_was_opened_for_a_thread_that_ended_is_used_by_others() {
+        each_engine(async |db| {
+            let there = db.clone();
+            let asks = move || async move {
+                let all = tokio::join!(there.ping(), there.ping(), there.begin());
+                (all.0.unwrap(), all.1.unwrap(), all.2.unwrap().commit().await.unwrap())
+            };
+            on_own_thread("asks".to_owned(), asks).await.unwrap();
+            for _ in 0..5 {
+                let all = tokio::join!(db.ping(), db.ping(), db.begin());
+                (all.0.unwrap(), all.1.unwrap(), all.2.unwrap().commit().await.unwrap());
+            }
+        })
+        .await;
+    }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_transaction_that_the_database_rolled_back_itself_spoils_no_connection() {
