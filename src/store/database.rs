@@ -143,7 +143,8 @@ impl Database {
         Ok(match &self.pool {
             Pool::Postgres(pool) => {
                 let pool = pool.clone();
-                let begun = self.home.run("begin a transaction", async move { pool.begin().await }).await;
+                let begun =
+                    self.home.run("begin a transaction", Box::pin(async move { pool.begin().await })).await;
                 Transaction(Open::Postgres(begun.ok_or_else(ended)??))
             }
             Pool::Sqlite { pool, writer } => {
@@ -161,7 +162,7 @@ impl Database {
         Ok(match &self.pool {
             Pool::Postgres(pool) => {
                 let arguments = postgres_arguments(values)?;
-                let connected = self.home.run("get a connection", pool.acquire()).await;
+                let connected = self.home.run("get a connection", Box::pin(pool.acquire())).await;
                 let mut connection = connected.ok_or_else(ended)??;
                 let rows = sqlx::query_with(sql, arguments).fetch_all(&mut *connection).await?;
                 rows.into_iter().map(Row::from).collect()
@@ -316,13 +317,15 @@ mod tests {
         each_engine(async |db| {
             let there = db.clone();
             let asks = move || async move {
-                let all = tokio::join!(there.ping(), there.ping(), there.begin());
-                (all.0.unwrap(), all.1.unwrap(), all.2.unwrap().commit().await.unwrap())
+                let (one, other, tx) = tokio::join!(there.ping(), there.ping(), there.begin());
+                one.and(other).unwrap();
+                tx.unwrap().commit().await.unwrap();
             };
             on_own_thread("asks".to_owned(), asks).await.unwrap();
             for _ in 0..5 {
-                let all = tokio::join!(db.ping(), db.ping(), db.begin());
-                (all.0.unwrap(), all.1.unwrap(), all.2.unwrap().commit().await.unwrap());
+                let (one, other, tx) = tokio::join!(db.ping(), db.ping(), db.begin());
+                one.and(other).unwrap();
+                tx.unwrap().commit().await.unwrap();
             }
         })
         .await;
