@@ -169,9 +169,14 @@ struct Stretch<'a> {
 
 /// Gaps as stretches: what borders on each other, or was met by several groups, is one.
 fn stretches(gaps: &[Untold]) -> Vec<Stretch<'_>> {
-    let of = |gap: &'_ Untold| (gap.partition, gap.from, gap.to - 1);
-    let mut all: Vec<_> = (gaps.iter().map(|gap| (gap.topic_id.as_str(), of(gap))))
-        .map(|(topic, (partition, from, last))| Stretch { topic, partition, from, last })
+    let mut all: Vec<_> = gaps
+        .iter()
+        .map(|&Untold { ref topic_id, partition, from, to, .. }| Stretch {
+            topic: topic_id,
+            partition,
+            from,
+            last: to - 1,
+        })
         .collect();
     all.sort_by_key(|stretch| (stretch.topic, stretch.partition, stretch.from));
     all.dedup_by(|next, before| {

@@ -104,8 +104,7 @@ impl<S: EffectStage> Engine<S> {
     /// What cursors of a partition may bring into memory.
     fn limits(&self, partition: i32) -> Limits {
         let share = self.share();
-        let own = self.partitions.get(&partition).and_then(|owned| owned.cursors.as_deref());
-        let behind = own.map_or(0, |own| own.being_caught_up()).max(1);
+        let behind = self.own_cursors(partition).map_or(0, |own| own.being_caught_up()).max(1);
         Limits { room: (share / behind).min(share / 2).max(1), most: self.most() }
     }
 
@@ -121,7 +120,7 @@ impl<S: EffectStage> Engine<S> {
     }
 
     /// Whether a task of a target may be tried now.
-    fn due(&self, now_ms: i64) -> impl Fn(&str) -> bool + use<S> {
+    pub(super) fn due(&self, now_ms: i64) -> impl Fn(&str) -> bool + use<S> {
         let stage = Arc::clone(&self.hands.stage);
         move |target| stage.not_before(target, now_ms).is_none_or(|at_ms| at_ms <= now_ms)
     }
@@ -130,8 +129,10 @@ impl<S: EffectStage> Engine<S> {
     /// probed yet give it back.
     pub(super) fn shed_probes(&mut self, partition: i32) {
         let (kept, now) = (self.kept(), self.env.clock.now_ms());
-        let own = self.partitions.get(&partition).and_then(|owned| owned.cursors.as_deref());
-        let tasks = own.filter(|own| !own.loads.of_away().is_within(kept)).map(OwnCursors::tasks_of_away);
+        let tasks = self
+            .own_cursors(partition)
+            .filter(|own| !own.loads.of_away().is_within(kept))
+            .map(OwnCursors::tasks_of_away);
         let is_due = self.due(now);
         for no in tasks.unwrap_or_default() {
             if self.lanes.known(no).is_some_and(|known| !is_due(known.target)) {

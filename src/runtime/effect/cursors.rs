@@ -90,6 +90,10 @@ impl<S: EffectStage> Engine<S> {
         self.begin_scan(partition);
     }
 
+    pub(super) fn own_cursors(&self, partition: i32) -> Option<&OwnCursors> {
+        self.partitions.get(&partition).and_then(|owned| owned.cursors.as_deref())
+    }
+
     pub(super) fn cursors_of(&mut self, partition: i32) -> Option<&mut OwnCursors> {
         self.partitions.get_mut(&partition).and_then(|owned| owned.cursors.as_deref_mut())
     }

@@ -287,8 +287,7 @@ impl<S: EffectStage> Engine<S> {
         if let Some(lane) = &payload.lane {
             self.learn(no, lane);
         }
-        let own = self.partitions.get(&partition).and_then(|owned| owned.cursors.as_deref());
-        if own.is_some_and(|own| own.loads.is_away(&target)) {
+        if self.own_cursors(partition).is_some_and(|own| own.loads.is_away(&target)) {
             self.probing.insert(no);
         }
         let began = Instant::now();

@@ -48,8 +48,8 @@ enum GiveBack {
 impl<S: EffectStage> Engine<S> {
     /// Once per tick: cursors with nothing left to say go, targets whose state changed are heeded.
     pub(super) fn tend_cursors(&mut self) {
-        let (stage, now) = (&self.hands.stage, self.env.clock.now_ms());
-        self.lanes.wake_early(&|target| stage.not_before(target, now).is_none_or(|at_ms| at_ms <= now));
+        let is_due = self.due(self.env.clock.now_ms());
+        self.lanes.wake_early(&is_due);
         if self.tending.wait().is_some() {
             return;
         }
@@ -89,9 +89,7 @@ impl<S: EffectStage> Engine<S> {
     pub(super) fn make_way(&mut self, partition: i32) {
         let bound = self.bound() as u64;
         let Some(over) = self.lanes.census(partition).in_memory.checked_sub(bound) else { return };
-        let Some(own) = self.partitions.get(&partition).and_then(|owned| owned.cursors.as_deref()) else {
-            return;
-        };
+        let Some(own) = self.own_cursors(partition) else { return };
         let waiting = self.lanes.busiest(partition);
         let not_served = waiting.iter().filter_map(|(_, target)| match self.course(partition, target)? {
             course @ (Course::GoAway(_) | Course::Hold(_)) => Some((Arc::clone(target), course)),
@@ -139,7 +137,7 @@ impl<S: EffectStage> Engine<S> {
 
     /// Invariant 3 (isolation): a target that isn't served, or has its share waiting, is detached.
     fn course(&self, partition: i32, target: &Arc<str>) -> Option<Course> {
-        let own = self.partitions.get(&partition)?.cursors.as_deref()?;
+        let own = self.own_cursors(partition)?;
         let (is_held, is_away) = (own.table.held(target).is_some(), own.loads.is_away(target));
         match self.hands.stage.target_state(target) {
             TargetState::Held(why) => (!is_held).then_some(Course::Hold(why)),
@@ -191,8 +189,7 @@ impl<S: EffectStage> Engine<S> {
     /// Invariant 6 (bounds): what failed of a target that can't be reached stays in memory with its attempts while there is
     /// room for it; otherwise it is given back as well, and begins anew.
     fn of_one_that_went_away(&self, partition: i32, tasks: &[OfTarget]) -> GiveBack {
-        let own = self.partitions.get(&partition).and_then(|owned| owned.cursors.as_deref());
-        let Some(own) = own else { return GiveBack::Untried };
+        let Some(own) = self.own_cursors(partition) else { return GiveBack::Untried };
         let failed =
             tasks.iter().filter(|task| task.place.is_none() && task.attempt > 0 && !own.has(task.no));
         let load = failed.fold(own.loads.of_away(), |load, task| {
