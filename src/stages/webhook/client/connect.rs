@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::AttemptError;
+use super::flushing::Flushing;
 use super::guard::Guard;
 use super::pool::Connection;
 use crate::stages::webhook::target::{Address, Host};
@@ -134,13 +135,14 @@ async fn ask_system(name: String) -> io::Result<Vec<IpAddr>> {
     Ok(tokio::net::lookup_host((name, 0)).await?.map(|found| found.ip()).collect())
 }
 
-async fn handshake<S>(stream: S) -> Result<Connection, AttemptError>
+/// Speaks HTTP/1.1 over `stream`.
+pub(super) async fn handshake<S>(stream: S) -> Result<Connection, AttemptError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (sender, connection) = http1::Builder::new()
         .max_buf_size(HEAD_LIMIT)
-        .handshake(TokioIo::new(stream))
+        .handshake(TokioIo::new(Flushing::new(stream)))
         .await
         .map_err(|error| AttemptError::Connect(error.to_string()))?;
     Ok(Connection::new(sender, connection))

@@ -5,6 +5,7 @@
 //! [`guard`] on the address that is then connected to.
 
 mod connect;
+mod flushing;
 pub(super) mod guard;
 mod pool;
 

@@ -12,10 +12,12 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use super::flushing::Flushing;
 use crate::stages::webhook::target::Address;
 use crate::task;
 
@@ -50,7 +52,7 @@ impl Connection {
     /// Starts driving `connection`.
     pub(super) fn new<S>(
         sender: SendRequest<Full<Bytes>>,
-        connection: http1::Connection<hyper_util::rt::TokioIo<S>, Full<Bytes>>,
+        connection: http1::Connection<TokioIo<Flushing<S>>, Full<Bytes>>,
     ) -> Self
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
