@@ -1,12 +1,19 @@
 //! `orderflow tail`: follow the events on a topic, decoded, personal data masked.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::context::Context;
 use super::exit::{Exit, Fault};
 use super::{output, parts};
+use crate::clock::Clock;
+use crate::config::Config;
 use crate::event::{Codec, DecodeError, Decoded, Event, EventType, Peeked, rfc3339};
 use crate::runtime::{ReadError, ReadFrom, Record, TopicReader};
+
+/// Between looks for a topic.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 #[derive(Debug, clap::Args)]
 #[command(
@@ -50,7 +57,7 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<Exit, Fault> {
     };
     let codec = parts::codec(&config)?;
     let from = if args.from_beginning { ReadFrom::Earliest } else { ReadFrom::Latest };
-    let mut reader = TopicReader::open(&config.kafka, &topic.name, None, from).await.map_err(unreadable)?;
+    let mut reader = open(&config, &topic.name, from).await?;
     loop {
         let record = if args.no_follow { reader.next_to_end().await } else { reader.next().await };
         let Some(record) = record else { break };
@@ -60,6 +67,35 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<Exit, Fault> {
         Ok(Exit::Fine)
     } else {
         Err(Fault::unavailable("kafka ended the reading; start again"))
+    }
+}
+
+/// Opens the topic called `name`. One that the broker doesn't tell of is waited for, as stages do: it may have been made a
+/// moment ago.
+async fn open(config: &Config, name: &str, from: ReadFrom) -> Result<TopicReader, Fault> {
+    let (clock, limit) = (Clock::system(), config.runtime.topic_timeout);
+    let began = clock.now_ms();
+    let mut told = false;
+    loop {
+        let error = match TopicReader::open(&config.kafka, name, None, from).await {
+            Ok(reader) => return Ok(reader),
+            Err(error @ ReadError::TopicMissing(_)) => error,
+            Err(error) => return Err(unreadable(error)),
+        };
+        let waited = Duration::from_millis(u64::try_from(clock.now_ms() - began).unwrap_or_default());
+        if waited >= limit {
+            return Err(Fault::failures(format!(
+                "{error}; if it is there, let this user describe it, or raise runtime.topic_timeout ({limit:?})"
+            )));
+        }
+        if !told {
+            output::complain(&format!(
+                "the broker does not tell of topic {name}; waiting for it up to {limit:?}, as it may have been made a \
+                 moment ago"
+            ));
+            told = true;
+        }
+        clock.sleep(LOOK_AGAIN.min(limit - waited)).await;
     }
 }
 

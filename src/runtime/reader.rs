@@ -166,7 +166,7 @@ fn connect(
             ReadFrom::Offset(offset) => offset,
             ReadFrom::Earliest | ReadFrom::Latest => {
                 let ends = consumer.fetch_watermarks(topic, id, ANSWER_WITHIN);
-                let (low, high) = ends.map_err(ReadError::Unavailable)?;
+                let (low, high) = ends.map_err(|error| unread(topic, error))?;
                 if from == ReadFrom::Earliest { low } else { high }
             }
         };
@@ -175,6 +175,19 @@ fn connect(
     }
     consumer.assign(&list).map_err(ReadError::Unavailable)?;
     Ok((consumer, next))
+}
+
+/// Brokers know of a topic that was made a moment ago one after the other.
+fn unread(topic: &str, error: KafkaError) -> ReadError {
+    let missing = [
+        RDKafkaErrorCode::UnknownTopic,
+        RDKafkaErrorCode::UnknownPartition,
+        RDKafkaErrorCode::UnknownTopicOrPartition,
+    ];
+    match error.rdkafka_error_code().is_some_and(|code| missing.contains(&code)) {
+        true => ReadError::TopicMissing(topic.to_owned()),
+        false => ReadError::Unavailable(error),
+    }
 }
 
 /// Reads until nobody listens; `next` is where each partition is read from.

@@ -66,12 +66,12 @@ impl CursorStore for StoredCursors {
                 None => Vec::new(),
             };
             let now_ms = self.clock.now_ms();
-            let untold_since = self.news.is_some().then_some(now_ms);
+            let to_tell = self.news.is_some();
             let change = cursors::Change {
                 messages,
                 gone: write.gone.iter().map(|target| target.to_string()).collect(),
                 cursors: write.rows.iter().map(cursor).collect(),
-                gaps: write.gaps.iter().map(|one| gap(one, untold_since)).collect(),
+                gaps: write.gaps.iter().map(|one| gap(one, now_ms, to_tell)).collect(),
                 backfills: write.backfills.iter().map(part).collect(),
                 granted: write.granted.clone(),
             };
@@ -241,8 +241,8 @@ fn cursor(row: &CursorRow) -> cursors::Cursor {
     }
 }
 
-fn gap(gap: &crate::runtime::cursor::Gap, untold_since: Option<i64>) -> Gap {
-    Gap { target: gap.target.to_string(), from: gap.from, to: gap.to, untold_since }
+fn gap(gap: &crate::runtime::cursor::Gap, met_at: i64, to_tell: bool) -> Gap {
+    Gap { target: gap.target.to_string(), from: gap.from, to: gap.to, met_at, to_tell }
 }
 
 #[cfg(test)]

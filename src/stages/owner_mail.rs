@@ -56,6 +56,16 @@ impl Scribe {
         }
     }
 
+    /// Writes with a registry that isn't there.
+    #[cfg(test)]
+    pub(super) fn without_registry(vault: Vault) -> Self {
+        let url = "http://127.0.0.1:1".to_owned();
+        let registry = crate::event::RegistryOptions { url, ..Default::default() };
+        let codec = Codec::new(&registry).expect("a valid URL");
+        let [events, outbound] = ["webhooks.endpoints", "notifications.outbound"].map(Arc::from);
+        Self { codec, vault, templates: Templates::default(), events, outbound }
+    }
+
     /// The event that tells of `change`, which is called `id`.
     ///
     /// # Errors

@@ -88,6 +88,30 @@ async fn what_became_of_a_line_is_told_while_the_next_one_is_waited_for() {
 }
 
 #[tokio::test]
+async fn tail_waits_for_a_topic_that_is_not_there_yet_and_says_what_to_do_in_the_end() {
+    let mut cli = Cli::on_services();
+    cli.set("ORDERFLOW_RUNTIME__TOPIC_TIMEOUT", "200ms");
+    let ran = cli.run(&["tail"]).await;
+    assert_eq!(ran.code, 1, "{ran:?}");
+    for part in ["waiting for it up to 200ms", "orderflow topology apply", "runtime.topic_timeout"] {
+        assert!(ran.stderr.contains(part), "{part} is missing in: {}", ran.stderr);
+    }
+
+    cli.set("ORDERFLOW_RUNTIME__TOPIC_TIMEOUT", "100s");
+    let mut child = cli.start(&["tail", "--from-beginning", "--json"]);
+    let mut told = BufReader::new(child.stderr.take().expect("piped")).lines();
+    let waiting = tokio::time::timeout(SOON, told.next_line()).await.expect("it says so").expect("text");
+    assert!(waiting.is_some_and(|line| line.contains("waiting for it")));
+    cli.fine(&["topology", "apply"]).await;
+    let event = json!({"type": "order.completed", "orderId": "o-1", "tenantId": "t", "data": {}});
+    assert_eq!(cli.run_with(&["publish"], &format!("{event}\n")).await.code, 0);
+    let mut events = BufReader::new(child.stdout.take().expect("piped")).lines();
+    let event = tokio::time::timeout(SOON, events.next_line()).await.expect("it follows").expect("text");
+    assert!(event.is_some_and(|line| line.contains("\"o-1\"")));
+    child.kill().await.expect("it runs");
+}
+
+#[tokio::test]
 async fn missing_topics_are_told_before_anything_is_sent() {
     let cli = Cli::on_services();
     let ran = cli.run_with(&["publish"], "{}\n").await;

@@ -267,7 +267,7 @@ async fn what_is_nowhere_any_more_are_gaps_that_the_owner_is_told_of_in_one_mail
     let later = i64::MAX;
     eventually("its contact as well", SOON, async || {
         let db = &program.parts.db;
-        let untold = cursor_gaps::due(db, (later, later), 10).await.expect("the store is there");
+        let untold = cursor_gaps::due(db, (later, later), "", 10).await.expect("the store is there");
         untold.is_empty() && outbox::depth(db).await.expect("the store is there").0 == 0
     })
     .await;

@@ -10,7 +10,7 @@ use super::{AttemptShown, Registrar, WebhookError};
 use crate::clock::Clock;
 use crate::store::attempts::{self, Attempt, Tally};
 use crate::store::{Database, StoreError};
-use crate::store::{backfills, webhooks};
+use crate::store::{backfills, cursor_gaps, webhooks};
 
 /// Over how long [`Registrar::stats`] counts.
 const STATS_OVER: Duration = Duration::from_secs(24 * 60 * 60);
@@ -114,7 +114,7 @@ impl Registrar {
     }
 }
 
-/// Forgets attempts that are older than they are kept, and backfills that ended as long ago.
+/// Forgets attempts that are older than they are kept, backfills that ended as long ago, and gaps that were met as long ago.
 #[derive(Debug)]
 pub struct Forgetting {
     /// Where they are.
@@ -126,7 +126,7 @@ pub struct Forgetting {
 }
 
 impl Forgetting {
-    /// Attempts of one transaction: short enough that nobody waits for it.
+    /// Rows of one transaction: short enough that nobody waits for it.
     const BATCH: i64 = 2_000;
     /// Between looks.
     const EVERY: Duration = Duration::from_secs(600);
@@ -156,6 +156,7 @@ impl Forgetting {
         let (now_ms, kept) = (self.clock.now_ms(), i64::try_from(self.kept.as_millis()).unwrap_or(i64::MAX));
         let before_ms = now_ms.saturating_sub(kept);
         backfills::forget(&self.db, before_ms, now_ms).await?;
-        attempts::forget(&self.db, before_ms, Self::BATCH).await
+        let gaps = cursor_gaps::forget(&self.db, before_ms, now_ms, Self::BATCH).await?;
+        Ok(gaps.max(attempts::forget(&self.db, before_ms, Self::BATCH).await?))
     }
 }

@@ -102,23 +102,30 @@ pub async fn doubtful(
     db.row(sql, &values).await?.map_or(Ok(None), |row| row.opt_int("first"))
 }
 
+/// What is done with the events of a partition that no cluster is known of, where only the one asked for can be theirs.
+macro_rules! orphans_sql {
+    ($verb:literal, $rest:literal) => {
+        concat!(
+            $verb,
+            " WHERE cluster_id IS NULL AND topic = $2 AND partition = $3
+              AND EXISTS (SELECT 1 FROM stage_offsets
+                  WHERE cluster_id = $1 AND topic_id = $2 AND partition = $3)
+              AND NOT EXISTS (SELECT 1 FROM stage_offsets
+                  WHERE cluster_id <> $1 AND topic_id = $2 AND partition = $3)",
+            $rest
+        )
+    };
+}
+
 /// Gives events without a cluster the one of `log`, if no other is known in its partition.
 async fn adopt(db: &Database, log: Log<'_>) -> Result<(), StoreError> {
-    let left = "SELECT 1 AS one FROM order_events WHERE cluster_id IS NULL AND topic = $1 AND partition = $2 LIMIT 1";
-    if db.row(left, &[log.topic.into(), log.partition.into()]).await?.is_none() {
+    let values = [log.cluster_id.into(), log.topic.into(), log.partition.into()];
+    // Reading asks often, and mostly there is nothing to adopt: nobody waits for a transaction that writes nothing.
+    if db.row(orphans_sql!("SELECT 1 AS one FROM order_events", " LIMIT 1"), &values).await?.is_none() {
         return Ok(());
     }
     let mut tx = db.begin().await?;
-    let adopted = tx
-        .execute(
-            "UPDATE order_events SET cluster_id = $1 WHERE cluster_id IS NULL AND topic = $2 AND partition = $3
-             AND EXISTS (SELECT 1 FROM stage_offsets
-                 WHERE cluster_id = $1 AND topic_id = $2 AND partition = $3)
-             AND NOT EXISTS (SELECT 1 FROM stage_offsets
-                 WHERE cluster_id <> $1 AND topic_id = $2 AND partition = $3)",
-            &[log.cluster_id.into(), log.topic.into(), log.partition.into()],
-        )
-        .await?;
+    let adopted = tx.execute(orphans_sql!("UPDATE order_events SET cluster_id = $1", ""), &values).await?;
     tx.commit().await?;
     if adopted > 0 {
         let (topic, partition) = (log.topic, log.partition);

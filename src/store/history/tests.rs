@@ -1,5 +1,7 @@
 //! The history over both engines.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use super::*;
@@ -176,6 +178,11 @@ async fn an_event_without_a_cluster_is_that_of_the_only_one_or_in_doubt() {
             (vec![], None),
             "all before its first is unknown"
         );
+        // What can't be adopted waits for nobody who writes.
+        let writing = db.begin().await.unwrap();
+        let read = tokio::time::timeout(Duration::from_secs(5), found("c")).await;
+        assert_eq!(read.expect("it only reads"), vec![1, 2, 3, 5]);
+        drop(writing);
         // What was kept before the log's own first event is of long ago.
         let mut tx = db.begin().await.unwrap();
         tx.execute("UPDATE order_events SET recorded_at = 1 WHERE record_offset = 7", &[]).await.unwrap();
