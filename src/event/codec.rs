@@ -1,12 +1,12 @@
 //! Events and our own records as bytes: Confluent's wire format (magic byte 0, schema id in four bytes, Avro).
 //!
 //! Reading goes by the schema id, so any subject strategy and any producer will do. If the writer's schema
-//! describes the same bytes as ours, they are read straight into the struct; otherwise they are read as a tree by
-//! the writer's schema and resolved to ours (Avro's schema resolution: missing fields get their defaults, unknown
+//! describes the same bytes as ours, they are read straight into the struct (`read`); otherwise Avro's library reads them
+//! as a tree by the writer's schema and resolves it to ours (Avro's schema resolution: missing fields get their defaults, unknown
 //! ones go, integers are widened, unknown symbols become `unknown`). Everything that bytes can do wrong is a
 //! [`DecodeError`] that says what becomes of the record; nothing panics.
 //!
-//! Writing looks up the id of our canonical text under `<topic>-<record's full name>`.
+//! Writing (`write`) looks up the id of our canonical text under `<topic>-<record's full name>`.
 
 use std::sync::Arc;
 
@@ -17,6 +17,8 @@ use super::table::{RecordMaker, RecordVisitor};
 use super::{Event, EventType};
 
 mod body;
+mod read;
+mod write;
 
 /// A string or list in a record claims at most this many bytes, whatever its length says.
 const MAX_ALLOCATION_BYTES: usize = 64 * 1024 * 1024;
@@ -135,13 +137,21 @@ impl Codec {
     /// Reads an event.
     pub async fn decode(&self, payload: &[u8]) -> Result<Decoded, DecodeError> {
         let (id, body) = unframe(payload)?;
+        decoded(&*self.writer(id).await?, id, body)
+    }
+
+    /// Reads an event unless its type, which is known before its body is looked at, isn't `wanted`.
+    pub async fn decode_if(
+        &self,
+        payload: &[u8],
+        wanted: impl FnOnce(EventType) -> bool,
+    ) -> Result<Option<Decoded>, DecodeError> {
+        let (id, body) = unframe(payload)?;
         let writer = self.writer(id).await?;
-        let schema_id = signed(id);
-        let Some(event_type) = writer.event_type else {
-            return Ok(Decoded::UnknownType { record: writer.full_name.clone(), schema_id });
-        };
-        let event = read_body(event_type, &writer, body)?;
-        Ok(Decoded::Event { event, schema_id, writer_version: writer.version })
+        if writer.event_type.is_some_and(|event_type| !wanted(event_type)) {
+            return Ok(None);
+        }
+        decoded(&writer, id, body).map(Some)
     }
 
     /// Reads a record of one of our own topics.
@@ -196,6 +206,16 @@ impl Codec {
     }
 }
 
+/// What a body is under the schema called `id`, which is `writer`.
+fn decoded(writer: &WriterSchema, id: u32, body: &[u8]) -> Result<Decoded, DecodeError> {
+    let schema_id = signed(id);
+    let Some(event_type) = writer.event_type else {
+        return Ok(Decoded::UnknownType { record: writer.full_name.clone(), schema_id });
+    };
+    let event = read_body(event_type, writer, body)?;
+    Ok(Decoded::Event { event, schema_id, writer_version: writer.version })
+}
+
 /// Reads a record's body as an event, without asking a registry.
 pub(super) fn read_body(
     event_type: EventType,
@@ -248,8 +268,7 @@ impl RecordVisitor for Writing {
         let mut payload = Vec::with_capacity(512);
         payload.push(0);
         payload.extend_from_slice(&self.id.to_be_bytes());
-        let written = R::schema().writer().write_ser(&mut payload, record);
-        written.map_err(|error| EncodeError::Invalid(body::short(&error)))?;
+        write::write(&mut payload, record).map_err(|misfit| EncodeError::Invalid(misfit.to_string()))?;
         Ok(payload)
     }
 }

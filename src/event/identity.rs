@@ -3,6 +3,7 @@
 //! No clock and no random number names an effect here. All names are UUIDs of version 5 (RFC 9562) under one
 //! namespace, made of length-prefixed parts, so that no two lists of parts read the same.
 
+use sha1::{Digest as _, Sha1};
 use uuid::Uuid;
 
 use super::EventMeta;
@@ -26,7 +27,8 @@ pub fn event_id_or_coordinates(
 /// The identity of what a stage does because of an event of a tenant, for one recipient. Event ids are the
 /// tenants' own, so two tenants may have equal ones; their effects are different ones all the same.
 pub fn effect_id(tenant: &str, event_id: Uuid, stage: &str, kind: &str, recipient: &str) -> Uuid {
-    derive(&["effect", tenant, &event_id.to_string(), stage, kind, recipient])
+    let mut text = Uuid::encode_buffer();
+    derive(&["effect", tenant, event_id.hyphenated().encode_lower(&mut text), stage, kind, recipient])
 }
 
 /// The event id that an idempotency key of a tenant stands for, so that a repeated request is the same event.
@@ -44,12 +46,14 @@ pub fn event_id_for_message(tenant: &str, source: &str, message_id: &str) -> Uui
 }
 
 fn derive(parts: &[&str]) -> Uuid {
-    let mut name = Vec::new();
+    let mut name = Sha1::new_with_prefix(NAMESPACE);
     for part in parts {
-        name.extend_from_slice(&(part.len() as u64).to_be_bytes());
-        name.extend_from_slice(part.as_bytes());
+        name.update((part.len() as u64).to_be_bytes());
+        name.update(part);
     }
-    Uuid::new_v5(&NAMESPACE, &name)
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&name.finalize()[..16]);
+    uuid::Builder::from_sha1_bytes(bytes).into_uuid()
 }
 
 #[cfg(test)]
@@ -69,6 +73,14 @@ mod tests {
             assert_ne!(here, event_id_or_coordinates(&meta, "c", "t", 0, 2));
             assert_ne!(here, event_id_or_coordinates(&meta, "c", "t", 1, 1));
         }
+    }
+
+    #[test]
+    fn names_are_those_of_version_5() {
+        let name = [&[0, 0, 0, 0, 0, 0, 0, 1], &b"a"[..], &[0, 0, 0, 0, 0, 0, 0, 3], "b\u{e9}".as_bytes()];
+        assert_eq!(derive(&["a", "b\u{e9}"]), Uuid::new_v5(&NAMESPACE, &name.concat()));
+        let effect = effect_id("shop", Uuid::from_u128(7), "webhook", "deliver", "wh_1");
+        assert_eq!(effect.to_string(), "a3cfe115-dbd2-5d63-b202-fbd06e09118d");
     }
 
     #[test]

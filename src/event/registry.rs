@@ -173,6 +173,9 @@ impl Registry {
         schema: &'static RecordSchema,
     ) -> Result<u32, RegistryError> {
         let subject = schema.subject(topic);
+        if let Some(id) = self.ids.get(&subject) {
+            return Ok(id);
+        }
         let registry = self.clone();
         self.ids
             .get_or_load(&subject.clone(), || {

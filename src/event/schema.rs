@@ -7,8 +7,6 @@
 use std::sync::LazyLock;
 
 use apache_avro::Schema;
-use apache_avro::reader::datum::GenericDatumReader;
-use apache_avro::writer::datum::GenericDatumWriter;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -33,8 +31,6 @@ pub struct RecordSchema {
     version: i32,
     avro: &'static Schema,
     shape: Shape,
-    reader: GenericDatumReader<'static>,
-    writer: GenericDatumWriter<'static>,
 }
 
 impl std::fmt::Debug for RecordSchema {
@@ -50,7 +46,7 @@ impl RecordSchema {
     /// Parses one of the texts that were compiled into the program; every one of them is tested.
     fn compiled(file: &'static str) -> RecordSchema {
         let text = without_white_space(file);
-        // Leaked on purpose: it lives as long as the program, as readers and writers borrow it.
+        // Leaked on purpose: it lives as long as the program.
         let avro: &'static Schema = Box::leak(Box::new(
             Schema::parse_str(&text).expect("compiled-in schemas are valid Avro, by a test"),
         ));
@@ -63,12 +59,6 @@ impl RecordSchema {
             version: i32::try_from(version).expect("schema versions are small, by a test"),
             avro,
             shape: Shape::of(avro),
-            reader: GenericDatumReader::builder(avro)
-                .build()
-                .expect("compiled-in schemas resolve, by a test"),
-            writer: GenericDatumWriter::builder(avro)
-                .build()
-                .expect("compiled-in schemas resolve, by a test"),
             text,
         }
     }
@@ -105,19 +95,11 @@ impl RecordSchema {
 
     /// The subject under which the schema is registered for a topic (TopicRecordNameStrategy).
     pub fn subject(&self, topic: &str) -> String {
-        format!("{topic}-{}", self.full_name)
+        [topic, "-", &self.full_name].concat()
     }
 
     pub(super) fn shape(&self) -> &Shape {
         &self.shape
-    }
-
-    pub(super) fn reader(&self) -> &GenericDatumReader<'static> {
-        &self.reader
-    }
-
-    pub(super) fn writer(&self) -> &GenericDatumWriter<'static> {
-        &self.writer
     }
 }
 

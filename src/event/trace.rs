@@ -69,14 +69,14 @@ impl FromStr for TraceParent {
 
     fn from_str(text: &str) -> Result<TraceParent, NotATraceParent> {
         let text = text.trim();
-        let parts: Vec<&str> = text.split('-').collect();
-        let (version, rest) = parts.split_first().ok_or(NotATraceParent)?;
+        let mut parts = text.split('-');
+        let mut part = || parts.next().ok_or(NotATraceParent);
+        let (version, trace, parent, flags) = (part()?, part()?, part()?, part()?);
         // A later version may append parts; version 00 has exactly three more, and ff is forbidden.
-        let [trace, parent, flags, more @ ..] = rest else { return Err(NotATraceParent) };
-        if version.len() != 2 || *version == "ff" || (*version == "00" && !more.is_empty()) {
+        if version.len() != 2 || version == "ff" || (version == "00" && parts.next().is_some()) {
             return Err(NotATraceParent);
         }
-        if text.chars().any(|c| c.is_ascii_uppercase()) {
+        if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
             return Err(NotATraceParent);
         }
         let [_version] = bytes_of::<1>(version)?;

@@ -180,7 +180,7 @@ pub struct Tasks {
     targets: Vec<Arc<str>>,
 }
 
-/// What a lane may be called: text, or `format_args!` of its parts.
+/// What a lane may be called: text, parts of text, or `format_args!`.
 pub trait LaneName {
     /// Writes the name behind what is there.
     fn write_to(&self, names: &mut String);
@@ -201,6 +201,12 @@ impl LaneName for &String {
 impl LaneName for String {
     fn write_to(&self, names: &mut String) {
         names.push_str(self);
+    }
+}
+
+impl<const N: usize> LaneName for [&str; N] {
+    fn write_to(&self, names: &mut String) {
+        self.iter().for_each(|part| names.push_str(part));
     }
 }
 

@@ -17,9 +17,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use crate::event::{
-    Codec, Condition, DecodeError, Decoded, Event, EventType, Peeked, event_id_or_coordinates,
-};
+use crate::event::{Codec, Condition, DecodeError, Decoded, Event, EventType, event_id_or_coordinates};
 use crate::runtime::{ErrorClass, Failure, Intake, Record, SkipReason};
 use crate::telemetry::Metrics;
 
@@ -80,15 +78,11 @@ impl Reader {
         let Some(payload) = &record.payload else {
             return Intake::Skipped(SkipReason::Tombstone);
         };
-        match self.codec.identify(payload).await {
-            Ok(Peeked::Event(event_type)) if self.takes.contains(&event_type) && takes(event_type) => {}
-            Ok(Peeked::Event(_)) => return Intake::Skipped(SkipReason::Filtered),
-            Ok(Peeked::Unknown(_)) => return Intake::Skipped(SkipReason::UnknownType),
-            Err(error) => return refused(&error),
-        }
-        let (event, schema_id) = match self.codec.decode(payload).await {
-            Ok(Decoded::Event { event, schema_id, .. }) => (event, schema_id),
-            Ok(Decoded::UnknownType { .. }) => return Intake::Skipped(SkipReason::UnknownType),
+        let takes = |event_type| self.takes.contains(&event_type) && takes(event_type);
+        let (event, schema_id) = match self.codec.decode_if(payload, takes).await {
+            Ok(Some(Decoded::Event { event, schema_id, .. })) => (event, schema_id),
+            Ok(Some(Decoded::UnknownType { .. })) => return Intake::Skipped(SkipReason::UnknownType),
+            Ok(None) => return Intake::Skipped(SkipReason::Filtered),
             Err(error) => return refused(&error),
         };
         if let Err(failure) = check_key(record, &event) {
@@ -122,7 +116,9 @@ impl Reader {
             ("ce_tenant", meta.tenant_id.as_str()),
         ];
         for (header, truth) in told {
-            if record.headers.text(header).is_some_and(|value| value != truth) {
+            // What isn't text says nothing.
+            let differs = |value: &[u8]| value != truth.as_bytes() && std::str::from_utf8(value).is_ok();
+            if record.headers.last(header).is_some_and(|value| differs(value)) {
                 self.metrics.header_mismatches.with_label_values(&[header]).inc();
             }
         }

@@ -6,18 +6,17 @@ use apache_avro::from_value;
 use apache_avro::reader::datum::GenericDatumReader;
 use apache_avro::schema::Schema;
 
-use super::DecodeError;
+use super::{DecodeError, read};
 use crate::event::registry::writer::WriterSchema;
 use crate::event::schema::AvroRecord;
 
 /// Reads the whole of `body`.
 pub(super) fn read<R: AvroRecord>(writer: &WriterSchema, body: &[u8]) -> Result<R, DecodeError> {
+    if writer.same_as_ours {
+        return read::read(body);
+    }
     let mut bytes = Bytes { left: body, overrun: false };
-    let record = if writer.same_as_ours {
-        R::schema().reader().read_deser(&mut bytes)
-    } else {
-        resolve(writer, &mut bytes)
-    };
+    let record = resolve(writer, &mut bytes);
     // The tree reader takes the end of the bytes for a null; only the bytes themselves know that they ended.
     if bytes.overrun {
         return Err(DecodeError::Truncated);
@@ -40,7 +39,7 @@ fn resolve<R: AvroRecord>(writer: &WriterSchema, bytes: &mut Bytes<'_>) -> Resul
 }
 
 /// The first part of an error's text: Avro's errors may hold whole schemas.
-pub(super) fn short(error: &apache_avro::Error) -> String {
+fn short(error: &apache_avro::Error) -> String {
     let text = error.to_string();
     match text.char_indices().nth(300) {
         Some((end, _)) => format!("{}…", &text[..end]),

@@ -1,9 +1,18 @@
 //! Bodies against schemas, without a registry: round trips, older and foreign writers, and every kind of garbage.
 
+use apache_avro::reader::datum::GenericDatumReader;
+use apache_avro::writer::datum::GenericDatumWriter;
 use proptest::prelude::*;
 
 use super::*;
-use crate::event::{ActorRole, Factory, Money, OrderPaid, OrderShipped, OrderSnapshot, OrderStatus};
+use crate::event::json::from_avro_json;
+use crate::event::sample::{Fill, sample};
+use crate::event::shape::Shape;
+use crate::event::{
+    Actor, ActorRole, Factory, FieldChange, LiveNotification, Money, OrderPaid, OrderShipped, OrderSnapshot,
+    OrderStatus, OrderUpdated, OutboundNotification, WebhookAttempt, WebhookEndpointChanged,
+    WebhookExhausted,
+};
 
 fn writer(text: &str) -> WriterSchema {
     WriterSchema::of(text, &[]).expect("it is a valid schema")
@@ -49,6 +58,134 @@ fn the_same_schema_written_differently_takes_the_straight_way() {
     assert!(writer(&changed("\"doc\":\"An order left the seller.\",", "")).same_as_ours);
     assert!(!writer(&changed("\"name\":\"carrier\"", "\"name\":\"carriage\"")).same_as_ours);
     assert_eq!(body::read::<OrderShipped>(&writer(pretty), &body_of(&shipped())), Ok(shipped()));
+}
+
+/// The bytes of `record` as Avro's own library writes them, and the same read by it.
+fn by_the_library<R: AvroRecord>(record: &R) -> (Vec<u8>, R) {
+    let avro = R::schema().avro();
+    let writer = GenericDatumWriter::builder(avro).build().expect("a valid schema");
+    let mut bytes = Vec::new();
+    writer.write_ser(&mut bytes, record).expect("it fits");
+    let reader = GenericDatumReader::builder(avro).build().expect("a valid schema");
+    let read = reader.read_deser(&mut &bytes[..]).expect("it is what was written");
+    (bytes, read)
+}
+
+#[test]
+fn our_own_way_and_the_library_agree_on_every_record() {
+    struct Agree;
+    impl RecordVisitor for Agree {
+        type Output = ();
+        fn record<R: AvroRecord>(self, record: &R) {
+            let (bytes, read) = by_the_library(record);
+            assert_eq!(body_of(record), bytes, "{}", R::schema().full_name());
+            assert_eq!(body_of(&read), bytes, "{}", R::schema().full_name());
+            let ours: R = read::read(&bytes).expect("it is what was written");
+            assert_eq!(body_of(&ours), bytes, "{}", R::schema().full_name());
+        }
+    }
+    for &event_type in EventType::ALL {
+        for fill in [Fill::Least, Fill::Full] {
+            sample(event_type, fill).visit(Agree);
+        }
+    }
+    Agree.record(&OutboundNotification { actor: Some(Actor::default()), ..OutboundNotification::default() });
+    Agree.record(&LiveNotification { occurred_at: -5, ..LiveNotification::default() });
+    Agree.record(&WebhookAttempt {
+        status: Some(200),
+        response: Some("é".to_owned()),
+        next_attempt_at: Some(i64::MAX),
+        resend: true,
+        ..WebhookAttempt::default()
+    });
+    Agree.record(&WebhookExhausted { source_offset: i64::MIN, ..WebhookExhausted::default() });
+    Agree.record(&WebhookEndpointChanged { failing_since: Some(0), ..WebhookEndpointChanged::default() });
+}
+
+/// A symbol is its place: the variants' order is the schema's.
+#[test]
+fn every_symbol_is_read_as_the_library_reads_it() {
+    fn symbols(shape: &Shape, found: &mut Vec<(String, Vec<String>)>, name: &str) {
+        match shape {
+            Shape::Record(fields) => {
+                fields.iter().for_each(|field| symbols(&field.shape, found, &field.name));
+            }
+            Shape::List(inner) | Shape::Nullable(inner) => symbols(inner, found, name),
+            Shape::Symbol(all) => found.push((name.to_owned(), all.clone())),
+            Shape::Text | Shape::Truth | Shape::Int | Shape::Long | Shape::Timestamp => {}
+        }
+    }
+    struct Same;
+    impl RecordVisitor for Same {
+        type Output = ();
+        fn record<R: AvroRecord>(self, record: &R) {
+            assert_eq!(body_of(record), by_the_library(record).0);
+        }
+    }
+    let mut seen = 0;
+    for &event_type in EventType::ALL {
+        let mut found = Vec::new();
+        symbols(event_type.schema().shape(), &mut found, "");
+        for (field, all) in found {
+            for symbol in all {
+                let mut json = sample(event_type, Fill::Full).visit(ToAvroJson);
+                replace(&mut json, &field, &symbol);
+                from_avro_json(event_type, json).expect("a sample with another symbol").visit(Same);
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen > 20 * EventType::ALL.len() / 2, "{seen}");
+}
+
+struct ToAvroJson;
+
+impl RecordVisitor for ToAvroJson {
+    type Output = serde_json::Value;
+    fn record<R: AvroRecord>(self, record: &R) -> serde_json::Value {
+        serde_json::to_value(record).expect("records are JSON")
+    }
+}
+
+/// Puts `symbol` wherever a field is called `name`.
+fn replace(json: &mut serde_json::Value, name: &str, symbol: &str) {
+    if let Some(field) = json.get_mut(name).filter(|field| field.is_string()) {
+        *field = symbol.into();
+    }
+    let inner: Vec<&mut serde_json::Value> = match json {
+        serde_json::Value::Object(map) => map.values_mut().collect(),
+        serde_json::Value::Array(items) => items.iter_mut().collect(),
+        _ => Vec::new(),
+    };
+    inner.into_iter().for_each(|value| replace(value, name, symbol));
+}
+
+#[test]
+fn lists_may_come_in_blocks_with_their_sizes() {
+    let paid = |lines: &[&str]| -> Vec<u8> {
+        let mut updated = Factory::new("shop", "test").with_id(uuid::Uuid::from_u128(7)).order_updated(
+            "o-1",
+            5,
+            Vec::new(),
+        );
+        updated.changes = lines
+            .iter()
+            .map(|field| FieldChange { field: (*field).to_owned(), ..FieldChange::default() })
+            .collect();
+        body_of(&updated)
+    };
+    let (two, one) = (paid(&["a", "b"]), paid(&["a"]));
+    let item = &one[one.len() - 2 - (two.len() - one.len()) + 1..one.len() - 1];
+    let begin = &one[..one.len() - 2 - item.len()];
+    let other = &two[two.len() - 1 - item.len()..two.len() - 1];
+    // One item in a block of its own; one in a block of which the bytes are counted.
+    let size = u8::try_from(2 * item.len()).expect("a short one");
+    let blocks = [begin, &[2], item, &[1, size], other, &[0]].concat();
+    assert_eq!(read::read::<OrderUpdated>(&blocks), read::read(&two));
+    assert!(read::read::<OrderUpdated>(&two).expect("two changes").changes.len() == 2);
+    // A count that nothing stands behind takes no memory.
+    let endless = [begin, &[0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1]].concat();
+    assert_eq!(read::read::<OrderUpdated>(&endless), Err(DecodeError::Truncated));
 }
 
 #[test]

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use serde::Serialize;
+use serde::ser::{Error as _, Serialize, SerializeMap as _, Serializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 use uuid::Uuid;
@@ -17,26 +17,49 @@ use super::facts::{Facts, Payment, Shipment};
 use crate::clock::rfc3339;
 use crate::event::{Event, LineItem, Money, OrderStatus};
 
-/// The `webhook-id` of an event, which is also the body's `id`.
-pub(super) fn webhook_id(event_id: Uuid) -> String {
-    format!("evt_{event_id}")
+/// Bytes that most bodies stay below; what is longer grows.
+const ROOM: usize = 1_000;
+
+/// The `webhook-id` of an event, which is also the body's `id`: `evt_` and the event's id.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct WebhookId([u8; WebhookId::LEN]);
+
+impl WebhookId {
+    const PREFIX: &str = "evt_";
+    const LEN: usize = Self::PREFIX.len() + uuid::fmt::Hyphenated::LENGTH;
+
+    /// The one of the event called `event_id`.
+    pub(super) fn of(event_id: Uuid) -> Self {
+        let mut text = [0; Self::LEN];
+        let (prefix, id) = text.split_at_mut(Self::PREFIX.len());
+        prefix.copy_from_slice(Self::PREFIX.as_bytes());
+        event_id.hyphenated().encode_lower(id);
+        Self(text)
+    }
+
+    /// As it is written.
+    pub(super) fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).expect("letters, digits and hyphens are ASCII")
+    }
+
+    /// The event's id alone.
+    pub(super) fn event_id(&self) -> &str {
+        &self.as_str()[Self::PREFIX.len()..]
+    }
 }
 
 /// The body for `event`, whose identity is `event_id`.
 pub(super) fn body(event: &Event, event_id: Uuid) -> Bytes {
     let meta = event.meta();
     let snapshot = event.snapshot();
+    let (id, at) = (WebhookId::of(event_id), rfc3339(meta.occurred_at));
     let mut facts = Facts::of(event);
     if let Some(work) = facts.work.take() {
-        return written(event, event_id, work);
+        return written(event, &id, &at, work);
     }
     let status = snapshot.map(|order| order.status).filter(|status| *status != OrderStatus::Unknown);
     let total = snapshot.map(|order| &order.total).or(facts.total);
     let items = snapshot.map(|order| order.items.as_slice()).or(facts.items);
-    let mut metadata = facts.metadata;
-    if let Some(correlation_id) = &meta.correlation_id {
-        metadata.insert("correlationId", correlation_id.as_str().into());
-    }
     let data = Order {
         order_id: &meta.order_id,
         order_number: snapshot.map(|order| order.order_number).or(facts.order_number),
@@ -46,37 +69,35 @@ pub(super) fn body(event: &Event, event_id: Uuid) -> Bytes {
             .or(snapshot.and_then(|order| order.customer_id.as_deref()))
             .or(facts.customer_id),
         status: status.or(facts.status),
-        status_changed_at: facts.status.map(|_| rfc3339(meta.occurred_at)),
-        total: total.map(decimal),
+        status_changed_at: facts.status.map(|_| at.as_str()),
+        total: total.map(Decimal),
         currency: total.map(|total| total.currency.as_str()),
-        items: items.map(|items| items.iter().map(Item::of).collect()),
+        items: items.map(Items),
         payment_info: facts.payment.as_ref().map(PaymentInfo::of),
         shipment: facts.shipment.as_ref().map(ShipmentInfo::of),
-        metadata,
+        metadata: Metadata { facts: &facts.metadata, correlation_id: meta.correlation_id.as_deref() },
     };
-    written(event, event_id, data)
+    written(event, &id, &at, data)
 }
 
-fn written(event: &Event, event_id: Uuid, data: impl Serialize) -> Bytes {
-    let body = Body {
-        id: webhook_id(event_id),
-        event: event.event_type().as_str(),
-        created: rfc3339(event.meta().occurred_at),
-        data,
-    };
-    let text = serde_json::to_vec(&body).expect("strings, numbers and maps with text keys are always JSON");
-    Bytes::from(text)
+fn written(event: &Event, id: &WebhookId, created: &str, data: impl Serialize) -> Bytes {
+    let body = Body { id: id.as_str(), event: event.event_type().as_str(), created, data };
+    let mut text = Vec::with_capacity(ROOM);
+    serde_json::to_writer(&mut text, &body)
+        .expect("strings, numbers and maps with text keys are always JSON");
+    // It is kept until every endpoint has it, in no more memory than it needs.
+    Bytes::copy_from_slice(&text)
 }
 
-#[derive(Serialize)]
-struct Body<D> {
-    id: String,
+#[derive(serde::Serialize)]
+struct Body<'a, D> {
+    id: &'a str,
     event: &'static str,
-    created: String,
+    created: &'a str,
     data: D,
 }
 
-#[derive(Serialize)]
+#[derive(serde::Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Order<'a> {
     order_id: &'a str,
@@ -87,21 +108,21 @@ struct Order<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     status: Option<OrderStatus>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    status_changed_at: Option<String>,
+    status_changed_at: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    total: Option<Box<RawValue>>,
+    total: Option<Decimal<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     currency: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    items: Option<Vec<Item<'a>>>,
+    items: Option<Items<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     payment_info: Option<PaymentInfo<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     shipment: Option<ShipmentInfo<'a>>,
-    metadata: BTreeMap<&'static str, Value>,
+    metadata: Metadata<'a>,
 }
 
-#[derive(Serialize)]
+#[derive(serde::Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Item<'a> {
     product_id: &'a str,
@@ -109,7 +130,7 @@ struct Item<'a> {
     sku: Option<&'a str>,
     title: &'a str,
     quantity: i32,
-    unit_price: Box<RawValue>,
+    unit_price: Decimal<'a>,
     currency: &'a str,
 }
 
@@ -120,13 +141,13 @@ impl<'a> Item<'a> {
             sku: line.sku.as_deref(),
             title: &line.title,
             quantity: line.quantity,
-            unit_price: decimal(&line.unit_price),
+            unit_price: Decimal(&line.unit_price),
             currency: &line.unit_price.currency,
         }
     }
 }
 
-#[derive(Serialize)]
+#[derive(serde::Serialize)]
 #[serde(rename_all = "camelCase")]
 struct PaymentInfo<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -135,7 +156,7 @@ struct PaymentInfo<'a> {
     refund_id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     method: Option<&'a str>,
-    amount: Box<RawValue>,
+    amount: Decimal<'a>,
     currency: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     failure_code: Option<&'a str>,
@@ -147,14 +168,14 @@ impl<'a> PaymentInfo<'a> {
             payment_id: payment.payment_id,
             refund_id: payment.refund_id,
             method: payment.method,
-            amount: decimal(payment.amount),
+            amount: Decimal(payment.amount),
             currency: &payment.amount.currency,
             failure_code: payment.failure_code,
         }
     }
 }
 
-#[derive(Serialize)]
+#[derive(serde::Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ShipmentInfo<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -187,15 +208,66 @@ impl<'a> ShipmentInfo<'a> {
     }
 }
 
-/// `money` as a JSON number in the currency's main unit.
-fn decimal(money: &Money) -> Box<RawValue> {
-    let places = decimals(&money.currency);
-    let sign = if money.amount_minor < 0 { "-" } else { "" };
-    let digits = format!("{:0>width$}", money.amount_minor.unsigned_abs(), width = places + 1);
-    let (whole, fraction) = digits.split_at(digits.len() - places);
-    let point = if places == 0 { "" } else { "." };
-    RawValue::from_string(format!("{sign}{whole}{point}{fraction}"))
-        .expect("digits with a point are a JSON number")
+/// What was ordered.
+struct Items<'a>(&'a [LineItem]);
+
+impl Serialize for Items<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(Item::of))
+    }
+}
+
+/// What an event tells besides, by name, with the correlation id among it.
+struct Metadata<'a> {
+    facts: &'a BTreeMap<&'static str, Value>,
+    correlation_id: Option<&'a str>,
+}
+
+impl Serialize for Metadata<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        const CORRELATION_ID: &str = "correlationId";
+        let mut map = serializer.serialize_map(None)?;
+        for (name, value) in self.facts.range(..CORRELATION_ID) {
+            map.serialize_entry(name, value)?;
+        }
+        if let Some(correlation_id) = self.correlation_id {
+            map.serialize_entry(CORRELATION_ID, correlation_id)?;
+        }
+        for (name, value) in self.facts.range(CORRELATION_ID..) {
+            map.serialize_entry(name, value)?;
+        }
+        map.end()
+    }
+}
+
+/// An amount as a JSON number in the currency's main unit.
+struct Decimal<'a>(&'a Money);
+
+impl Serialize for Decimal<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        // Room for 64 bits in decimal, a point and a sign.
+        let (mut text, mut at) = ([0; 24], 24);
+        let mut put = |byte: u8| {
+            at -= 1;
+            text[at] = byte;
+        };
+        let (mut left, places) = (self.0.amount_minor.unsigned_abs(), decimals(&self.0.currency));
+        for place in 0.. {
+            if place > places && left == 0 {
+                break;
+            }
+            if place == places && places > 0 {
+                put(b'.');
+            }
+            put(b"0123456789"[(left % 10) as usize]);
+            left /= 10;
+        }
+        if self.0.amount_minor < 0 {
+            put(b'-');
+        }
+        let number: &RawValue = serde_json::from_slice(&text[at..]).map_err(S::Error::custom)?;
+        number.serialize(serializer)
+    }
 }
 
 /// Decimal places of a currency (ISO 4217); two, where nothing else is known.
@@ -300,12 +372,16 @@ mod tests {
         for (minor, currency, expected) in [
             (12_990, "EUR", "129.90"),
             (5, "EUR", "0.05"),
+            (0, "EUR", "0.00"),
+            (0, "JPY", "0"),
+            (100, "EUR", "1.00"),
             (-1_999, "USD", "-19.99"),
             (500, "JPY", "500"),
             (1_234, "KWD", "1.234"),
+            (-1, "CLF", "-0.0001"),
             (i64::MIN, "EUR", "-92233720368547758.08"),
         ] {
-            assert_eq!(decimal(&Money::new(minor, currency)).get(), expected);
+            assert_eq!(serde_json::to_string(&Decimal(&Money::new(minor, currency))).unwrap(), expected);
         }
     }
 

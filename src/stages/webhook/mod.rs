@@ -9,6 +9,7 @@
 //! - `stage`: the engine's port, and the chain above.
 //! - `registry`, `target`: endpoints as deliveries need them, never older than a moment.
 //! - `breaker`, `pace`, `traffic`: when an endpoint is to be left alone; the engine asks before it starts a task.
+//! - `delivery`: what an event is to all its endpoints.
 //! - `body`, `facts`, `signature`, `headers`, `verdict`: what is sent and what an answer means; pure.
 //! - `client`: one bounded POST, pooled connections, the check of addresses.
 //! - `trial`: test requests, at once and by the same client.
@@ -22,6 +23,7 @@ mod breaker;
 #[cfg(test)]
 mod catalogue;
 mod client;
+mod delivery;
 mod facts;
 mod headers;
 mod options;

@@ -8,6 +8,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::{BufMut as _, BytesMut};
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
 
@@ -16,6 +17,10 @@ use crate::store::webhooks::{SignatureScheme, SigningSecret};
 
 /// What Standard Webhooks puts in front of a symmetric secret.
 const PREFIX: &str = "whsec_";
+
+/// Bytes of an HMAC-SHA256, and of a signature by a key pair.
+const MAC: usize = 32;
+const SIGNATURE: usize = 64;
 
 /// One secret of an endpoint, ready to sign.
 #[derive(Debug)]
@@ -58,49 +63,78 @@ impl Keys {
     }
 }
 
-/// The value of `webhook-signature` at `now_ms`: for each of `signers` that hasn't expired `v1,` and the base64 of
-/// HMAC-SHA256, or `v1a,` and that of ed25519, over `id.timestamp.body`, with spaces between. The timestamp is in
-/// seconds.
-pub(super) fn standard(signers: &[Signer], id: &str, now_ms: i64, body: &[u8]) -> String {
+/// Adds the value of `webhook-signature` at `now_ms` to `text`: for each of `signers` that hasn't expired `v1,` and the
+/// base64 of HMAC-SHA256, or `v1a,` and that of ed25519, over `id.timestamp.body`, with spaces between. The timestamp is
+/// in seconds.
+pub(super) fn standard(text: &mut BytesMut, signers: &[Signer], id: &str, now_ms: i64, body: &[u8]) {
     let start = format!("{id}.{}.", now_ms.div_euclid(1_000));
-    let signed = |signer: &Signer| match &signer.keys {
-        Keys::Shared { standard, .. } => {
-            format!("v1,{}", STANDARD.encode(hmac(standard.expose(), &[start.as_bytes(), body])))
-        }
-        Keys::Pair(key) => {
-            format!("v1a,{}", STANDARD.encode(key.sign(&[start.as_bytes(), body].concat())))
-        }
-    };
     let active = signers.iter().filter(|signer| signer.signs(now_ms));
-    active.map(signed).collect::<Vec<_>>().join(" ")
+    for (at, signer) in active.enumerate() {
+        if at > 0 {
+            text.put_u8(b' ');
+        }
+        match &signer.keys {
+            Keys::Shared { standard, .. } => {
+                text.extend_from_slice(b"v1,");
+                base64(text, &hmac(standard.expose(), &[start.as_bytes(), body]));
+            }
+            Keys::Pair(key) => {
+                text.extend_from_slice(b"v1a,");
+                base64(text, key.sign(&[start.as_bytes(), body].concat()).as_ref());
+            }
+        }
+    }
 }
 
-/// The value of `X-Webhook-Signature` at `now_ms`: `sha256=` and the hex of HMAC-SHA256 over the body, with the first
-/// of `signers` that is a shared secret and hasn't expired; none when there is none.
-pub(super) fn plain(signers: &[Signer], now_ms: i64, body: &[u8]) -> Option<String> {
+/// Adds the value of `X-Webhook-Signature` at `now_ms` to `text`: `sha256=` and the hex of HMAC-SHA256 over the body, with
+/// the first of `signers` that is a shared secret and hasn't expired. False when there is none.
+pub(super) fn plain(text: &mut BytesMut, signers: &[Signer], now_ms: i64, body: &[u8]) -> bool {
     let active = signers.iter().filter(|signer| signer.signs(now_ms));
     let newest = active.map(|signer| &signer.keys).find_map(|keys| match keys {
         Keys::Shared { plain, .. } => Some(plain),
         Keys::Pair(_) => None,
-    })?;
-    Some(format!("sha256={}", hex::encode(hmac(newest.expose(), &[body]))))
+    });
+    let Some(newest) = newest else { return false };
+    let mut digits = [0; 2 * MAC];
+    hex::encode_to_slice(hmac(newest.expose(), &[body]), &mut digits).expect("a byte has two digits");
+    text.extend_from_slice(b"sha256=");
+    text.extend_from_slice(&digits);
+    true
+}
+
+fn base64(text: &mut BytesMut, signature: &[u8]) {
+    let mut digits = [0; 4 * SIGNATURE.div_ceil(3)];
+    let written = STANDARD.encode_slice(signature, &mut digits).expect("signatures have 64 bytes at most");
+    text.extend_from_slice(&digits[..written]);
 }
 
 fn scheduled(key: &[u8]) -> Box<Secret<Hmac<Sha256>>> {
     Secret::new(Hmac::new_from_slice(key).expect("HMAC takes keys of any length (RFC 2104)")).into()
 }
 
-fn hmac(key: &Hmac<Sha256>, parts: &[&[u8]]) -> impl AsRef<[u8]> + use<> {
+fn hmac(key: &Hmac<Sha256>, parts: &[&[u8]]) -> [u8; MAC] {
     let mut mac = key.clone();
     for part in parts {
         mac.update(part);
     }
-    mac.finalize().into_bytes()
+    mac.finalize().into_bytes().into()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn standard(signers: &[Signer], id: &str, now_ms: i64, body: &[u8]) -> String {
+        let mut text = BytesMut::new();
+        super::standard(&mut text, signers, id, now_ms, body);
+        String::from_utf8(text.to_vec()).unwrap()
+    }
+
+    fn plain(signers: &[Signer], now_ms: i64, body: &[u8]) -> Option<String> {
+        let mut text = BytesMut::new();
+        let there = super::plain(&mut text, signers, now_ms, body);
+        there.then(|| String::from_utf8(text.to_vec()).unwrap())
+    }
 
     fn signer(secret: &str, expires_at: Option<i64>) -> Signer {
         let secret = Secret::new(secret.to_owned());

@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
-use uuid::Uuid;
 
-use super::body::{body, webhook_id};
+use super::body::WebhookId;
 use super::client::guard::Guard;
 use super::client::{Answer, AttemptError, Client, PoolLimits};
-use super::headers::{Moment, Told, headers};
+use super::delivery::{Delivery, Identities};
+use super::headers::{Moment, headers};
 use super::options::WebhookOptions;
 use super::receipts::{ReceiptTopics, Receipts};
 use super::registry::{Registry, View};
@@ -21,8 +21,7 @@ use super::traffic::{Asked, Member, Traffic};
 use super::verdict::{Blame, Verdict, judge};
 use crate::clock::Clock;
 use crate::crypto::Vault;
-use crate::event::{Actor, Codec, EventType, TraceParent};
-use crate::runtime::redrive::RESEND;
+use crate::event::Codec;
 use crate::runtime::retry::Schedule;
 use crate::runtime::{
     Answered, EffectStage, ErrorClass, Failure, Intake, Outcome, Producer, Record, SkipReason, TargetState,
@@ -74,6 +73,7 @@ pub struct WebhookStage {
     reader: Reader,
     registry: Registry,
     client: Client,
+    identities: Identities,
     receipts: Arc<Receipts>,
     traffic: Member,
     concurrency: usize,
@@ -81,37 +81,6 @@ pub struct WebhookStage {
     cursor_lag: AtomicI64,
     metrics: Arc<Metrics>,
     clock: Clock,
-}
-
-/// What one event is to all its endpoints.
-#[derive(Debug)]
-pub struct Delivery {
-    pub(super) tenant: String,
-    /// What the event's topic is keyed by: the order, or for an event about a job the job.
-    pub(super) order_id: String,
-    pub(super) event_id: Uuid,
-    pub(super) event_type: EventType,
-    pub(super) webhook_id: String,
-    pub(super) body: Bytes,
-    pub(super) traceparent: Option<String>,
-    /// Who did what the event tells of.
-    pub(super) actor: Option<Actor>,
-    /// Somebody asked for it to be sent again.
-    pub(super) resend: bool,
-}
-
-impl Delivery {
-    /// What requests say of it; `sequence` is the record's offset.
-    fn told(&self, sequence: i64) -> Told<'_> {
-        Told {
-            webhook_id: &self.webhook_id,
-            event: self.event_type.as_str(),
-            body: &self.body,
-            sequence,
-            resend: self.resend,
-            traceparent: self.traceparent.as_deref(),
-        }
-    }
 }
 
 /// One attempt, as it ended.
@@ -160,6 +129,7 @@ impl WebhookStage {
                 Arc::clone(&parts.metrics),
             ),
             client: Client::new(guard, limits),
+            identities: Identities::default(),
             receipts: Receipts::new(parts.codec, parts.producer, parts.receipts, parts.clock.clone()).into(),
             traffic: parts.traffic.join(&parts.declared.name, parts.partitions, options.breaker),
             concurrency,
@@ -182,7 +152,9 @@ impl WebhookStage {
         let ended = match &target.ready {
             Ok(ready) => {
                 let moment = Moment { attempt: task.attempt, now_ms: at_ms };
-                let headers = headers(&target.id, ready, delivery.told(task.record.offset), moment);
+                let id = WebhookId::of(delivery.event_id);
+                let told = delivery.told(&id, &task.record);
+                let headers = headers(self.client.blank(), ready, told, moment);
                 let body = delivery.body.clone();
                 self.client.post(&ready.address, headers, body, target.timeout).await
             }
@@ -260,19 +232,7 @@ impl EffectStage for WebhookStage {
             Intake::Retry(failure) => return Intake::Retry(failure),
             Intake::Unavailable(failure) => return Intake::Unavailable(failure),
         };
-        let meta = reading.event.meta();
-        let traceparent = record.headers.text("traceparent");
-        Intake::Ready(Delivery {
-            tenant: meta.tenant_id.clone(),
-            order_id: reading.event.key().to_owned(),
-            event_id: reading.event_id,
-            event_type: reading.event.event_type(),
-            webhook_id: webhook_id(reading.event_id),
-            body: body(&reading.event, reading.event_id),
-            actor: meta.actor.clone(),
-            resend: record.headers.last(RESEND).is_some(),
-            traceparent: traceparent.filter(|text| text.parse::<TraceParent>().is_ok()).map(str::to_owned),
-        })
+        Intake::Ready(Delivery::of(record, reading, &self.identities))
     }
 
     async fn open(&self, record: &Record, delivery: &Delivery, tasks: &mut Tasks) -> Intake<()> {
@@ -290,7 +250,7 @@ impl EffectStage for WebhookStage {
             if choice.chooses() && !choice.wants(body.get_or_insert_with(|| parsed(&delivery.body))) {
                 continue;
             }
-            let lane = format_args!("{NAME}|{}|{}|{}", delivery.tenant, delivery.order_id, target.id);
+            let lane = [NAME, "|", &delivery.tenant, "|", &delivery.order_id, "|", &target.id];
             tasks.push(lane, &target.id, priority);
         }
         Intake::Ready(())
@@ -330,7 +290,7 @@ impl EffectStage for WebhookStage {
     fn before(&self, task: &Task<Delivery>) {
         let (delivery, acting) = (&task.input, task.input.actor.as_ref());
         tracing::debug!(
-            stage = self.declared.name, webhook_id = delivery.webhook_id, endpoint = &*task.target,
+            stage = self.declared.name, webhook_id = WebhookId::of(delivery.event_id).as_str(), endpoint = &*task.target,
             attempt = task.attempt, actor = acting.map(|actor| actor.id.as_str()), role = ?acting.map(|actor| actor.role),
             "a delivery is being attempted"
         );
@@ -355,7 +315,7 @@ impl EffectStage for WebhookStage {
     }
 
     fn identity(&self) -> Option<fn(&Delivery) -> u128> {
-        Some(|delivery| delivery_id(&delivery.tenant, delivery.event_id, "").as_u128())
+        Some(|delivery| delivery.identity)
     }
 
     fn kind(&self, delivery: &Delivery) -> &'static str {

@@ -58,6 +58,8 @@ pub(super) struct Choice {
 /// What requests to an endpoint need.
 #[derive(Debug)]
 pub(super) struct Ready {
+    /// The endpoint's id, as it is told.
+    pub(super) id: HeaderValue,
     /// Where they go.
     pub(super) address: Address,
     /// The secrets, newest first; never empty.
@@ -186,7 +188,8 @@ impl Ready {
             value.set_sensitive(true);
             own_headers.insert(name, value);
         }
-        Ok(Self { address: Address::of(&endpoint.url)?, signers, own_headers })
+        let id = HeaderValue::try_from(&endpoint.id).map_err(|error| error.to_string())?;
+        Ok(Self { id, address: Address::of(&endpoint.url)?, signers, own_headers })
     }
 }
 
@@ -223,8 +226,24 @@ impl Address {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+    use crate::crypto::Secret;
+    use crate::store::webhooks::SigningSecret;
+
+    /// What requests to an endpoint called `id` with these headers of its own need.
+    pub(in crate::stages::webhook) fn ready(id: &'static str, own: &[(&'static str, &'static str)]) -> Ready {
+        let secret = Secret::new("whsec_AAAA".to_owned());
+        let secret = SigningSecret { secret, created_at: 0, expires_at: None, request: None };
+        let own =
+            own.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+        Ready {
+            id: HeaderValue::from_static(id),
+            address: Address::of("http://127.0.0.1:1/").unwrap(),
+            signers: vec![Signer::of(&secret).unwrap()],
+            own_headers: own.collect(),
+        }
+    }
 
     #[test]
     fn addresses_are_taken_apart_as_registered() {

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::stage::{Attempted, Delivery, NAME};
+use super::body::WebhookId;
+use super::delivery::Delivery;
+use super::stage::{Attempted, NAME};
 use super::target::Target;
 use crate::event::{WebhookAttempt, WebhookExhausted, effect_id};
 use crate::runtime::{Failure, Outcome, Task};
@@ -17,6 +19,7 @@ pub(super) fn receipt(
     let delivery = &task.input;
     let millis = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
     let attempt = format!("attempt {} at {}", task.attempt, attempted.at_ms);
+    let webhook_id = WebhookId::of(delivery.event_id);
     let answer = attempted.ended.as_ref().ok();
     let next_attempt_at = match outcome {
         Outcome::Retry { after, .. } => {
@@ -31,8 +34,8 @@ pub(super) fn receipt(
         attempt_id: effect_id(&delivery.tenant, delivery.event_id, NAME, &attempt, &target.id).to_string(),
         tenant_id: delivery.tenant.clone(),
         endpoint_id: target.id.to_string(),
-        webhook_id: delivery.webhook_id.clone(),
-        event_id: delivery.event_id.to_string(),
+        webhook_id: webhook_id.as_str().to_owned(),
+        event_id: webhook_id.event_id().to_owned(),
         event_type: delivery.event_type.as_str().to_owned(),
         order_id: delivery.order_id.clone(),
         attempt: i32::try_from(task.attempt).unwrap_or(i32::MAX),
@@ -56,11 +59,12 @@ pub(super) fn receipt(
 /// The receipt of a delivery that isn't tried again.
 pub(super) fn exhausted(task: &Task<Delivery>, why: &Failure, now_ms: i64) -> WebhookExhausted {
     let delivery = &task.input;
+    let webhook_id = WebhookId::of(delivery.event_id);
     WebhookExhausted {
         tenant_id: delivery.tenant.clone(),
         endpoint_id: task.target.to_string(),
-        webhook_id: delivery.webhook_id.clone(),
-        event_id: delivery.event_id.to_string(),
+        webhook_id: webhook_id.as_str().to_owned(),
+        event_id: webhook_id.event_id().to_owned(),
         event_type: delivery.event_type.as_str().to_owned(),
         order_id: delivery.order_id.clone(),
         attempts: i32::try_from(task.attempt).unwrap_or(i32::MAX),

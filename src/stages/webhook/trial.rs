@@ -75,7 +75,7 @@ impl Trial {
                     resend: false,
                     traceparent: None,
                 };
-                let headers = headers(&target.id, ready, told, Moment { attempt: 1, now_ms });
+                let headers = headers(self.client.blank(), ready, told, Moment { attempt: 1, now_ms });
                 let (shown, within) = (shown(&headers), target.timeout.min(LONGEST));
                 (shown, self.client.post(&ready.address, headers, body.clone(), within).await)
             }

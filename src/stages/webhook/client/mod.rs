@@ -8,6 +8,7 @@ mod connect;
 mod flushing;
 pub(super) mod guard;
 mod pool;
+mod spare;
 
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use hyper::{Method, Request, Response};
 use self::connect::Connector;
 pub(super) use self::pool::PoolLimits;
 use self::pool::{Connection, Pool};
+use self::spare::Spare;
 use super::target::Address;
 
 /// How much of an answer's body is read.
@@ -73,12 +75,18 @@ pub(super) enum AttemptError {
 pub(super) struct Client {
     connector: Connector,
     pool: Pool,
+    spare: Spare,
 }
 
 impl Client {
     /// A client that may connect as `guard` says. Reads the system's certificates.
     pub(super) fn new(guard: guard::Guard, limits: PoolLimits) -> Self {
-        Self { connector: Connector::new(guard), pool: Pool::new(limits) }
+        Self { connector: Connector::new(guard), pool: Pool::new(limits), spare: Spare::default() }
+    }
+
+    /// Headers without any, with room for those of a request.
+    pub(super) fn blank(&self) -> HeaderMap {
+        self.spare.take()
     }
 
     /// Posts `body` to `address` and waits for the answer, at most `within`.
@@ -138,6 +146,8 @@ impl Client {
                 .map(str::to_owned),
             body: Vec::new(),
         };
+        // hyper made them in the memory of the request's.
+        self.spare.keep(head.headers);
         let mut read = 0;
         while let Some(frame) = incoming.frame().await {
             let frame = frame.map_err(|error| AttemptError::Exchange(reason(&error)))?;
