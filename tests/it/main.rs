@@ -35,6 +35,7 @@ mod webhook_attempts;
 mod webhook_backfill;
 mod webhook_choices;
 mod webhook_down;
+mod webhook_hang;
 mod webhook_health;
 mod webhook_hostile;
 mod webhook_moved;

@@ -154,6 +154,14 @@ impl Breaker {
         matches!(self.0, State::Open { probes, .. } | State::HalfOpen { probes, .. } if probes > 0)
     }
 
+    /// Whether the endpoint failed last, and no probe has shown yet that it is away.
+    pub(super) fn is_doubtful(&self) -> bool {
+        match self.0 {
+            State::Closed { failures, .. } => failures > 0,
+            State::Open { probes, .. } | State::HalfOpen { probes, .. } => probes == 0,
+        }
+    }
+
     /// Whether nothing is to be remembered of the endpoint.
     pub(super) fn is_idle(&self) -> bool {
         matches!(self.0, State::Closed { failures: 0, .. })

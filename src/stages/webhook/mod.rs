@@ -24,6 +24,7 @@ mod breaker;
 mod catalogue;
 mod client;
 mod delivery;
+mod doubt;
 mod facts;
 mod headers;
 mod options;

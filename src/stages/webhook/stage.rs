@@ -131,7 +131,10 @@ impl WebhookStage {
             client: Client::new(guard, limits),
             identities: Identities::default(),
             receipts: Receipts::new(parts.codec, parts.producer, parts.receipts, parts.clock.clone()).into(),
-            traffic: parts.traffic.join(&parts.declared.name, parts.partitions, options.breaker),
+            traffic: {
+                let (name, slots) = (&parts.declared.name, parts.declared.concurrency);
+                parts.traffic.join(name, parts.partitions, slots, options.breaker)
+            },
             concurrency,
             cursor_lag: AtomicI64::new(0),
             metrics: parts.metrics,
@@ -149,6 +152,7 @@ impl WebhookStage {
         let at_ms = self.clock.now_ms();
         let begun = Instant::now();
         let delivery = &task.input;
+        let underway = self.traffic.underway(asked(target));
         let ended = match &target.ready {
             Ok(ready) => {
                 let moment = Moment { attempt: task.attempt, now_ms: at_ms };
@@ -160,6 +164,7 @@ impl WebhookStage {
             }
             Err(why) => Err(AttemptError::Unusable(why.clone())),
         };
+        drop(underway);
         let took = begun.elapsed();
         let now_ms = self.clock.now_ms();
         let verdict = judge(&ended, now_ms);

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::breaker::{Breaker, BreakerOptions, Noted};
+use super::doubt::{Doubted, Doubts};
 use super::pace::{Pace, Rate};
 use super::verdict::{Blame, Verdict};
 
@@ -75,15 +76,22 @@ impl Members {
 }
 
 impl Traffic {
-    /// A member of `group` that works on all `partitions` of its source until it says otherwise.
-    pub(super) fn join(&self, group: &str, partitions: usize, options: BreakerOptions) -> Member {
+    /// A member of `group`, with so many slots, that works on all `partitions` of its source until it says otherwise.
+    pub(super) fn join(
+        &self,
+        group: &str,
+        partitions: usize,
+        slots: usize,
+        options: BreakerOptions,
+    ) -> Member {
         let of = u32::try_from(partitions).unwrap_or(u32::MAX).max(1);
         let no = self.change(|members| {
             members.joined += 1;
             members.known.insert(members.joined, Owned { group: group.into(), of, owned: of });
             members.joined
         });
-        Member { traffic: self.clone(), no, of, owned: AtomicU64::new(of.into()), options }
+        let (owned, doubts) = (AtomicU64::new(of.into()), Doubts::of(slots));
+        Member { traffic: self.clone(), no, of, owned, doubts, options }
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut Members) -> T) -> T {
@@ -117,6 +125,7 @@ pub(super) struct Member {
     no: u64,
     of: u32,
     owned: AtomicU64,
+    doubts: Doubts,
     options: BreakerOptions,
 }
 
@@ -155,7 +164,14 @@ impl Member {
         let flows = self.traffic.flows();
         let flow = flows.get(asked.id)?;
         let paced = self.rate(asked).and_then(|rate| flow.pace.not_before(rate, now_ms));
-        flow.breaker(asked.generation).and_then(|breaker| breaker.not_before(now_ms)).max(paced)
+        let Some(breaker) = flow.breaker(asked.generation) else { return paced };
+        let doubted = breaker.is_doubtful().then(|| self.doubts.not_before(now_ms)).flatten();
+        breaker.not_before(now_ms).max(paced).max(doubted)
+    }
+
+    /// A request to an endpoint is under way until what this gives is dropped: it counts where the endpoint failed last.
+    pub(super) fn underway(&self, asked: Asked<'_>) -> Option<Doubted<'_>> {
+        self.about(asked, Breaker::is_doubtful).then(|| self.doubts.running())
     }
 
     /// A request to an endpoint starts.
@@ -262,7 +278,7 @@ mod tests {
     }
 
     fn join(traffic: &Traffic, group: &str, partitions: usize) -> Member {
-        traffic.join(group, partitions, BreakerOptions::default())
+        traffic.join(group, partitions, 4, BreakerOptions::default())
     }
 
     fn open(member: &Member, endpoint: &Arc<str>) {
