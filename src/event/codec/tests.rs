@@ -155,7 +155,10 @@ fn replace(json: &mut serde_json::Value, name: &str, symbol: &str) {
     let inner: Vec<&mut serde_json::Value> = match json {
         serde_json::Value::Object(map) => map.values_mut().collect(),
         serde_json::Value::Array(items) => items.iter_mut().collect(),
-        _ => Vec::new(),
+        serde_json::Value::Null
+        | serde_json::Value::Bool(_)
+        | serde_json::Value::Number(_)
+        | serde_json::Value::String(_) => Vec::new(),
     };
     inner.into_iter().for_each(|value| replace(value, name, symbol));
 }
