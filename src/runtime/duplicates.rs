@@ -4,8 +4,9 @@
 //! again. The memory holds the last so many events of one partition by id, with a hash of their bytes; it is
 //! refilled on assignment by reading as many offsets back. A record that is read again (same offset) is no repeat.
 
-use std::collections::{HashMap, VecDeque};
-use std::hash::{DefaultHasher, Hasher as _};
+use std::hash::{BuildHasher as _, DefaultHasher, Hasher as _};
+
+use hashbrown::{DefaultHashBuilder, HashTable};
 
 /// An event as it is recognised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,40 +37,77 @@ pub(crate) enum Verdict {
     Conflict(i64),
 }
 
+/// An event that was seen, and the offset of the record that brought it.
+#[derive(Debug, Clone, Copy)]
+struct Event {
+    id: u128,
+    bytes: u64,
+    offset: i64,
+}
+
 /// The events of one partition. Bounded by the number of events.
+///
+/// A ring of events and a table of places in it: to find that an event is new, which most are, takes a look at the table alone,
+/// and the table is small.
 #[derive(Debug)]
 pub(crate) struct Duplicates {
     most: usize,
-    /// Oldest first.
-    order: VecDeque<u128>,
-    known: HashMap<u128, (i64, u64)>,
+    /// As many as are remembered, at most; then a new one takes the place of the oldest.
+    ring: Vec<Event>,
+    /// Where the oldest is, once the ring is full.
+    oldest: usize,
+    /// Places in the ring, by id.
+    places: HashTable<u32>,
+    hasher: DefaultHashBuilder,
 }
 
 impl Duplicates {
     /// A memory of the last `most` events.
     pub(crate) fn new(most: usize) -> Self {
-        Self { most, order: VecDeque::new(), known: HashMap::new() }
+        Self {
+            most: most.min(u32::MAX as usize),
+            ring: Vec::new(),
+            oldest: 0,
+            places: HashTable::new(),
+            hasher: DefaultHashBuilder::default(),
+        }
     }
 
     /// Looks the event of the record at `offset` up, and remembers it if it is new.
     pub(crate) fn see(&mut self, offset: i64, seen: Seen) -> Verdict {
-        if let Some(&(first, bytes)) = self.known.get(&seen.id) {
-            return match (first == offset, bytes == seen.bytes) {
+        let hash = self.hasher.hash_one(seen.id);
+        let known = self.places.find(hash, |place| self.ring[*place as usize].id == seen.id);
+        if let Some(known) = known.map(|place| self.ring[*place as usize]) {
+            return match (known.offset == offset, known.bytes == seen.bytes) {
                 (true, _) => Verdict::New,
-                (false, true) => Verdict::Duplicate(first),
-                (false, false) => Verdict::Conflict(first),
+                (false, true) => Verdict::Duplicate(known.offset),
+                (false, false) => Verdict::Conflict(known.offset),
             };
         }
         if self.most > 0 {
-            if self.order.len() == self.most
-                && let Some(oldest) = self.order.pop_front()
-            {
-                self.known.remove(&oldest);
-            }
-            self.order.push_back(seen.id);
-            self.known.insert(seen.id, (offset, seen.bytes));
+            let place = self.put(Event { id: seen.id, bytes: seen.bytes, offset });
+            let (ring, hasher) = (&self.ring, &self.hasher);
+            self.places.insert_unique(hash, place, |other| hasher.hash_one(ring[*other as usize].id));
         }
         Verdict::New
+    }
+
+    /// Puts an event into the ring, in place of the oldest when it is full; gives its place.
+    fn put(&mut self, event: Event) -> u32 {
+        let place = if self.ring.len() < self.most { self.ring.len() } else { self.oldest };
+        // It was made from as many as are remembered, which a `u32` counts.
+        let number = u32::try_from(place).unwrap_or(u32::MAX);
+        let Some(oldest) = self.ring.get_mut(place) else {
+            self.ring.push(event);
+            return number;
+        };
+        let gone = std::mem::replace(oldest, event);
+        self.oldest = (place + 1) % self.most;
+        let hash = self.hasher.hash_one(gone.id);
+        if let Ok(entry) = self.places.find_entry(hash, |other| *other == number) {
+            entry.remove();
+        }
+        number
     }
 }
 
@@ -95,7 +133,7 @@ mod tests {
         }
         assert_eq!(memory.see(9, Seen::new(2, b"")), Verdict::Duplicate(2));
         assert_eq!(memory.see(10, Seen::new(0, b"")), Verdict::New, "forgotten");
-        assert_eq!(memory.known.len(), memory.order.len());
+        assert_eq!((memory.places.len(), memory.ring.len()), (2, 2));
     }
 
     #[test]

@@ -18,6 +18,7 @@ pub mod dead_letter;
 mod duplicates;
 mod effect;
 mod error;
+mod headers;
 pub mod inspect;
 mod lanes;
 mod leave;

@@ -12,6 +12,7 @@ use super::batch_queue::Fetched;
 use super::desk::Side;
 use super::pool::{Buffer, Pool, give_back, take_from};
 use super::wire;
+use crate::runtime::headers::format::Pair;
 use crate::runtime::record::{Headers, Record};
 
 /// Bytes of one batch, about: small enough that a few records of it which stay long don't hold much.
@@ -170,7 +171,8 @@ impl Records {
         record.key = take(entry.key);
         record.payload = take(entry.payload);
         if entry.headers > 0 {
-            record.headers = read_headers(&self.data.slice(at..at + entry.headers as usize));
+            let bytes = &self.data[at..at + entry.headers as usize];
+            record.headers = Headers::read(self.data.slice_ref(wire::pairs(bytes)), bytes.len());
         } else {
             record.headers = Headers::default();
         }
@@ -340,27 +342,17 @@ impl<'b> Sight<'b> {
     }
 
     /// The names and values of its headers, in order.
-    pub(crate) fn headers(&self) -> impl Iterator<Item = (&'b [u8], Option<&'b [u8]>)> + use<'b> {
+    pub(crate) fn headers(&self) -> impl Iterator<Item = Pair<'b>> + use<'b> {
         let length = |length: u32| if length == NULL { 0 } else { length as usize };
         let start = self.entry.start as usize + length(self.entry.key) + length(self.entry.payload);
         wire::headers(self.data.get(start..start + self.entry.headers as usize).unwrap_or_default())
     }
 }
 
-fn read_headers(bytes: &Bytes) -> Headers {
-    let pairs = wire::headers(bytes).filter_map(|(name, value)| {
-        let Ok(name) = std::str::from_utf8(name) else {
-            tracing::warn!("a header whose name is not UTF-8 was left out");
-            return None;
-        };
-        Some((name.to_owned(), value.map(|value| bytes.slice_ref(value))))
-    });
-    Headers::read(pairs.collect(), bytes.len())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime::headers::format;
 
     #[test]
     fn records_come_out_as_they_went_in() {
@@ -373,9 +365,9 @@ mod tests {
             let before = data.len();
             if number == 0 {
                 wire::put_count(&mut data, 3);
-                wire::put_header(&mut data, b"a", Some(b"1"));
-                wire::put_header(&mut data, b"\xff", Some(b"left out"));
-                wire::put_header(&mut data, b"b", None);
+                format::put(&mut data, b"a", Some(b"1"));
+                format::put(&mut data, b"\xff", Some(b"left out"));
+                format::put(&mut data, b"b", None);
             }
             let headers = length(data.len() - before);
             let offset = number as i64;
@@ -397,8 +389,7 @@ mod tests {
             assert_eq!(record.partition, 3);
         }
         assert_eq!((all[0].timestamp_ms, all[1].timestamp_ms), (None, Some(0)));
-        let headers: Vec<_> =
-            all[0].headers.iter().map(|(name, value)| (name, value.map(|v| &v[..]))).collect();
+        let headers: Vec<_> = all[0].headers.iter().collect();
         assert_eq!(headers, [("a", Some(&b"1"[..])), ("b", None)]);
         // As much is let go as was taken up, whatever the headers are and whoever holds the record.
         let bytes = batch.bytes();

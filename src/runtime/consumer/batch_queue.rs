@@ -22,6 +22,7 @@ use rdkafka::client::{Client, ClientContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::wire;
+use crate::runtime::headers::format;
 
 /// Messages read by one call, at most.
 const SLOTS: usize = 1_000;
@@ -242,7 +243,7 @@ impl<'m> Fetched<'m> {
         self.headers(|name, value| found.push((name, value)));
         if !found.is_empty() {
             wire::put_count(bytes, found.len());
-            found.into_iter().for_each(|(name, value)| wire::put_header(bytes, name, value));
+            found.into_iter().for_each(|(name, value)| format::put(bytes, name, value));
         }
     }
 

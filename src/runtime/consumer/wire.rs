@@ -14,8 +14,8 @@
 //! Whatever was written there, no byte is looked at behind the record, and one at most before it. Batches keep headers as they
 //! lie here, and write what librdkafka says in the same way.
 
-/// Bytes of a varint of 64 bits, at most.
-const LONGEST: usize = 10;
+use crate::runtime::headers::format::{LONGEST, Pair, named, put_varint, take, varint, varint_of};
+
 /// Bytes of the length of a record, at most: they are smaller than 2 GiB.
 const LONGEST_LENGTH: usize = 5;
 
@@ -75,72 +75,23 @@ pub(super) fn to_end(value: usize, key: Option<usize>, before: impl Fn(usize) ->
 pub(super) fn are_headers(bytes: &[u8]) -> bool {
     let mut rest = bytes;
     let Some(count) = varint(&mut rest).and_then(|count| usize::try_from(count).ok()) else { return false };
-    (0..count).all(|_| header(&mut rest).is_some()) && rest.is_empty()
+    (0..count).all(|_| take(&mut rest).is_some()) && rest.is_empty()
 }
 
-/// The names and values of the headers that lie in `bytes`, in order, as far as they are such. A name ends at a zero byte, as
-/// for librdkafka, which could not send more of it.
-pub(super) fn headers(bytes: &[u8]) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
-    let mut rest = bytes;
-    let count = varint(&mut rest).and_then(|count| usize::try_from(count).ok()).unwrap_or(0);
-    (0..count).map_while(move |_| {
-        let (name, value) = header(&mut rest)?;
-        let end = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
-        Some((&name[..end], value))
-    })
+/// The headers that lie in `bytes`, behind their number.
+pub(super) fn pairs(mut bytes: &[u8]) -> &[u8] {
+    if varint(&mut bytes).is_some() { bytes } else { &[] }
+}
+
+/// The names and values of the headers that lie in `bytes`, in order, as far as they are such.
+pub(super) fn headers(bytes: &[u8]) -> impl Iterator<Item = Pair<'_>> {
+    let mut rest = pairs(bytes);
+    std::iter::from_fn(move || take(&mut rest).map(|(name, value)| (named(name), value)))
 }
 
 /// Writes how many headers follow.
 pub(super) fn put_count(bytes: &mut Vec<u8>, count: usize) {
-    put(bytes, i64::try_from(count).unwrap_or(i64::MAX));
-}
-
-/// Writes a header.
-pub(super) fn put_header(bytes: &mut Vec<u8>, name: &[u8], value: Option<&[u8]>) {
-    for part in [Some(name), value] {
-        put(bytes, part.map_or(Ok(-1), |part| i64::try_from(part.len())).unwrap_or(-1));
-        bytes.extend_from_slice(part.unwrap_or_default());
-    }
-}
-
-fn put(bytes: &mut Vec<u8>, number: i64) {
-    let (written, count) = varint_of(number);
-    bytes.extend_from_slice(&written[..count]);
-}
-
-#[inline]
-fn header<'r>(rest: &mut &'r [u8]) -> Option<(&'r [u8], Option<&'r [u8]>)> {
-    let mut bytes = || match varint(rest)? {
-        -1 => Some(None),
-        length => rest.split_off(..usize::try_from(length).ok()?).map(Some),
-    };
-    Some((bytes()??, bytes()?))
-}
-
-#[inline]
-fn varint(rest: &mut &[u8]) -> Option<i64> {
-    let mut zigzag = 0_u64;
-    for nth in 0..LONGEST {
-        let byte = *rest.split_off_first()?;
-        zigzag |= u64::from(byte & 0x7f) << (7 * nth);
-        if byte < 0x80 {
-            return Some((zigzag >> 1) as i64 ^ -((zigzag & 1) as i64));
-        }
-    }
-    None
-}
-
-/// A number as a varint: its bytes, and how many.
-fn varint_of(number: i64) -> ([u8; LONGEST], usize) {
-    let (mut zigzag, mut bytes, mut count) = ((number << 1 ^ number >> 63) as u64, [0; LONGEST], 0);
-    loop {
-        bytes[count] = (zigzag & 0x7f) as u8 | if zigzag < 0x80 { 0 } else { 0x80 };
-        count += 1;
-        zigzag >>= 7;
-        if zigzag == 0 {
-            return (bytes, count);
-        }
-    }
+    put_varint(bytes, i64::try_from(count).unwrap_or(i64::MAX));
 }
 
 #[cfg(test)]
@@ -148,6 +99,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::runtime::headers::format::put;
 
     type Header = (Vec<u8>, Option<Vec<u8>>);
 
@@ -162,7 +114,7 @@ mod tests {
     }
 
     fn put_bytes(bytes: &mut Vec<u8>, part: Option<&[u8]>) {
-        put(bytes, part.map_or(-1, |part| part.len() as i64));
+        put_varint(bytes, part.map_or(-1, |part| part.len() as i64));
         bytes.extend_from_slice(part.unwrap_or_default());
     }
 
@@ -170,17 +122,17 @@ mod tests {
         /// The bytes of the record with its length, and where in them the value starts.
         fn bytes(&self) -> (Vec<u8>, usize) {
             let mut body = vec![self.attributes];
-            put(&mut body, self.timestamp);
-            put(&mut body, self.offset);
+            put_varint(&mut body, self.timestamp);
+            put_varint(&mut body, self.offset);
             put_bytes(&mut body, self.key.as_deref());
             put_bytes(&mut body, Some(&self.value));
             let value_end = body.len();
             put_count(&mut body, self.headers.len());
             for (name, value) in &self.headers {
-                put_header(&mut body, name, value.as_deref());
+                put(&mut body, name, value.as_deref());
             }
             let mut bytes = Vec::new();
-            put(&mut bytes, body.len() as i64);
+            put_varint(&mut bytes, body.len() as i64);
             let start = bytes.len() + value_end - self.value.len();
             bytes.extend(body);
             (bytes, start)

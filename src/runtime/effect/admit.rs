@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::at_once::{Pass, first_attempt};
-use super::attempt::{Loaded, Payload};
+use super::attempt::Payload;
 use super::engine::{Engine, TIGHT, room};
 use super::intake::{self, Opened, Round};
 use super::partition::OpenRecord;
@@ -274,9 +274,7 @@ impl<S: EffectStage> Engine<S> {
                 taken.to_park.extend(park.then_some(no));
                 self.balance.opened += 1;
                 self.count("opened", 1);
-                let Task { record, input, .. } = *task;
-                let loaded = Loaded { record: Some(record), input: Some(input), lane: None };
-                self.payloads.insert(no, Payload::from(loaded));
+                self.payloads.insert(no, Payload::Fresh(task));
             }
         }
     }
@@ -377,5 +375,5 @@ pub(super) fn detach(record: &mut Shared<Record>) {
 
 fn identity<'n>(partition: i32, offset: i64, spec: TaskSpec<'n>) -> Identity<'n> {
     let TaskSpec { lane, target, priority } = spec;
-    Identity { partition, lane, target, offset, priority }
+    Identity { partition, lane, target: target.into(), offset, priority }
 }

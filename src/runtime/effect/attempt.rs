@@ -28,14 +28,50 @@ const AFTER_PANIC: Duration = Duration::from_secs(1);
 
 /// What is in memory of a task that waits.
 #[derive(Debug)]
-pub(super) struct Payload<I> {
+pub(super) enum Payload<I> {
+    /// All of it, as its record opened it: it was never attempted, and is taken out when it is.
+    Fresh(Box<Task<I>>),
+    /// As much as there is.
+    Parts(Parts<I>),
+}
+
+/// What several may hold of a task that waits.
+#[derive(Debug)]
+pub(super) struct Parts<I> {
     pub(super) record: Option<Arc<Record>>,
     pub(super) input: Option<Arc<I>>,
     /// The name of its lane, where the lanes don't keep it: of one that is parked.
     pub(super) lane: Option<Arc<str>>,
 }
 
-impl<I> Clone for Payload<I> {
+impl<I> Payload<I> {
+    /// The record.
+    pub(super) fn record(&self) -> Option<&Record> {
+        match self {
+            Self::Fresh(task) => Some(&task.record),
+            Self::Parts(parts) => parts.record.as_deref(),
+        }
+    }
+
+    /// In parts, which several may hold.
+    pub(super) fn into_parts(self) -> Parts<I> {
+        match self {
+            Self::Fresh(task) => {
+                let Task { record, input, .. } = *task;
+                Parts { record: Some(record.into_arc()), input: Some(input.into_arc()), lane: None }
+            }
+            Self::Parts(parts) => parts,
+        }
+    }
+}
+
+impl<I> Default for Parts<I> {
+    fn default() -> Self {
+        Self { record: None, input: None, lane: None }
+    }
+}
+
+impl<I> Clone for Parts<I> {
     fn clone(&self) -> Self {
         Self { record: self.record.clone(), input: self.input.clone(), lane: self.lane.clone() }
     }
@@ -50,13 +86,13 @@ pub(super) struct Loaded<I> {
     pub(super) lane: Option<Arc<str>>,
 }
 
-impl<I> From<Payload<I>> for Loaded<I> {
-    fn from(Payload { record, input, lane }: Payload<I>) -> Self {
+impl<I> From<Parts<I>> for Loaded<I> {
+    fn from(Parts { record, input, lane }: Parts<I>) -> Self {
         Self { record: record.map(Shared::from), input: input.map(Shared::from), lane }
     }
 }
 
-impl<I> From<Loaded<I>> for Payload<I> {
+impl<I> From<Loaded<I>> for Parts<I> {
     fn from(Loaded { record, input, lane }: Loaded<I>) -> Self {
         Self { record: record.map(Shared::into_arc), input: input.map(Shared::into_arc), lane }
     }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::attempt::Payload;
+use super::attempt::{Parts, Payload};
 use super::engine::Engine;
 use super::intake;
 use super::load::{Limits, Load};
@@ -45,7 +45,7 @@ pub(super) struct Reread<I> {
 /// A record that was read again and opened tasks.
 #[derive(Debug)]
 struct Brought<I> {
-    payload: Payload<I>,
+    payload: Parts<I>,
     offset: i64,
     opened: Range<usize>,
     seen: Option<Seen>,
@@ -65,7 +65,7 @@ async fn open_again<S: EffectStage>(
             Ok(intake::What::Tasks(input, opened, seen)) => {
                 let offset = record.offset;
                 let payload =
-                    Payload { record: Some(Arc::new(record)), input: Some(Arc::new(input)), lane: None };
+                    Parts { record: Some(Arc::new(record)), input: Some(Arc::new(input)), lane: None };
                 reread.opened.push(Brought { payload, offset, opened, seen });
             }
             Ok(intake::What::Known(_) | intake::What::Skipped(_) | intake::What::Dead(_)) => {}
@@ -328,7 +328,7 @@ impl<S: EffectStage> Engine<S> {
         &mut self,
         partition: i32,
         target: &Arc<str>,
-        payload: &Payload<S::Input>,
+        payload: &Parts<S::Input>,
         opened: Range<usize>,
         tasks: &Tasks,
     ) {
@@ -338,7 +338,7 @@ impl<S: EffectStage> Engine<S> {
             let identity = Identity {
                 partition,
                 lane: spec.lane,
-                target,
+                target: target.into(),
                 offset: record.offset,
                 priority: spec.priority,
             };
@@ -350,7 +350,7 @@ impl<S: EffectStage> Engine<S> {
                     no
                 }
             };
-            self.payloads.insert(no, payload.clone());
+            self.payloads.insert(no, Payload::Parts(payload.clone()));
             self.balance.opened += 1;
             self.count("opened", 1);
             if let Some(own) = self.cursors_of(partition) {

@@ -7,12 +7,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use hashbrown::hash_map::Entry;
 use hashbrown::{HashMap, HashSet};
 use tokio::sync::watch;
 
 use super::appends::Appends;
 use super::at_once::{Left, Pass};
-use super::attempt::{self, Hands, Job, Payload};
+use super::attempt::{self, Hands, Job, Parts, Payload};
 use super::guard::Guard;
 use super::intake;
 use super::parked::Parked;
@@ -282,9 +283,8 @@ impl<S: EffectStage> Engine<S> {
         let (partition, target) = (known.partition, Arc::clone(known.target));
         let Some(generation) = self.partitions.get(&partition).map(|owned| owned.generation) else { return };
         let History { attempt, first_failed_at_ms } = self.lanes.history(no).unwrap_or_default();
-        let payload =
-            self.payloads.get(&no).cloned().unwrap_or(Payload { record: None, input: None, lane: None });
-        if let Some(lane) = &payload.lane {
+        let payload = self.payload_for(no);
+        if let Payload::Parts(Parts { lane: Some(lane), .. }) = &payload {
             self.learn(no, lane);
         }
         if self.own_cursors(partition).is_some_and(|own| own.loads.is_away(&target)) {
@@ -294,15 +294,20 @@ impl<S: EffectStage> Engine<S> {
         self.hands.stage.starting(&target, now);
         let label = |kind| Label { partition, generation, kind };
         let (label, begun) = match payload {
-            Payload { record: Some(record), input: Some(input), .. } => {
+            Payload::Fresh(mut task) => {
+                (task.attempt, task.first_failed_at_ms) = (attempt, first_failed_at_ms);
+                let label = label(Kind::Attempt(Some(no)));
+                (label, self.running.attempt(label, task))
+            }
+            Payload::Parts(Parts { record: Some(record), input: Some(input), .. }) => {
                 let (record, input) = (record.into(), input.into());
                 let label = label(Kind::Attempt(Some(no)));
                 let task = Task { record, input, target, attempt, first_failed_at_ms };
                 (label, self.running.attempt(label, Box::new(task)))
             }
-            payload => {
+            Payload::Parts(parts) => {
                 let parked_at = self.lanes.place(no).map(|place| (partition, place.offset));
-                let loaded = payload.into();
+                let loaded = parts.into();
                 let job = Job { loaded, target, attempt, first_failed_at_ms, parked_at };
                 let work = attempt::load_and_attempt(Arc::clone(&self.hands), job);
                 let label = label(Kind::Load(no));
@@ -315,6 +320,17 @@ impl<S: EffectStage> Engine<S> {
                 self.ended(label, began, what);
             }
             Err(_slot) => self.occupy(partition),
+        }
+    }
+
+    /// What is in memory of a task, for an attempt; one that was never attempted is taken out.
+    fn payload_for(&mut self, no: TaskNo) -> Payload<S::Input> {
+        match self.payloads.entry(no) {
+            Entry::Occupied(known) => match known.get() {
+                Payload::Parts(parts) => Payload::Parts(parts.clone()),
+                Payload::Fresh(_) => known.remove(),
+            },
+            Entry::Vacant(_) => Payload::Parts(Parts::default()),
         }
     }
 

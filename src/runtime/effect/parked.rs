@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::attempt::Payload;
+use super::attempt::{Parts, Payload};
 use super::engine::Engine;
 use super::partition::Partition;
 use super::settle::HELD_MS;
@@ -83,7 +83,13 @@ impl<S: EffectStage> Engine<S> {
         owned.note_parked(glimpse.source_offset);
         let Glimpse { lane, target, priority, .. } = glimpse;
         let told = Told {
-            identity: Identity { partition, lane, target, offset: glimpse.source_offset, priority },
+            identity: Identity {
+                partition,
+                lane,
+                target: target.into(),
+                offset: glimpse.source_offset,
+                priority,
+            },
             due_ms: if glimpse.held { HELD_MS } else { glimpse.not_before_ms.unwrap_or(0) },
             history: History { attempt: glimpse.attempt, first_failed_at_ms: glimpse.first_failed_at_ms },
         };
@@ -145,7 +151,13 @@ impl<S: EffectStage> Engine<S> {
         owned.note_parked(mark.source.offset);
         let (lane, target, priority) = (&*of.lane, &*of.target, of.priority);
         let told = Told {
-            identity: Identity { partition, lane, target, offset: mark.source.offset, priority },
+            identity: Identity {
+                partition,
+                lane,
+                target: target.into(),
+                offset: mark.source.offset,
+                priority,
+            },
             // A held lane waits until somebody decides.
             due_ms: if mark.held { HELD_MS } else { mark.not_before_ms.unwrap_or(0) },
             history: History { attempt: mark.attempt, first_failed_at_ms: mark.first_failed_at_ms },
@@ -213,7 +225,8 @@ impl<S: EffectStage> Engine<S> {
         }
         let (record, lane) = record();
         self.parked.bytes += record.bytes();
-        self.payloads.insert(no, Payload { record: Some(record), input: None, lane: Some(lane) });
+        let parts = Parts { record: Some(record), input: None, lane: Some(lane) };
+        self.payloads.insert(no, Payload::Parts(parts));
         self.parked.kept.push_back(no);
         if self.parked.kept.len() > 2 * self.payloads.len() + SLACK {
             self.parked.kept.retain(|no| self.payloads.contains_key(no));
@@ -261,10 +274,17 @@ impl<S: EffectStage> Engine<S> {
         }
     }
 
+    /// What is in memory of a task, to be held by others as well.
+    pub(super) fn parts_of(&mut self, no: TaskNo) -> Option<Parts<S::Input>> {
+        let parts = self.payloads.remove(&no)?.into_parts();
+        self.payloads.insert(no, Payload::Parts(parts.clone()));
+        Some(parts)
+    }
+
     /// Drops what is in memory of a task. A parked one's record counts against the bound until then.
     pub(super) fn forget(&mut self, no: TaskNo) {
         let Some(payload) = self.payloads.remove(&no) else { return };
-        if let (Some(record), true) = (payload.record, self.lanes.place(no).is_some()) {
+        if let (Some(record), true) = (payload.record(), self.lanes.place(no).is_some()) {
             self.parked.bytes = self.parked.bytes.saturating_sub(record.bytes());
         }
     }

@@ -80,7 +80,7 @@ impl<S: EffectStage> Engine<S> {
         let out = marked(&record, &dead(mark, why), &self.dead_letters);
         let what = Aside::DeadTask { task: no, class: why.class };
         let (partition, offset) = (record.partition, record.offset);
-        let input = self.payloads.get(&no).and_then(|payload| payload.input.clone());
+        let input = self.parts_of(no).and_then(|parts| parts.input);
         let (Some(input), Some(known)) = (input, self.lanes.known(no)) else {
             return self.put(partition, offset, what, out);
         };
@@ -175,7 +175,7 @@ impl<S: EffectStage> Engine<S> {
 
     /// The record of a task that is to be put aside: it ran or waited in memory, so it is there.
     fn record_of(&mut self, no: TaskNo) -> Option<Arc<Record>> {
-        let record = self.payloads.get(&no).and_then(|payload| payload.record.clone());
+        let record = self.parts_of(no).and_then(|parts| parts.record);
         if record.is_none() {
             self.cannot_put_aside(no, "it is not in memory");
         }

@@ -32,7 +32,7 @@ impl<S: EffectStage> Engine<S> {
         let identity = Identity {
             partition,
             lane: &of.lane,
-            target: &of.target,
+            target: (&of.target).into(),
             offset: mark.source.offset,
             priority: of.priority,
         };

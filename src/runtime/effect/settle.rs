@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::admit::detach;
-use super::attempt::{Ending, Loaded, Payload};
+use super::attempt::{Ending, Loaded, Parts, Payload};
 use super::engine::Engine;
 use super::partition::Partition;
 use super::report::{Aside, Attempted, Kind, What};
@@ -12,6 +12,7 @@ use crate::runtime::error::PartitionFault;
 use crate::runtime::lanes::{Attempt, Place, TaskNo, Vacated};
 use crate::runtime::outcome::{ErrorClass, Failure, Outcome, SkipReason};
 use crate::runtime::producer::{Delivered, ProduceError};
+use crate::runtime::record::Record;
 use crate::runtime::stage::EffectStage;
 
 /// Pause before an attempt that couldn't begin is tried again.
@@ -200,15 +201,15 @@ impl<S: EffectStage> Engine<S> {
             // When a parked one has rested in place it counts as parked again, and its lane's name is forgotten.
             loaded.lane = self.lanes.known(no).and_then(|known| known.lane.map(Into::into));
         }
-        let payload = Payload::from(loaded);
-        if let Some(record) = &payload.record
+        let parts = Parts::from(loaded);
+        if let Some(record) = &parts.record
             && self.lanes.place(no).is_some()
-            && self.payloads.get(&no).is_none_or(|known| known.record.is_none())
+            && self.payloads.get(&no).is_none_or(|known| known.record().is_none())
         {
             // It counts while it is here, even beyond the bound: running tasks are bounded by their number.
             self.parked.bytes += record.bytes();
         }
-        self.payloads.insert(no, payload);
+        self.payloads.insert(no, Payload::Parts(parts));
         let (partition, bytes) = (self.lanes.known(no).map(|known| known.partition), self.bytes_of(no));
         if let Some(own) = partition.and_then(|partition| self.cursors_of(partition)) {
             own.weigh(no, bytes);
@@ -217,8 +218,7 @@ impl<S: EffectStage> Engine<S> {
 
     /// What the record of a task takes in memory, if it is there.
     pub(super) fn bytes_of(&self, no: TaskNo) -> usize {
-        let record = self.payloads.get(&no).and_then(|payload| payload.record.as_ref());
-        record.map_or(0, |record| record.bytes())
+        self.payloads.get(&no).and_then(Payload::record).map_or(0, Record::bytes)
     }
 
     fn park(&mut self, no: TaskNo, due_ms: i64, why: Failure, now: i64) {
@@ -275,7 +275,7 @@ impl<S: EffectStage> Engine<S> {
         match what {
             Aside::Marker => {}
             Aside::Parked { task: no, due_ms } => {
-                let record = self.payloads.get(&no).and_then(|payload| payload.record.clone());
+                let record = self.parts_of(no).and_then(|parts| parts.record);
                 let lane = self.lanes.known(no).and_then(|known| known.lane.map(Into::into));
                 self.forget(no);
                 let place = Place { offset: delivered.offset, due_ms };
@@ -293,7 +293,7 @@ impl<S: EffectStage> Engine<S> {
                     self.hold(no, class);
                 } else {
                     self.balance.dead += 1;
-                    let record = self.payloads.get(&no).and_then(|payload| payload.record.as_ref());
+                    let record = self.payloads.get(&no).and_then(Payload::record);
                     let written_ms = record.and_then(|record| record.timestamp_ms);
                     self.end(partition, no, "dead", written_ms);
                 }

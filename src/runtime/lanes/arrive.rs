@@ -9,7 +9,7 @@ impl Lanes {
     pub(crate) fn fresh(&mut self, identity: Identity<'_>, share: usize, now_ms: i64) -> Admitted {
         let Identity { partition, lane, target, offset, .. } = identity;
         let lane_no = self.lanes.find_or_make(partition, lane);
-        let at = match self.find(lane_no, offset, target) {
+        let at = match self.find(lane_no, offset, &target) {
             Ok(_open) => return Admitted::AlreadyParked,
             Err(at) => at,
         };
@@ -17,7 +17,7 @@ impl Lanes {
             let below = (0..at).rev().filter_map(|at| self.lanes.task_at(lane, at));
             below.filter_map(|slot| self.tasks.at(slot)).any(Task::is_set_aside)
         });
-        let park = behind || self.ready.waiting(partition, target) >= share;
+        let park = behind || self.ready.waiting(partition, &target) >= share;
         let phase = if park { Phase::Moving } else { Phase::Waiting };
         let task = self.task_for(lane_no, identity, phase);
         let no = self.insert(lane_no, at, identity, task);
@@ -43,7 +43,7 @@ impl Lanes {
         now_ms: i64,
     ) -> Indexed {
         let lane_no = self.lanes.find_or_make(identity.partition, identity.lane);
-        match self.find(lane_no, identity.offset, identity.target) {
+        match self.find(lane_no, identity.offset, &identity.target) {
             Ok(no) => {
                 let indexed = self.index_again(no, place, history);
                 // It may be due earlier now: a held one was redriven.

@@ -9,26 +9,52 @@ use hashbrown::HashMap;
 const HINT_BITS: u32 = 8;
 const HINTS: usize = 1 << HINT_BITS;
 
+/// By the address of a name: the number that it was given last. Who has the number says whether that holds still.
+#[derive(Debug)]
+pub(super) struct Hints(Box<[u32; HINTS]>);
+
+impl Default for Hints {
+    fn default() -> Self {
+        Self(Box::new([0; HINTS]))
+    }
+}
+
+impl Hints {
+    #[inline]
+    pub(super) fn get(&self, name: &str, of: i32) -> usize {
+        self.0[Self::place(name, of)] as usize
+    }
+
+    pub(super) fn set(&mut self, name: &str, of: i32, number: u32) {
+        self.0[Self::place(name, of)] = number;
+    }
+
+    fn place(name: &str, of: i32) -> usize {
+        // Fibonacci hashing: names lie at multiples of sixteen, often side by side.
+        let key = (name.as_ptr().addr() as u64).wrapping_add(u64::from(of.unsigned_abs()));
+        (key.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (u64::BITS - HINT_BITS)) as usize
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Found<T> {
     slots: Vec<Option<(Arc<str>, T)>>,
     free: Vec<usize>,
     numbers: HashMap<Arc<str>, usize>,
-    /// By the address of a name: the slot that it was given last. What is in the slot says whether that holds still.
-    hints: Box<[u32; HINTS]>,
+    hints: Hints,
 }
 
 impl<T> Default for Found<T> {
     fn default() -> Self {
-        Self { slots: Vec::new(), free: Vec::new(), numbers: HashMap::new(), hints: Box::new([0; HINTS]) }
+        Self { slots: Vec::new(), free: Vec::new(), numbers: HashMap::new(), hints: Hints::default() }
     }
 }
 
 impl<T> Found<T> {
     #[inline]
     fn find(&self, name: &str) -> Option<usize> {
-        let hint = self.hints[hint(name)] as usize;
+        let hint = self.hints.get(name, 0);
         match self.slots.get(hint) {
             // A slot keeps its name alive, so that no other one lies there.
             Some(Some((known, _))) if std::ptr::eq(&**known, name) => Some(hint),
@@ -61,15 +87,19 @@ impl<T> Found<T> {
             None => {
                 let at = self.free.pop().unwrap_or(self.slots.len());
                 self.numbers.insert(Arc::clone(name), at);
-                // A target beyond that number is found by its name.
-                self.hints[hint(name)] = u32::try_from(at).unwrap_or(u32::MAX);
                 if at == self.slots.len() {
                     self.slots.push(None);
                 }
                 at
             }
         };
-        &mut self.slots[at].get_or_insert_with(|| (Arc::clone(name), T::default())).1
+        let (known, value) = self.slots[at].get_or_insert_with(|| (Arc::clone(name), T::default()));
+        // The copy that was handed in last is the one that comes again. A target beyond that number is found by its name.
+        if self.hints.get(name, 0) != at || !Arc::ptr_eq(known, name) {
+            self.hints.set(name, 0, u32::try_from(at).unwrap_or(u32::MAX));
+            known.clone_from(name);
+        }
+        value
     }
 
     pub(super) fn remove(&mut self, name: &str) {
@@ -82,12 +112,6 @@ impl<T> Found<T> {
     pub(super) fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &T)> {
         self.slots.iter().flatten().map(|(name, value)| (name, value))
     }
-}
-
-fn hint(name: &str) -> usize {
-    // Fibonacci hashing: names lie at multiples of sixteen, often side by side.
-    let spread = (name.as_ptr().addr() as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    (spread >> (u64::BITS - HINT_BITS)) as usize
 }
 
 #[cfg(test)]

@@ -121,7 +121,7 @@ impl Lanes {
     /// True when a task is known that has not ended, and is not held until somebody decides.
     pub(crate) fn is_open(&self, identity: Identity<'_>) -> bool {
         let lane = self.lanes.find(identity.partition, identity.lane);
-        let found = lane.and_then(|lane| self.find(lane, identity.offset, identity.target).ok());
+        let found = lane.and_then(|lane| self.find(lane, identity.offset, &identity.target).ok());
         found.and_then(|no| self.tasks.get(no)).is_some_and(|task| !task.is_held())
     }
 }

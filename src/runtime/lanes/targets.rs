@@ -3,12 +3,14 @@
 //! A gate is an offset: tasks of its target at or above it don't start. It stands where the reader of a cursor got
 //! to, so that a later task never starts before an earlier one is in its lane (invariant 2, order).
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::hash::BuildHasher as _;
+use std::ops::Deref;
 use std::sync::Arc;
 
-use hashbrown::{DefaultHashBuilder, HashTable};
+use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 
+use super::found::Hints;
 use super::task::{LaneNo, Phase, Task};
 use super::{Lanes, Place, TaskNo};
 
@@ -54,6 +56,55 @@ impl Gates {
     }
 }
 
+/// The name of a target, as it is handed in.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum TargetName<'n> {
+    /// By a stage: the same copy again and again, which is known by where it lies.
+    Copy(&'n Arc<str>),
+    /// As a record has it.
+    Read(&'n str),
+}
+
+impl TargetName<'_> {
+    fn to_arc(self) -> Arc<str> {
+        match self {
+            Self::Copy(name) => Arc::clone(name),
+            Self::Read(name) => name.into(),
+        }
+    }
+}
+
+impl Deref for TargetName<'_> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        match self {
+            Self::Copy(name) => name,
+            Self::Read(name) => name,
+        }
+    }
+}
+
+impl PartialEq for TargetName<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for TargetName<'_> {}
+
+impl<'n> From<&'n Arc<str>> for TargetName<'n> {
+    fn from(name: &'n Arc<str>) -> Self {
+        Self::Copy(name)
+    }
+}
+
+impl<'n> From<&'n str> for TargetName<'n> {
+    fn from(name: &'n str) -> Self {
+        Self::Read(name)
+    }
+}
+
 /// Names without tasks that are kept for the next ones, at most.
 const SPARE_NAMES: usize = 1_024;
 
@@ -66,11 +117,15 @@ struct Named {
     tasks: usize,
 }
 
+/// Stands for the partition of a number that is free.
+const NOWHERE: i32 = i32::MIN;
+
 /// Targets on partitions by number, as tasks say them.
 #[derive(Debug, Default)]
 pub(super) struct Targets {
     list: Vec<Named>,
     numbers: HashTable<u32>,
+    hints: Hints,
     free: Vec<u32>,
     /// Those that have a name and no task.
     spare: usize,
@@ -79,6 +134,17 @@ pub(super) struct Targets {
 
 impl Targets {
     fn find(&self, partition: i32, name: &str) -> Option<u32> {
+        let hint = self.hints.get(name, partition);
+        match self.list.get(hint) {
+            // The list keeps a name alive, so that no other one lies there.
+            Some(known) if known.partition == partition && std::ptr::eq(&*known.name, name) => {
+                u32::try_from(hint).ok()
+            }
+            Some(_) | None => self.find_by_name(partition, name),
+        }
+    }
+
+    fn find_by_name(&self, partition: i32, name: &str) -> Option<u32> {
         let hash = self.hasher.hash_one((partition, name));
         let is_it = |number: &u32| {
             let known = &self.list[*number as usize];
@@ -88,14 +154,20 @@ impl Targets {
     }
 
     /// The number of a target, for one more task.
-    pub(super) fn take(&mut self, partition: i32, name: &str) -> u32 {
-        if let Some(number) = self.find(partition, name) {
+    pub(super) fn take(&mut self, partition: i32, name: TargetName<'_>) -> u32 {
+        if let Some(number) = self.find(partition, &name) {
             let known = &mut self.list[number as usize];
             known.tasks += 1;
             self.spare -= usize::from(known.tasks == 1);
+            if let TargetName::Copy(copy) = name
+                && (!Arc::ptr_eq(copy, &known.name) || self.hints.get(copy, partition) != number as usize)
+            {
+                known.name.clone_from(copy);
+                self.hints.set(copy, partition, number);
+            }
             return number;
         }
-        let named = Named { partition, name: name.into(), tasks: 1 };
+        let named = Named { partition, name: name.to_arc(), tasks: 1 };
         let number = match self.free.pop() {
             Some(number) => {
                 self.list[number as usize] = named;
@@ -130,6 +202,7 @@ impl Targets {
         if let Ok(entry) = self.numbers.find_entry(hash, |other| *other == number) {
             entry.remove();
         }
+        self.list[number as usize].partition = NOWHERE;
         self.free.push(number);
     }
 

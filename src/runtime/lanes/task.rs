@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::moment::Moment;
 use super::ready::Class;
 use super::slab::Key;
+use super::targets::TargetName;
 use super::timers::NOWHERE;
 
 /// Names an open task within this engine.
@@ -83,7 +84,7 @@ pub(crate) struct Place {
 pub(crate) struct Identity<'n> {
     pub(crate) partition: i32,
     pub(crate) lane: &'n str,
-    pub(crate) target: &'n str,
+    pub(crate) target: TargetName<'n>,
     /// The source offset.
     pub(crate) offset: i64,
     pub(crate) priority: u16,

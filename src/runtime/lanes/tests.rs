@@ -14,7 +14,7 @@ use super::*;
 const MANY: usize = 1_000;
 
 fn identity<'n>(lane: &'n str, target: &'n str, offset: i64, priority: u16) -> Identity<'n> {
-    Identity { partition: 0, lane, target, offset, priority }
+    Identity { partition: 0, lane, target: target.into(), offset, priority }
 }
 
 fn open_lanes() -> Lanes {

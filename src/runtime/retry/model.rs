@@ -273,7 +273,7 @@ impl Owner {
 
 fn identity(lane: u8, offset: i64) -> Identity<'static> {
     let lane = ["first", "second", "third"][usize::from(lane)];
-    Identity { partition: 0, lane, target: "t", offset, priority: 100 }
+    Identity { partition: 0, lane, target: "t".into(), offset, priority: 100 }
 }
 
 /// Parks one task of an owner that freezes before the append lands; the second one finishes everything, the append
