@@ -94,7 +94,7 @@ impl DeadLetter {
     }
 
     fn out(&self, topic: &Arc<str>, mut headers: Headers, redrive: &str) -> OutRecord {
-        headers.push(ID, redrive.to_owned());
+        headers.push(ID, redrive);
         headers.push(COUNT, (self.redrives() + 1).to_string());
         headers.push(OF, format!("{}@{}", self.record.partition, self.record.offset));
         OutRecord {

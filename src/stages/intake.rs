@@ -118,7 +118,7 @@ impl Reader {
         for (header, truth) in told {
             // What isn't text says nothing.
             let differs = |value: &[u8]| value != truth.as_bytes() && std::str::from_utf8(value).is_ok();
-            if record.headers.last(header).is_some_and(|value| differs(value)) {
+            if record.headers.last(header).is_some_and(differs) {
                 self.metrics.header_mismatches.with_label_values(&[header]).inc();
             }
         }

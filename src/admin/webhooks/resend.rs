@@ -234,8 +234,8 @@ fn again(
     let mark = Mark { task: Some(task), ..Mark::of(record, &of.stage.name.as_str().into(), "") };
     let mut headers = mark.write(&record.headers);
     // Nobody's epoch: it is taken up whoever owns the partition.
-    headers.push(REDRIVE_ID, resend.to_owned());
-    headers.push(RESEND, resend.to_owned());
+    headers.push(REDRIVE_ID, resend);
+    headers.push(RESEND, resend);
     Some(OutRecord {
         topic: Arc::clone(retry),
         partition: Some(record.partition),

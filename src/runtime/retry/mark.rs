@@ -230,7 +230,7 @@ pub(crate) fn renewed(headers: &Headers, epoch: Epoch) -> Headers {
 pub(crate) fn marker(stage: &str, epoch: Epoch) -> Headers {
     let mut headers = Headers::default();
     headers.push(MARKER, "true");
-    headers.push(STAGE, stage.to_owned());
+    headers.push(STAGE, stage);
     headers.push(EPOCH, epoch.to_string());
     headers
 }

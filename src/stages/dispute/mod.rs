@@ -175,7 +175,7 @@ impl Disputes {
         let event = Event::from(assigned);
         let payload = self.codec.encode(&self.events, &event).await.map_err(unencoded)?;
         let trace = incoming.record.headers.last("traceparent");
-        let trace = trace.and_then(|value| TraceParent::parse_header(value)).map(TraceParent::child);
+        let trace = trace.and_then(TraceParent::parse_header).map(TraceParent::child);
         let message = outbox::Message {
             id,
             tenant: cause.tenant_id.clone(),

@@ -328,7 +328,7 @@ impl Notification {
         let payload = self.codec.encode_record(&self.outbound, outbound).await.map_err(unencoded)?;
         let mut headers = vec![("content-type".to_owned(), b"application/avro".to_vec())];
         let trace = step.incoming.record.headers.last("traceparent");
-        if let Some(trace) = trace.and_then(|value| TraceParent::parse_header(value)) {
+        if let Some(trace) = trace.and_then(TraceParent::parse_header) {
             headers.push(("traceparent".to_owned(), trace.child().to_string().into_bytes()));
         }
         Ok(outbox::Message {
