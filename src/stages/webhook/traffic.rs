@@ -309,6 +309,25 @@ mod tests {
     }
 
     #[test]
+    fn those_who_failed_last_share_half_of_the_slots_and_so_do_first_probes() {
+        let traffic = join(&Traffic::default(), "webhook", 12);
+        let [one, other, third, probed, good]: [Arc<str>; 5] = ["a", "b", "c", "d", "e"].map(Arc::from);
+        for endpoint in [&one, &other, &third] {
+            assert_eq!(traffic.note(asked(endpoint), "1", &failed(), 0), None);
+        }
+        open(&traffic, &probed);
+        let running = [&one, &other, &good].map(|endpoint| traffic.underway(asked(endpoint)));
+        assert!(running[1].is_some() && running[2].is_none(), "only those who failed are counted");
+        let not_before = |endpoint| traffic.not_before(asked(endpoint), 5_000);
+        assert_eq!((not_before(&third), not_before(&probed)), (Some(5_100), Some(5_100)));
+        assert_eq!(not_before(&good), None);
+        drop(running);
+        assert_eq!((not_before(&third), not_before(&probed)), (None, None));
+        traffic.note(asked(&third), "1", &Verdict::Delivered, 5_000);
+        assert!(traffic.underway(asked(&third)).is_none(), "it answers again");
+    }
+
+    #[test]
     fn another_url_begins_anew_and_what_was_under_way_at_the_old_one_says_nothing_of_it() {
         let traffic = join(&Traffic::default(), "webhook", 12);
         let endpoint: Arc<str> = "moved".into();
