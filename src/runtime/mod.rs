@@ -46,7 +46,7 @@ pub use effect::run_effect_stage;
 pub use error::{Ended, PartitionFault, RunError};
 pub use options::{KafkaOptions, Role, RuntimeOptions, StageSpec, StartAt};
 pub use outcome::{CursorId, ErrorClass, Failure, Intake, Outcome, SkipReason};
-pub use producer::{Delivered, OutRecord, ProduceError, Producer};
+pub use producer::{Delivered, Flights, OutRecord, ProduceError, Producer, Seat};
 pub use progress::{Balance, PartitionProgress, PartitionState, Progress, StageHandle};
 pub use reader::{ReadError, ReadFrom, TopicReader};
 pub use record::{Headers, Record, SourcePartition};

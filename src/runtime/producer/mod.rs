@@ -10,6 +10,7 @@
 mod book;
 mod care;
 mod client;
+mod flights;
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -21,6 +22,7 @@ use tokio::sync::oneshot;
 
 use self::book::{Answer, Book};
 use self::client::{Client, Sent};
+pub use self::flights::{Flights, Seat};
 use super::options::KafkaOptions;
 use super::record::Headers;
 use crate::telemetry::Metrics;

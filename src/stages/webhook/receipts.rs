@@ -5,21 +5,15 @@
 //! the record's offset. One that is refused for good stops the partition by name, for somebody has to act. If the process ends meanwhile the delivery is repeated, under the same id.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::event::{AvroRecord, Codec, EncodeError, WebhookAttempt, WebhookExhausted};
-use crate::runtime::{ErrorClass, Failure, OutRecord, ProduceError, Producer};
+use crate::runtime::{ErrorClass, Failure, Flights, OutRecord, ProduceError, Producer};
 
 /// Pauses between tries double from the first to the last.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LAST_PAUSE: Duration = Duration::from_secs(30);
-
-/// Receipts under way from which on they wait for each other, and how often those that wait go: one by one each would
-/// be a request of its own, which costs Kafka and us more than the delivery. Only its lane waits for a receipt.
-const CROWD: usize = 16;
-const WINDOW: Duration = Duration::from_millis(5);
 
 /// Where receipts go, by the broker's names.
 #[derive(Debug, Clone)]
@@ -37,31 +31,15 @@ pub(super) struct Receipts {
     producer: Producer,
     topics: ReceiptTopics,
     clock: Clock,
-    began: Instant,
-    /// Receipts of attempts that are not acknowledged yet.
-    under_way: AtomicUsize,
-}
-
-/// Counts a receipt while it is under way.
-struct UnderWay<'a>(&'a AtomicUsize);
-
-impl<'a> UnderWay<'a> {
-    fn of(count: &'a AtomicUsize) -> (Self, usize) {
-        let others = count.fetch_add(1, Ordering::Relaxed);
-        (Self(count), others)
-    }
-}
-
-impl Drop for UnderWay<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
+    /// One by one each receipt would be a request of its own, which costs Kafka and us more than the delivery. Only its lane
+    /// waits for a receipt.
+    flights: Flights,
 }
 
 impl Receipts {
     /// Writes to `topics`.
     pub(super) fn new(codec: Codec, producer: Producer, topics: ReceiptTopics, clock: Clock) -> Self {
-        Self { codec, producer, topics, clock, began: Instant::now(), under_way: AtomicUsize::new(0) }
+        Self { codec, producer, topics, clock, flights: Flights::default() }
     }
 
     /// Returns when the schemas' ids are known, or can't be had.
@@ -78,10 +56,6 @@ impl Receipts {
     /// # Errors
     /// When it never will.
     pub(super) async fn attempted(self: Arc<Self>, attempt: WebhookAttempt) -> Result<(), Failure> {
-        let (_counted, others) = UnderWay::of(&self.under_way);
-        if let Some(pause) = pause_among(others, self.began.elapsed()) {
-            self.clock.sleep(pause).await;
-        }
         self.acknowledged(&self.topics.attempts, &attempt.order_id, &attempt).await
     }
 
@@ -120,16 +94,10 @@ impl Receipts {
     ) -> Result<(), ReceiptError> {
         let payload = self.codec.encode_record(topic, receipt).await?;
         let record = OutRecord::keyed(Arc::clone(topic), key.to_owned(), payload);
+        let _seat = self.flights.board().await;
         self.producer.send(record).await?;
         Ok(())
     }
-}
-
-/// How long a receipt among so many `others` waits for the next window, so long after the first one began.
-fn pause_among(others: usize, elapsed: Duration) -> Option<Duration> {
-    let window = WINDOW.as_micros();
-    let left = window - elapsed.as_micros() % window;
-    (others >= CROWD).then(|| Duration::from_micros(u64::try_from(left).unwrap_or_default()))
 }
 
 /// Why a receipt isn't written.
@@ -165,20 +133,6 @@ impl ReceiptError {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn receipts_among_many_go_together_and_others_at_once() {
-        let at = Duration::from_micros;
-        assert_eq!(pause_among(CROWD - 1, at(7_001)), None);
-        let ends =
-            [0, 1, 4_999, 5_000, 7_001].map(|us| pause_among(CROWD, at(us)).map(|pause| at(us) + pause));
-        assert_eq!(ends, [5_000, 5_000, 5_000, 10_000, 10_000].map(|us| Some(at(us))));
-        let count = AtomicUsize::new(0);
-        let (first, second) = (UnderWay::of(&count), UnderWay::of(&count));
-        assert_eq!((first.1, second.1), (0, 1));
-        drop((first, second));
-        assert_eq!(count.into_inner(), 0);
-    }
 
     #[test]
     fn only_what_may_pass_by_itself_is_tried_again() {
