@@ -128,6 +128,26 @@ async fn a_target_that_takes_a_task_a_minute_of_a_fast_stream_delays_nobody_and_
     assert_eq!(scene.copies().await, 0);
 }
 
+/// Invariant 3 (isolation): a cursor is for those who would hold others up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_target_that_has_the_stream_to_itself_needs_no_cursor_until_it_is_slow() {
+    let scene = Scene::new("cursor-alone").await;
+    scene.outside.set_pace("alone", Some(Duration::from_millis(1)));
+    scene.send(&["alone"], 20, 0, 50).await;
+    let member = scene.start();
+    eventually("it has got most", SOON, async || scene.effects("alone") >= 600).await;
+    assert_eq!(member.handle.progress.borrow().balance.handed, 0);
+    scene.outside.set_pace("alone", Some(LONG));
+    scene.send(&["other"], 10, 0, 1).await;
+    eventually("what comes behind it is served", SOON, async || scene.effects("other") == 10).await;
+    assert!(matches!(scene.cursors.rows(&scene.at)[..], [ref row] if row.state == CursorState::Detached));
+    scene.outside.set_pace("alone", None);
+    eventually("it has got all", SOON, async || scene.effects("alone") == 1_000).await;
+    member.settled().await;
+    scene.assert_clean().await;
+    member.leave().await;
+}
+
 /// Invariants 1 (completion) and 2 (order).
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_target_that_is_down_for_a_long_backlog_is_caught_up_in_order_across_restarts() {

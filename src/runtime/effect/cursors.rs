@@ -101,7 +101,7 @@ impl<S: EffectStage> Engine<S> {
     /// A live task of `target` at `offset` was opened: answers whether a cursor has it, and whether its record
     /// waits for that to be stored.
     pub(super) fn taken_over(&mut self, partition: i32, target: &Arc<str>, offset: i64) -> Option<bool> {
-        self.cursors_of(partition)?;
+        self.cursors_of(partition)?.lone.note(target);
         self.look_after_live(partition, target);
         let own = self.cursors_of(partition)?;
         let waits = match own.table.live(target, offset) {

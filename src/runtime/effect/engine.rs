@@ -16,6 +16,7 @@ use super::at_once::{Left, Pass};
 use super::attempt::{self, Hands, Job, Parts, Payload};
 use super::guard::Guard;
 use super::intake;
+use super::lone::Lone;
 use super::parked::Parked;
 use super::partitions::Partitions;
 use super::prune::Pruner;
@@ -211,6 +212,10 @@ impl<S: EffectStage> Engine<S> {
         let of_cursors = owned.cursors.as_deref().map_or(0, |own| own.loads.tasks());
         let in_memory = self.lanes.census(number).in_memory;
         if !idle || now_ms < owned.intake_at_ms || in_memory >= bound {
+            return false;
+        }
+        let lone = owned.cursors.as_deref().and_then(|own| own.lone.target(share));
+        if lone.is_some_and(|target| self.lanes.waiting(number, target) >= Lone::ahead(share)) {
             return false;
         }
         let room = usize::try_from(bound - in_memory).unwrap_or(usize::MAX);

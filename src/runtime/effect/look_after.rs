@@ -63,6 +63,7 @@ impl<S: EffectStage> Engine<S> {
 
     fn tend(&mut self, partition: i32) {
         let committed = self.desk.committed(Side::Source, partition);
+        let (share, now_ms) = (self.share(), self.env.clock.now_ms());
         let Some(owned) = self.partitions.get_mut(&partition).filter(|owned| !owned.closed) else { return };
         let Some(own) = owned.cursors.as_deref_mut() else { return };
         if let Some(committed) = committed {
@@ -70,6 +71,7 @@ impl<S: EffectStage> Engine<S> {
         }
         own.paces.keep(|target| own.table.backfilling(target).is_some());
         own.tidy_away();
+        own.lone.look(|target| self.lanes.waiting(partition, target), share, now_ms);
         let put_off = std::mem::take(&mut own.to_look_after);
         // What rests may be away for long: then a cursor has what waits for it.
         let waiting = self.lanes.resting().filter(|target| self.lanes.waiting(partition, target) > 0);
@@ -145,7 +147,10 @@ impl<S: EffectStage> Engine<S> {
             TargetState::Away(why) => (!is_away).then_some(Course::GoAway(why)),
             TargetState::Flowing if is_away || is_held => Some(Course::Resume),
             TargetState::Flowing => {
-                let is_slow = || self.lanes.waiting(partition, target) >= self.share();
+                let share = self.share();
+                let is_slow = || {
+                    self.lanes.waiting(partition, target) >= share && own.lone.target(share) != Some(target)
+                };
                 (!own.table.is_detached(target) && is_slow()).then_some(Course::CatchUp(SHARE_USED_UP))
             }
             TargetState::Gone => Some(Course::Drop),

@@ -24,6 +24,7 @@ mod heed;
 mod intake;
 mod load;
 mod log_reader;
+mod lone;
 mod look_after;
 mod own_cursors;
 mod ownership;

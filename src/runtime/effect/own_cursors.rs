@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::backfill::Paces;
 use super::load::{Limits, Load, Loads};
 use super::log_reader::LogReader;
+use super::lone::Lone;
 use super::survey::Survey;
 use crate::runtime::backoff::Backoff;
 use crate::runtime::cursor::Cursors;
@@ -62,6 +63,8 @@ pub(super) struct OwnCursors {
     /// Which targets can't be reached, and what of all targets is in memory: of those no more each than what failed before
     /// and one that it is probed with. They are detached, and given back to the live stream only when they were reached.
     pub(super) loads: Loads,
+    /// The target that has the live stream to itself.
+    pub(super) lone: Lone,
     /// Targets that wait until half of their room is free.
     pub(super) full: BTreeSet<Arc<str>>,
     /// Targets that went away while they had tasks: they are looked after together.
@@ -97,6 +100,7 @@ impl OwnCursors {
             covered: Vec::new(),
             loads: Loads::default(),
             reader: None,
+            lone: Lone::default(),
             full: BTreeSet::new(),
             to_look_after: BTreeSet::new(),
             storing: false,
