@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use jiff::fmt::temporal::DateTimePrinter;
 
 /// Tells the time, and waits. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -55,8 +56,8 @@ impl Clock {
 
 /// `epoch_ms` as RFC 3339 in UTC with milliseconds, the form of every time in our JSON.
 pub fn rfc3339(epoch_ms: i64) -> String {
-    let at = Timestamp::from_millisecond(epoch_ms).unwrap_or(Timestamp::UNIX_EPOCH);
-    format!("{at:.3}")
+    const PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(3));
+    PRINTER.timestamp_to_string(&Timestamp::from_millisecond(epoch_ms).unwrap_or(Timestamp::UNIX_EPOCH))
 }
 
 #[cfg(test)]
