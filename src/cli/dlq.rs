@@ -174,7 +174,7 @@ impl Desk<'_> {
             let record = &letter.record;
             let coded = |bytes: &[u8]| STANDARD.encode(bytes);
             let headers: Vec<_> =
-                record.headers.iter().map(|(name, value)| json!([name, value.map(|v| coded(v))])).collect();
+                record.headers.iter().map(|(name, value)| json!([name, value.map(&coded)])).collect();
             output::json(&json!({
                 "stage": &*letter.mark.stage,
                 "place": format!("{}@{}", record.partition, record.offset),

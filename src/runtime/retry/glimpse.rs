@@ -147,7 +147,7 @@ mod tests {
     use crate::runtime::record::Headers;
 
     fn glimpse(headers: &Headers) -> Option<Glimpse<'_>> {
-        Glimpse::of(headers.iter().map(|(name, value)| (name.as_bytes(), value.map(|value| &value[..]))))
+        Glimpse::of(headers.iter().map(|(name, value)| (name.as_bytes(), value)))
     }
 
     fn by_mark(headers: &Headers) -> Option<(Mark, TaskOf, Epoch)> {

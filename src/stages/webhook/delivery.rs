@@ -88,7 +88,7 @@ mod tests {
 
     fn record(headers: &[(&str, &str)]) -> Record {
         let mut told = Headers::default();
-        headers.iter().for_each(|(name, value)| told.push(*name, value.as_bytes().to_vec()));
+        headers.iter().for_each(|(name, value)| told.push(*name, value.as_bytes()));
         Record { headers: told, offset: 41, ..Record::blank() }
     }
 
