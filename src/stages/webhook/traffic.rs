@@ -165,8 +165,11 @@ impl Member {
         let flow = flows.get(asked.id)?;
         let paced = self.rate(asked).and_then(|rate| flow.pace.not_before(rate, now_ms));
         let Some(breaker) = flow.breaker(asked.generation) else { return paced };
-        let doubted = breaker.is_doubtful().then(|| self.doubts.not_before(now_ms)).flatten();
-        breaker.not_before(now_ms).max(paced).max(doubted)
+        match breaker.not_before(now_ms).max(paced) {
+            later @ Some(at_ms) if at_ms > now_ms => later,
+            // Who can start, but for the others, stands in line with them.
+            now => now.max(breaker.is_doubtful().then(|| self.doubts.not_before(asked.id, now_ms)).flatten()),
+        }
     }
 
     /// A request to an endpoint is under way until what this gives is dropped: it counts where the endpoint failed last.
@@ -184,6 +187,9 @@ impl Member {
         };
         if flow.renew(asked.generation) {
             flow.breaker.starting();
+            if flow.breaker.is_doubtful() {
+                self.doubts.starting(asked.id, now_ms);
+            }
         }
         if let Some(rate) = rate {
             flow.pace.starting(rate, now_ms);
