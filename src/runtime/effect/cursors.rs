@@ -101,11 +101,15 @@ impl<S: EffectStage> Engine<S> {
     /// A live task of `target` at `offset` was opened: answers whether a cursor has it, and whether its record
     /// waits for that to be stored.
     pub(super) fn taken_over(&mut self, partition: i32, target: &Arc<str>, offset: i64) -> Option<bool> {
-        self.cursors_of(partition)?.lone.note(target);
+        let now = self.seen.1;
+        self.cursors_of(partition)?.lone.note(target, now);
         self.look_after_live(partition, target);
         let own = self.cursors_of(partition)?;
         let waits = match own.table.live(target, offset) {
-            Live::Own => return None,
+            Live::Own => {
+                own.lone.took();
+                return None;
+            }
             Live::Finished | Live::Handed => false,
             Live::Covered => true,
         };

@@ -214,7 +214,10 @@ impl<S: EffectStage> Engine<S> {
         if !idle || now_ms < owned.intake_at_ms || in_memory >= bound {
             return false;
         }
-        let lone = owned.cursors.as_deref().and_then(|own| own.lone.target(share));
+        let lone = owned
+            .cursors
+            .as_deref()
+            .and_then(|own| own.lone.target(share, now_ms).filter(|target| !own.table.is_detached(target)));
         if lone.is_some_and(|target| self.lanes.waiting(number, target) >= Lone::ahead(share)) {
             return false;
         }
@@ -277,8 +280,8 @@ impl<S: EffectStage> Engine<S> {
         (self.spec.options.max_buffered_records / self.partitions.len().max(1)).max(SHARES)
     }
 
-    /// Fresh tasks of one target that may wait in memory on one partition; what comes beyond that is a cursor's, or parked where
-    /// there are none.
+    /// Fresh tasks of one target that may wait in memory on one partition beside others'; what comes beyond that is a cursor's,
+    /// or parked where there are none.
     pub(super) fn share(&self) -> usize {
         (self.bound() / SHARES).max(1)
     }

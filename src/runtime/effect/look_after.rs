@@ -55,10 +55,35 @@ impl<S: EffectStage> Engine<S> {
         }
         let began = Instant::now();
         let numbers: Vec<i32> = self.partitions.keys().copied().collect();
+        self.judge_lone(&numbers);
         for partition in numbers {
             self.tend(partition);
         }
         self.tending.done(began);
+    }
+
+    /// Sees whether targets that have partitions to themselves are fast: together they have to get a share of all that may
+    /// wait done in a second.
+    fn judge_lone(&mut self, partitions: &[i32]) {
+        let (share, now_ms) = (self.share(), self.env.clock.now_ms());
+        let mut watched = Vec::new();
+        for &partition in partitions {
+            let Some(own) =
+                self.partitions.get_mut(&partition).and_then(|owned| owned.cursors.as_deref_mut())
+            else {
+                continue;
+            };
+            let target = own.lone.look(|target| self.lanes.waiting(partition, target), share, now_ms);
+            watched.extend(target.map(|target| (partition, target)));
+        }
+        for (partition, target) in watched {
+            let all = partitions.iter().filter_map(|&other| self.own_cursors(other));
+            let rate = all.map(|own| own.lone.rate_of(&target)).sum();
+            let enough = share * partitions.len();
+            if let Some(own) = self.cursors_of(partition) {
+                own.lone.judge(rate, enough);
+            }
+        }
     }
 
     fn tend(&mut self, partition: i32) {
@@ -71,12 +96,12 @@ impl<S: EffectStage> Engine<S> {
         }
         own.paces.keep(|target| own.table.backfilling(target).is_some());
         own.tidy_away();
-        own.lone.look(|target| self.lanes.waiting(partition, target), share, now_ms);
         let put_off = std::mem::take(&mut own.to_look_after);
+        let alone = own.lone.target(share, now_ms);
         // What rests may be away for long: then a cursor has what waits for it.
         let waiting = self.lanes.resting().filter(|target| self.lanes.waiting(partition, target) > 0);
         let targets: BTreeSet<Arc<str>> =
-            own.table.targets().chain(waiting).chain(&put_off).cloned().collect();
+            own.table.targets().chain(waiting).chain(&put_off).chain(alone).cloned().collect();
         let courses = targets.into_iter().filter_map(|target| {
             let course = self.course(partition, &target)?;
             Some((target, course))
@@ -137,7 +162,8 @@ impl<S: EffectStage> Engine<S> {
         self.take_courses(partition, vec![(Arc::clone(target), Course::CatchUp(why))]);
     }
 
-    /// Invariant 3 (isolation): a target that isn't served, or has its share waiting, is detached.
+    /// Invariant 3 (isolation): a target that isn't served is detached, and one that has its share waiting, unless it has the
+    /// stream to itself.
     fn course(&self, partition: i32, target: &Arc<str>) -> Option<Course> {
         let own = self.own_cursors(partition)?;
         let (is_held, is_away) = (own.table.held(target).is_some(), own.loads.is_away(target));
@@ -149,7 +175,8 @@ impl<S: EffectStage> Engine<S> {
             TargetState::Flowing => {
                 let share = self.share();
                 let is_slow = || {
-                    self.lanes.waiting(partition, target) >= share && own.lone.target(share) != Some(target)
+                    self.lanes.waiting(partition, target) >= share
+                        && own.lone.target(share, self.seen.1) != Some(target)
                 };
                 (!own.table.is_detached(target) && is_slow()).then_some(Course::CatchUp(SHARE_USED_UP))
             }
