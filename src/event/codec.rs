@@ -20,7 +20,7 @@ mod body;
 mod read;
 mod write;
 
-/// A string or list in a record claims at most this many bytes, whatever its length says.
+/// A text in a record has at most this many bytes, whatever its length says; so has what Avro's library reads at once.
 const MAX_ALLOCATION_BYTES: usize = 64 * 1024 * 1024;
 
 /// Magic byte and schema id.

@@ -119,11 +119,19 @@ pub async fn tell(tx: &mut Transaction, target: &str, gaps: &[Untold]) -> Result
     Ok(true)
 }
 
-/// Forgets at most `limit` of the gaps that were met before `before_ms` and that nobody is to hear of any more; answers how
-/// many. Those of an older program, which doesn't say when it met them, count as met at `now_ms`.
+/// Forgets at most `limit` of the gaps that were met before `before_ms` and that nobody is to hear of any more. Those of an
+/// older program, which doesn't say when it met them, count as met at `now_ms`: at most `limit` are marked so. Answers how many
+/// were forgotten or marked, whichever are more: fewer than `limit` leave nothing for another call.
 pub async fn forget(db: &Database, before_ms: i64, now_ms: i64, limit: i64) -> Result<u64, StoreError> {
     let mut tx = db.begin().await?;
-    tx.execute("UPDATE cursor_gaps SET met_at = $1 WHERE met_at IS NULL", &[now_ms.into()]).await?;
+    let marked = tx
+        .execute(
+            "UPDATE cursor_gaps SET met_at = $1 WHERE (stage, cluster_id, topic_id, partition, target, from_offset) IN
+                 (SELECT stage, cluster_id, topic_id, partition, target, from_offset FROM cursor_gaps
+                  WHERE met_at IS NULL LIMIT $2)",
+            &[now_ms.into(), limit.into()],
+        )
+        .await?;
     let forgotten = tx
         .execute(
             "DELETE FROM cursor_gaps WHERE (stage, cluster_id, topic_id, partition, target, from_offset) IN
@@ -133,7 +141,7 @@ pub async fn forget(db: &Database, before_ms: i64, now_ms: i64, limit: i64) -> R
         )
         .await?;
     tx.commit().await?;
-    Ok(forgotten)
+    Ok(forgotten.max(marked))
 }
 
 fn read(row: &Row) -> Result<Untold, StoreError> {

@@ -98,15 +98,9 @@ impl Headers {
         *self = kept;
     }
 
-    /// All headers in order. One whose name isn't UTF-8 is left out and logged.
+    /// All headers in order. One whose name isn't UTF-8 is left out.
     pub fn iter(&self) -> impl Iterator<Item = (&str, Option<&[u8]>)> {
-        self.pairs().filter_map(|(name, value)| match std::str::from_utf8(named(name)) {
-            Ok(name) => Some((name, value)),
-            Err(_) => {
-                tracing::warn!("a header whose name is not UTF-8 was left out");
-                None
-            }
-        })
+        self.pairs().filter_map(|(name, value)| Some((std::str::from_utf8(named(name)).ok()?, value)))
     }
 
     /// How many headers there are.
@@ -116,7 +110,7 @@ impl Headers {
 
     /// True when there is none.
     pub fn is_empty(&self) -> bool {
-        self.pairs.as_slice().is_empty()
+        self.iter().next().is_none()
     }
 
     /// What they count in memory.

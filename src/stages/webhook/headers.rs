@@ -57,6 +57,7 @@ pub(super) struct Told<'a> {
 ///
 /// What is made for this attempt stands in one piece of memory of which each value is a part.
 pub(super) fn headers(mut headers: HeaderMap, ready: &Ready, told: Told<'_>, moment: Moment) -> HeaderMap {
+    debug_assert!(headers.is_empty(), "another endpoint's headers are its own");
     headers.reserve(ready.own_headers.len() + OURS);
     // The endpoint's own come first: whatever they are called, ours replace them.
     headers.extend(ready.own_headers.iter().map(|(name, value)| (name.clone(), value.clone())));
