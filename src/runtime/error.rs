@@ -170,3 +170,13 @@ pub struct Ended {
     /// was unfinished will be repeated (exit code 75), nothing is lost.
     pub drained: bool,
 }
+
+/// Whether a broker that answers so doesn't tell of a topic, or of one of its partitions.
+pub(crate) fn is_of_missing_topic(code: RDKafkaErrorCode) -> bool {
+    matches!(
+        code,
+        RDKafkaErrorCode::UnknownTopic
+            | RDKafkaErrorCode::UnknownPartition
+            | RDKafkaErrorCode::UnknownTopicOrPartition
+    )
+}

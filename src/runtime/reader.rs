@@ -15,6 +15,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::sync::{mpsc, oneshot};
 
 use super::consumer::to_record;
+use super::error::is_of_missing_topic;
 use super::options::{KafkaOptions, Role};
 use super::record::Record;
 use crate::task;
@@ -179,14 +180,9 @@ fn connect(
 
 /// Brokers know of a topic that was made a moment ago one after the other.
 fn unread(topic: &str, error: KafkaError) -> ReadError {
-    let missing = [
-        RDKafkaErrorCode::UnknownTopic,
-        RDKafkaErrorCode::UnknownPartition,
-        RDKafkaErrorCode::UnknownTopicOrPartition,
-    ];
-    match error.rdkafka_error_code().is_some_and(|code| missing.contains(&code)) {
-        true => ReadError::TopicMissing(topic.to_owned()),
-        false => ReadError::Unavailable(error),
+    match error.rdkafka_error_code() {
+        Some(code) if is_of_missing_topic(code) => ReadError::TopicMissing(topic.to_owned()),
+        Some(_) | None => ReadError::Unavailable(error),
     }
 }
 

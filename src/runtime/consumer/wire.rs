@@ -14,7 +14,7 @@
 //! Whatever was written there, no byte is looked at behind the record, and one at most before it. Batches keep headers as they
 //! lie here, and write what librdkafka says in the same way.
 
-use crate::runtime::headers::format::{LONGEST, Pair, named, put_varint, take, varint, varint_of};
+use crate::runtime::headers::format::{self, LONGEST, Pair, named, put_varint, take, varint, varint_of};
 
 /// Bytes of the length of a record, at most: they are smaller than 2 GiB.
 const LONGEST_LENGTH: usize = 5;
@@ -85,8 +85,7 @@ pub(super) fn pairs(mut bytes: &[u8]) -> &[u8] {
 
 /// The names and values of the headers that lie in `bytes`, in order, as far as they are such.
 pub(super) fn headers(bytes: &[u8]) -> impl Iterator<Item = Pair<'_>> {
-    let mut rest = pairs(bytes);
-    std::iter::from_fn(move || take(&mut rest).map(|(name, value)| (named(name), value)))
+    format::pairs(pairs(bytes)).map(|(name, value)| (named(name), value))
 }
 
 /// Writes how many headers follow.

@@ -53,15 +53,17 @@ impl<I> Payload<I> {
         }
     }
 
-    /// In parts, which several may hold.
-    pub(super) fn into_parts(self) -> Parts<I> {
-        match self {
+    /// Its parts, to be held by others as well.
+    pub(super) fn parts(&mut self) -> Parts<I> {
+        let parts = match std::mem::replace(self, Self::Parts(Parts::default())) {
             Self::Fresh(task) => {
                 let Task { record, input, .. } = *task;
                 Parts { record: Some(record.into_arc()), input: Some(input.into_arc()), lane: None }
             }
             Self::Parts(parts) => parts,
-        }
+        };
+        *self = Self::Parts(parts.clone());
+        parts
     }
 }
 

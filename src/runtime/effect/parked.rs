@@ -276,9 +276,7 @@ impl<S: EffectStage> Engine<S> {
 
     /// What is in memory of a task, to be held by others as well.
     pub(super) fn parts_of(&mut self, no: TaskNo) -> Option<Parts<S::Input>> {
-        let parts = self.payloads.remove(&no)?.into_parts();
-        self.payloads.insert(no, Payload::Parts(parts.clone()));
-        Some(parts)
+        self.payloads.get_mut(&no).map(Payload::parts)
     }
 
     /// Drops what is in memory of a task. A parked one's record counts against the bound until then.

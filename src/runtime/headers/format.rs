@@ -21,6 +21,12 @@ pub(crate) fn take<'h>(rest: &mut &'h [u8]) -> Option<Pair<'h>> {
     Some((bytes()??, bytes()?))
 }
 
+/// Those that lie in `bytes`, in order, as far as they are whole.
+pub(crate) fn pairs(bytes: &[u8]) -> impl Iterator<Item = Pair<'_>> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || take(&mut rest))
+}
+
 /// The part of a name that counts: it ends at a zero byte, as for librdkafka, which could not send more of it.
 #[inline]
 pub(crate) fn named(name: &[u8]) -> &[u8] {

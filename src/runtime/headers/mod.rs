@@ -10,7 +10,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
-use self::format::{Pair, named, take};
+use self::format::{Pair, named};
 
 /// The headers of a record, in the order in which they were written; a name may occur more than once.
 #[derive(Clone, Default)]
@@ -88,12 +88,18 @@ impl Headers {
         self.put(name.as_ref(), Some(value.as_ref()));
     }
 
-    /// Keeps only the headers for whose name `keep` answers true.
+    /// Keeps only the headers for whose name `keep` answers true, and of those with no name in UTF-8 none, which is logged.
     pub fn retain(&mut self, mut keep: impl FnMut(&str) -> bool) {
         let room = Vec::with_capacity(self.pairs.as_slice().len());
         let mut kept = Self { pairs: Pairs::Written(room), bytes: 0 };
-        for (name, value) in self.iter().filter(|(name, _)| keep(name)) {
-            kept.put(name, value);
+        for (name, value) in self.pairs() {
+            match std::str::from_utf8(named(name)) {
+                Ok(name) if keep(name) => kept.put(name, value),
+                Ok(_) => {}
+                Err(_) => {
+                    tracing::warn!("a header whose name is not UTF-8 was left out of a copy of its record")
+                }
+            }
         }
         *self = kept;
     }
@@ -129,8 +135,7 @@ impl Headers {
     }
 
     fn pairs(&self) -> impl Iterator<Item = Pair<'_>> {
-        let mut rest = self.pairs.as_slice();
-        std::iter::from_fn(move || take(&mut rest))
+        format::pairs(self.pairs.as_slice())
     }
 
     fn put(&mut self, name: &str, value: Option<&[u8]>) {

@@ -23,6 +23,7 @@ use tokio::sync::oneshot;
 use self::book::{Answer, Book};
 use self::client::{Client, Sent};
 pub use self::flights::{Flights, Seat};
+use super::error::is_of_missing_topic;
 use super::options::KafkaOptions;
 use super::record::Headers;
 use crate::telemetry::Metrics;
@@ -231,11 +232,7 @@ impl Producer {
                     limit: self.inner.kafka.max_message_bytes,
                 }
             }
-            Some(
-                RDKafkaErrorCode::UnknownTopic
-                | RDKafkaErrorCode::UnknownPartition
-                | RDKafkaErrorCode::UnknownTopicOrPartition,
-            ) => ProduceError::UnknownTopic { topic },
+            Some(code) if is_of_missing_topic(code) => ProduceError::UnknownTopic { topic },
             Some(
                 RDKafkaErrorCode::QueueFull
                 | RDKafkaErrorCode::MessageTimedOut

@@ -118,6 +118,8 @@ impl WebhookStage {
             idle: options.idle_timeout,
             settle: PoolLimits::SETTLE,
         };
+        let (name, slots) = (&parts.declared.name, parts.declared.concurrency);
+        let traffic = parts.traffic.join(name, parts.partitions, slots, options.breaker);
         Self {
             reader: parts.reader,
             registry: Registry::new(
@@ -131,10 +133,7 @@ impl WebhookStage {
             client: Client::new(guard, limits),
             identities: Identities::default(),
             receipts: Receipts::new(parts.codec, parts.producer, parts.receipts, parts.clock.clone()).into(),
-            traffic: {
-                let (name, slots) = (&parts.declared.name, parts.declared.concurrency);
-                parts.traffic.join(name, parts.partitions, slots, options.breaker)
-            },
+            traffic,
             concurrency,
             cursor_lag: AtomicI64::new(0),
             metrics: parts.metrics,
