@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use orderflow::runtime::retry::{Mark, TaskOf};
-use orderflow::runtime::{ErrorClass, Failure, OutRecord, Outcome};
+use orderflow::runtime::{ErrorClass, Failure, OutRecord, Outcome, StageSpec};
 use tokio::sync::watch;
 
 use crate::harness::courier::{Member, Outside, Plan};
@@ -107,16 +107,7 @@ async fn what_a_frozen_owner_parked_too_late_is_void_for_every_later_owner() {
     let second = Member::start(&kafka, &spec, &outside, &done);
     second.settled().await;
     assert_eq!(outside.of("slow.a"), [0, 1]);
-    // The frozen one's append reaches the broker only now.
-    let source = kafka.all(&spec.source).await.swap_remove(0);
-    let task = TaskOf { lane: "slow.a".into(), target: "slow".into(), priority: 100 };
-    let mark = Mark { task: Some(task), attempt: 1, epoch, ..Mark::of(&source, &"courier".into(), "") };
-    let parked = OutRecord {
-        partition: Some(0),
-        headers: mark.write(&source.headers),
-        ..OutRecord::keyed(retry.as_str(), source.key.expect("a key"), source.payload.expect("a value"))
-    };
-    kafka.producer.send(parked).await.expect("acknowledged");
+    append_late(&kafka, &spec, 0, epoch).await;
     eventually("the void record is passed over", SOON, async || {
         committed(&kafka, &spec, &retry, 0).await.offset == 3
     })
@@ -126,4 +117,59 @@ async fn what_a_frozen_owner_parked_too_late_is_void_for_every_later_owner() {
     third.settled().await;
     assert_eq!(outside.of("slow.a"), [0, 1], "nothing ran again behind what came later");
     third.leave().await;
+}
+
+/// The same when the next owner is gone before that append lands, and left something open below its marker: of that marker
+/// the map says that it is complete, and it counts all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_marker_that_is_complete_still_makes_void_what_a_frozen_owner_wrote_behind_it() {
+    let kafka = TestKafka::new("protocol-marker");
+    let mut spec = kafka.stage("courier", 1, true).await;
+    spec.options.in_place_limit = Duration::from_millis(20);
+    let retry = spec.retry.clone().expect("set");
+    let values = ["late.b 0", "slow.a 0", "slow.a 1"].map(str::to_owned);
+    kafka.send(&spec.source, 0, "k", &values).await;
+    let outside = Arc::new(Outside::default());
+    let parking: Arc<Plan> =
+        Arc::new(|lane: &str, _, _| if lane.starts_with("late") { later(3_600_000) } else { Outcome::Done });
+    let (_shut, hangs) = watch::channel(false);
+    let frozen = Member::start_with(&kafka, &spec, &outside, &parking, hangs);
+    eventually("one is parked, one runs", SOON, async || {
+        frozen.handle.progress.borrow().balance.parked == 1 && outside.attempts_of("slow.a", 0) == 1
+    })
+    .await;
+    frozen.die().await;
+    let epoch = kafka.all(&retry).await.swap_remove(0).headers.text("of-epoch").expect("an epoch").to_owned();
+
+    let second = Member::start(&kafka, &spec, &outside, &parking);
+    eventually("the rest is done", SOON, async || outside.of("slow.a") == [0, 1]).await;
+    eventually("its marker is complete above what waits", SOON, async || {
+        let at = committed(&kafka, &spec, &retry, 0).await;
+        (at.offset, at.above.as_slice()) == (1, &[2])
+    })
+    .await;
+    second.die().await;
+    append_late(&kafka, &spec, 1, epoch).await;
+    let third = Member::start(&kafka, &spec, &outside, &parking);
+    eventually("the late record is complete", SOON, async || {
+        let at = committed(&kafka, &spec, &retry, 0).await;
+        (at.offset, at.above.as_slice()) == (1, &[2, 3, 4])
+    })
+    .await;
+    assert_eq!(outside.of("slow.a"), [0, 1], "nothing ran again behind what came later");
+    third.leave_early().await;
+}
+
+/// What an owner of `epoch` parked of the source record at `at` reaches the broker only now.
+async fn append_late(kafka: &TestKafka, spec: &StageSpec, at: usize, epoch: String) {
+    let retry = spec.retry.as_deref().expect("set");
+    let source = kafka.all(&spec.source).await.swap_remove(at);
+    let task = TaskOf { lane: "slow.a".into(), target: "slow".into(), priority: 100 };
+    let mark = Mark { task: Some(task), attempt: 1, epoch, ..Mark::of(&source, &"courier".into(), "") };
+    let parked = OutRecord {
+        partition: Some(0),
+        headers: mark.write(&source.headers),
+        ..OutRecord::keyed(retry, source.key.expect("a key"), source.payload.expect("a value"))
+    };
+    kafka.producer.send(parked).await.expect("acknowledged");
 }

@@ -107,11 +107,16 @@ impl<S: EffectStage> Engine<S> {
     /// Rule 4: the open part of the retry partition, by lane and source offset.
     fn index(&mut self, partition: i32, record: &Record, now: i64) {
         let Some(owned) = self.partitions.get_mut(&partition) else { return };
-        if owned.closed || !owned.retry.deliver(record.offset) {
+        if owned.closed {
             return;
         }
+        let is_open = owned.retry.deliver(record.offset);
+        // Also one that an owner before us completed: what zombies wrote behind it is void for us as well.
         if let Some(epoch) = retry::marker_of(&record.headers) {
             self.on_marker(partition, record.offset, epoch);
+            return;
+        }
+        if !is_open {
             return;
         }
         if self.is_redrive_settled(partition, record) {

@@ -142,9 +142,7 @@ impl World {
         let Some(owner) = &mut self.owner else { return };
         let at = owner.retry.delivered();
         let Some(&parked) = self.retry.get(at as usize) else { return };
-        if !owner.retry.deliver(at) {
-            return;
-        }
+        let is_open = owner.retry.deliver(at);
         match parked {
             Parked::Marker(epoch) => {
                 owner.retry.complete(at);
@@ -159,6 +157,7 @@ impl World {
                     Marked::Superseded => panic!("the true owner is never superseded"),
                 }
             }
+            Parked::Task { .. } if !is_open => {}
             Parked::Task { epoch, .. } if owner.tenure.is_void(epoch) => owner.retry.complete(at),
             Parked::Task { offset, attempt, .. } => {
                 owner.source_end = owner.source_end.max(offset + 1);
