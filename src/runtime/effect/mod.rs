@@ -194,8 +194,11 @@ async fn run_member<S: EffectStage>(
             () = std::future::ready(()), if more => {}
             () = tokio::time::sleep(due) => {}
         }
-        engine.turn();
-        more = engine.pump();
+        more = false;
+        while engine.turn() && !more {
+            more = engine.pump();
+        }
+        more |= engine.pump();
         engine.finish_drains();
         // Timers and sockets of this thread are looked at only when nothing here is ready.
         tokio::task::yield_now().await;
@@ -213,7 +216,7 @@ async fn run_member<S: EffectStage>(
             () = engine.running.woken() => {}
             () = tokio::time::sleep(TICK) => {}
         }
-        engine.turn();
+        while engine.turn() {}
         engine.finish_drains();
         tokio::task::yield_now().await;
     }

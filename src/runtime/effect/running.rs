@@ -19,6 +19,8 @@ use super::places::Places;
 const POOLS: usize = 5;
 /// Attempts that wait and share one look at the clock for when they began.
 const GLANCES: u32 = 8;
+/// Slots that are polled one after the other before what ended is dealt with.
+const TOGETHER: usize = 32;
 /// The slots of attempts.
 const ATTEMPTS: usize = 0;
 
@@ -98,7 +100,7 @@ pub(super) struct Running<K, J, T> {
     /// Free slots by the layout of what they held.
     free: [Vec<usize>; POOLS],
     signal: Arc<Signal>,
-    /// Slots that are being polled; kept for its memory.
+    /// Slots that were woken and are to be polled, the next one at the end.
     turn: Vec<usize>,
     /// The time of a start that is not long ago.
     now: Instant,
@@ -219,12 +221,18 @@ impl<K: Pooled, J, T: Send + 'static> Running<K, J, T> {
         }
     }
 
-    /// Polls what was woken; hands what is done to `done`, with its label and when it was started.
-    pub(super) fn turn(&mut self, done: &mut Vec<(Label<K>, Instant, T)>) {
-        let mut turn = std::mem::take(&mut self.turn);
+    /// Polls some of what was woken; hands what is done to `done`, with its label and when it was started. Answers whether
+    /// there is more to poll: what ended is dealt with, and followed by other work, while its memory is still at hand.
+    pub(super) fn turn(&mut self, done: &mut Vec<(Label<K>, Instant, T)>) -> bool {
         self.since = 0;
-        std::mem::swap(&mut turn, &mut *self.signal.woken.lock().unwrap_or_else(PoisonError::into_inner));
-        for at in turn.drain(..) {
+        if self.turn.is_empty() {
+            let mut woken = self.signal.woken.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::swap(&mut self.turn, &mut *woken);
+            drop(woken);
+            self.turn.reverse();
+        }
+        for _ in 0..TOGETHER {
+            let Some(at) = self.turn.pop() else { break };
             let slot = &mut self.slots[at];
             slot.told.told.store(false, Ordering::Release);
             // A free slot was woken by what it held before.
@@ -233,7 +241,7 @@ impl<K: Pooled, J, T: Send + 'static> Running<K, J, T> {
                 done.push((label, began, output));
             }
         }
-        self.turn = turn;
+        !self.turn.is_empty()
     }
 
     /// What runs, and since when.
@@ -355,6 +363,25 @@ mod tests {
         assert!(running.attempt(label(3), receive).is_err());
         running.cut(3);
         assert!(late.is_closed(), "dropped at once");
+    }
+
+    #[tokio::test]
+    async fn of_many_that_were_woken_together_some_wait_for_the_next_turn() {
+        let mut running = running();
+        let (senders, receivers): (Vec<_>, Vec<_>) = (0..TOGETHER + 1).map(|_| oneshot::channel()).unzip();
+        let slots: Vec<_> = receivers
+            .into_iter()
+            .map(|waits| running.attempt(label(0), waits).expect_err("it waits"))
+            .collect();
+        for (at, send) in senders.into_iter().enumerate() {
+            send.send(at as u32).expect("it waits");
+        }
+        let mut done = Vec::new();
+        assert!(running.turn(&mut done), "one is left");
+        assert_eq!(done.len(), TOGETHER);
+        assert!(!running.turn(&mut done));
+        let outputs: Vec<_> = done.into_iter().map(|(_, _, output)| output as usize).collect();
+        assert_eq!(outputs, (0..slots.len()).collect::<Vec<_>>(), "as they were woken");
     }
 
     #[tokio::test]

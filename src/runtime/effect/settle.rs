@@ -21,10 +21,10 @@ const NEVER_BEGAN: Duration = Duration::from_secs(1);
 pub(super) const HELD_MS: i64 = i64::MAX;
 
 impl<S: EffectStage> Engine<S> {
-    /// Polls what was woken, and carries out what ended.
-    pub(super) fn turn(&mut self) {
+    /// Polls some of what was woken, and carries out what ended. Answers whether there is more to poll.
+    pub(super) fn turn(&mut self) -> bool {
         let mut done = std::mem::take(&mut self.done);
-        self.running.turn(&mut done);
+        let more = self.running.turn(&mut done);
         self.glance();
         for (label, began, what) in done.drain(..) {
             if let (Some(owned), Kind::Attempt(_) | Kind::Load(_) | Kind::Append | Kind::Record(_)) =
@@ -44,6 +44,7 @@ impl<S: EffectStage> Engine<S> {
         }
         self.done = done;
         self.partitions.values_mut().for_each(Partition::note_ended);
+        more
     }
 
     /// Looks at the clock once for much that ended.
