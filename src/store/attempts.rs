@@ -256,8 +256,8 @@ pub async fn forget(db: &Database, before_ms: i64, limit: i64) -> Result<u64, St
     let mut tx = db.begin().await?;
     let forgotten = tx
         .execute(
-            "DELETE FROM webhook_attempts WHERE (tenant_id, delivery_id, attempted_at, attempt) IN
-                 (SELECT tenant_id, delivery_id, attempted_at, attempt FROM webhook_attempts
+            "DELETE FROM webhook_attempts WHERE (tenant_id, endpoint_id, attempted_at, attempt_id) IN
+                 (SELECT tenant_id, endpoint_id, attempted_at, attempt_id FROM webhook_attempts
                   WHERE attempted_at < $1 LIMIT $2)",
             &[before_ms.into(), limit.into()],
         )
