@@ -332,3 +332,24 @@ async fn what_is_opened_ahead_takes_no_target_to_a_cursor() {
     scene.assert_clean().await;
     member.leave().await;
 }
+
+/// A member that froze on its way to claim the cursors, and does so when another one works on the partition, stops nobody.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_late_claim_of_the_cursors_leaves_the_partition_to_its_owner() {
+    let scene = Scene::new("cursors-claimed").await;
+    scene.outside.set_state("shop", TargetState::Held("paused".into()));
+    let member = scene.start();
+    scene.send(&["shop", "fast"], 3, 0, 10).await;
+    eventually("one is told, the other has a cursor", SOON, async || {
+        scene.effects("fast") == 30 && !scene.cursors.rows(&scene.at).is_empty()
+    })
+    .await;
+    scene.cursors.claim(&scene.at).await.expect("there");
+    scene.outside.set_state("shop", TargetState::Flowing);
+    scene.send(&["shop", "fast"], 3, 10, 20).await;
+    eventually("both are told", SOON, async || scene.outside.distinct() == 120).await;
+    scene.position(&member, 120).await;
+    eventually("no cursor is left", SOON, async || scene.cursors.rows(&scene.at).is_empty()).await;
+    scene.outside.assert_order();
+    member.leave().await;
+}

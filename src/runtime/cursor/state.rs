@@ -42,6 +42,11 @@ pub(super) struct Cursor {
     stored: Option<CursorRow>,
     /// A row was sent since and nobody knows yet whether the store holds it: its `until`, the lowest of several.
     unsure: Option<Option<i64>>,
+    /// How often something finished was taken back, and how often of that the row knows that was sent last, and the one that is
+    /// stored.
+    taken_back: u64,
+    taken_back_sent: u64,
+    taken_back_stored: u64,
     /// It may say something else than the row that is stored.
     is_touched: bool,
 }
@@ -91,6 +96,9 @@ impl Cursor {
             ended: Vec::new(),
             stored: None,
             unsure: None,
+            taken_back: 0,
+            taken_back_sent: 0,
+            taken_back_stored: 0,
             is_touched: true,
         }
     }
@@ -113,6 +121,9 @@ impl Cursor {
             ended: Vec::new(),
             stored: Some(row.clone()),
             unsure: None,
+            taken_back: 0,
+            taken_back_sent: 0,
+            taken_back_stored: 0,
             is_touched: false,
             finished,
         }
@@ -152,12 +163,14 @@ impl Cursor {
         self.until.is_none_or(|until| offset < until)
     }
 
-    /// True when the store is known to hold that `offset` is the cursor's: then its record may complete.
+    /// True when the store is known to hold that `offset` is the cursor's: then its record may complete. A row that says of
+    /// something taken back that it is finished doesn't count.
     pub(super) fn covers_durably(&self, offset: i64) -> bool {
         let below = |until: Option<i64>| until.is_none_or(|until| offset < until);
         self.covers(offset)
             && self.stored.as_ref().is_some_and(|row| below(row.until))
             && self.unsure.is_none_or(below)
+            && self.taken_back_stored == self.taken_back
     }
 
     /// Where the reader goes on.
@@ -218,6 +231,7 @@ impl Cursor {
 
     /// What was acknowledged in the retry topic at `offset` is the cursor's again.
     pub(super) fn take_back(&mut self, offset: i64) {
+        self.taken_back += u64::from(self.is_finished(offset));
         self.finished.remove(offset);
         self.dispatched = self.dispatched.min(offset);
     }
@@ -347,7 +361,9 @@ impl Cursor {
             return None;
         }
         let row = self.row(target);
-        self.is_touched = self.unsure.is_some() || self.stored.as_ref() != Some(&row);
+        self.is_touched = self.unsure.is_some()
+            || self.stored.as_ref() != Some(&row)
+            || self.taken_back_stored != self.taken_back;
         self.is_touched.then_some(row)
     }
 
@@ -371,12 +387,14 @@ impl Cursor {
             None => row.until,
             Some(other) => other.into_iter().chain(row.until).min(),
         });
+        self.taken_back_sent = self.taken_back;
     }
 
     /// The store holds `row` of this cursor.
     pub(super) fn note_stored(&mut self, row: CursorRow) {
         self.stored = Some(row);
         self.unsure = None;
+        self.taken_back_stored = self.taken_back_sent;
     }
 
     /// A backfill that got to where it began is over.

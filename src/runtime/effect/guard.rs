@@ -166,7 +166,9 @@ impl<S: EffectStage> Engine<S> {
         if polled.is_empty() {
             return;
         }
-        self.turn();
+        // What is left of the last turn, and then these.
+        while self.turn() {}
+        while self.turn() {}
         for (partition, slot, began) in polled {
             if !self.running.holds(slot, began) {
                 tracing::error!(stage = %self.name, partition, waited = ?now.duration_since(began),

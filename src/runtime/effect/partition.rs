@@ -33,10 +33,11 @@ impl Default for Maps {
 
 impl Maps {
     fn of(&mut self, [source, retry]: [(&Tracker, u64); 2]) -> [Arc<str>; 2] {
-        for (known, (tracker, generation)) in [(&mut self.source, source), (&mut self.retry, retry)] {
+        let maps = [(&mut self.source, source, self.with_runs), (&mut self.retry, retry, true)];
+        for (known, (tracker, generation), with_runs) in maps {
             let version = Some((tracker.version(), generation));
             if known.0 != version {
-                let tracked = if self.with_runs { tracker } else { &Tracker::new(tracker.committable()) };
+                let tracked = if with_runs { tracker } else { &Tracker::new(tracker.committable()) };
                 *known = (version, tracked.map(generation).into());
             }
         }
@@ -102,10 +103,10 @@ pub(super) struct Partition {
 }
 
 impl Partition {
-    /// An assignment to `incarnation` as it begins; `with_map` says whether maps are read and written, `remembers` how
-    /// many events are.
+    /// An assignment to `incarnation` as it begins; `with_map` says whether the source's map is read and written (the retry
+    /// topic's is part of the protocol), `remembers` how many events are.
     pub(super) fn new(assigned: &Assigned, incarnation: u64, with_map: bool, remembers: usize) -> Self {
-        let resume = |span: &Span| match span.map.as_ref().filter(|_| with_map) {
+        let resume = |span: &Span, with_map| match span.map.as_ref().filter(|_| with_map) {
             Some(map) => Tracker::resume(span.position, &map.runs),
             None => Tracker::new(span.position),
         };
@@ -114,10 +115,10 @@ impl Partition {
         Self {
             generation: assigned.generation,
             gauge: Arc::clone(&assigned.gauge),
-            source: resume(&assigned.source),
+            source: resume(&assigned.source, with_map),
             next_admitted: assigned.source.position,
             source_end: assigned.source.high,
-            retry: assigned.retry.as_ref().map_or_else(|| Tracker::new(0), resume),
+            retry: assigned.retry.as_ref().map_or_else(|| Tracker::new(0), |span| resume(span, true)),
             retry_end: assigned.retry.as_ref().map_or(0, |span| span.high),
             to_carry: VecDeque::new(),
             carried: BTreeSet::new(),

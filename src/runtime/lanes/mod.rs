@@ -258,8 +258,9 @@ impl Lanes {
         match self.first(lane_no).and_then(|(slot, _)| self.tasks.key_at(slot)) {
             None => self.lanes.remove(lane_no),
             Some(next) => {
-                let rests = self.tasks.get(next).is_none_or(|task| task.phase == Phase::Resting);
-                if !rests {
+                // A held one waits until somebody decides, whatever ended before it.
+                let stays = |task: &Task| task.phase == Phase::Resting || task.is_held();
+                if !self.tasks.get(next).is_none_or(stays) {
                     self.clear_timer(next);
                     self.change(next, |task| task.hurry(now_ms));
                 }

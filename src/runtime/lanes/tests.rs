@@ -85,6 +85,22 @@ fn a_redelivered_record_whose_task_is_parked_needs_nothing_and_a_lower_one_runs_
     assert_eq!(start(&mut lanes, 0), Some(parked));
 }
 
+/// A record below it comes again, or from a backfill: it runs, and the held one still waits for a decision.
+#[test]
+fn a_held_task_stays_held_when_one_before_it_ends() {
+    let mut lanes = Lanes::default();
+    let place = Place { offset: 4, due_ms: i64::MAX };
+    let Indexed::New(_held) = lanes.index(identity("a", "t", 7, 100), place, History::default(), 0) else {
+        panic!("it is new")
+    };
+    lanes.open(0, i64::MAX, 0);
+    let lower = queued(lanes.fresh(identity("a", "t", 5, 100), MANY, 0));
+    assert_eq!(start(&mut lanes, 0), Some(lower));
+    lanes.complete(lower, 0);
+    lanes.wake(1_000);
+    assert_eq!(start(&mut lanes, 1_000), None);
+}
+
 /// Invariant 2 (order): a former owner parked 7 while 5 was still in its memory, and committed neither.
 #[test]
 fn parked_work_waits_until_its_source_record_came_by_again() {
