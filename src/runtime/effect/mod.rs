@@ -45,6 +45,7 @@ mod settle;
 mod sparing;
 mod survey;
 mod tally;
+mod unfolding;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

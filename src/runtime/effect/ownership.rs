@@ -100,6 +100,7 @@ impl<S: EffectStage> Engine<S> {
             self.lanes.open(partition, owned.admitted(), now);
             tracing::info!(stage = %self.name, partition, parked = self.lanes.census(partition).parked,
                 "parked work was read back; the source flows");
+            self.unfold(partition);
             self.publish(true);
         }
     }

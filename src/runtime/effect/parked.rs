@@ -69,6 +69,7 @@ impl<S: EffectStage> Engine<S> {
         let is_plain = glimpse.source_partition == partition
             && !owned.closed
             && !owned.tenure.is_void(glimpse.epoch)
+            && !owned.unfolding.is_of(glimpse.source_offset)
             && owned
                 .cursors
                 .as_deref()
@@ -116,10 +117,8 @@ impl<S: EffectStage> Engine<S> {
             self.on_marker(partition, record.offset, epoch);
             return;
         }
-        if !is_open {
-            return;
-        }
-        if self.is_redrive_settled(partition, record) {
+        if self.is_unfolded_twice(partition, record) || !is_open || self.is_redrive_settled(partition, record)
+        {
             return;
         }
         let Some(owned) = self.partitions.get_mut(&partition) else { return };

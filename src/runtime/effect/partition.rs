@@ -8,6 +8,7 @@ use hashbrown::hash_map::Entry;
 
 use super::backlog::{Backlog, Chunk};
 use super::own_cursors::OwnCursors;
+use super::unfolding::Unfolding;
 use crate::runtime::backoff::Backoff;
 use crate::runtime::consumer::{Assigned, Gauge, Position, Side, Span};
 use crate::runtime::duplicates::Duplicates;
@@ -75,6 +76,8 @@ pub(super) struct Partition {
     pub(super) to_carry: VecDeque<(i64, TaskNo)>,
     /// Parked tasks whose copies are on their way to the end of it.
     pub(super) carried: BTreeSet<TaskNo>,
+    /// Redriven records that are still to be opened.
+    pub(super) unfolding: Unfolding,
     pub(super) tenure: Tenure,
     pub(super) duplicates: Duplicates,
     /// Complete records from here on are read for their events alone.
@@ -122,6 +125,7 @@ impl Partition {
             retry_end: assigned.retry.as_ref().map_or(0, |span| span.high),
             to_carry: VecDeque::new(),
             carried: BTreeSet::new(),
+            unfolding: Unfolding::default(),
             tenure: Tenure::new(incarnation, claimed, marked),
             duplicates: Duplicates::new(remembers),
             recall_from: (remembers > 0)

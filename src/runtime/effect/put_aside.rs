@@ -22,7 +22,7 @@ use crate::runtime::retry::{self, Mark, REDRIVE_ID, TaskOf};
 use crate::runtime::stage::{EffectStage, Task};
 
 /// Between looks whether a record that was sent twice was read back.
-const COPIES_READ_AGAIN: Duration = Duration::from_millis(50);
+pub(super) const COPIES_READ_AGAIN: Duration = Duration::from_millis(50);
 
 impl<S: EffectStage> Engine<S> {
     /// A mark for a task, as far as it came. A task that ran or waited in memory has a lane whose name is known.

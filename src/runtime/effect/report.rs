@@ -8,9 +8,10 @@ use super::attempt::{Ending, Loaded};
 use super::catch_up::Reread;
 use super::cursors::Told;
 use super::intake::Round;
+use super::redriven::Unfolded;
 use super::running::Pooled;
 use crate::runtime::lanes::TaskNo;
-use crate::runtime::outcome::{ErrorClass, Failure, Outcome, SkipReason};
+use crate::runtime::outcome::{ErrorClass, Failure, Outcome};
 use crate::runtime::producer::{Delivered, ProduceError};
 use crate::runtime::stage::{Owed, Task};
 
@@ -62,14 +63,8 @@ pub(super) enum What<I> {
     PutAside { what: Aside, offset: i64, result: Result<Delivered, ProduceError> },
     /// The stage can't bear that a task is given up.
     NotGivenUp { offset: i64, why: Failure },
-    /// A redriven record at that place of the retry partition was opened: it had nothing for the stage, is dead again, or
-    /// its tasks are parked.
-    Unfolded {
-        place: i64,
-        skipped: Option<SkipReason>,
-        dead: Option<ErrorClass>,
-        result: Result<(), ProduceError>,
-    },
+    /// Redriven records were opened.
+    Unfolded(Box<Unfolded>),
 }
 
 /// An attempt that didn't end well, with what it needed.

@@ -94,9 +94,7 @@ impl<S: EffectStage> Engine<S> {
                 let (topic, why) = (self.spec.source.clone(), why.to_string());
                 self.stop(partition, PartitionFault::Fatal { topic, partition, offset, why });
             }
-            (What::Unfolded { place, skipped, dead, result }, _) => {
-                self.on_unfolded(partition, place, skipped, dead, result);
-            }
+            (What::Unfolded(unfolded), _) => self.on_unfolded(partition, unfolded),
         }
     }
 

@@ -31,8 +31,8 @@ pub(super) const EPOCH: &str = "of-epoch";
 pub(super) const HELD: &str = "of-held";
 pub(super) const MARKER: &str = "of-marker";
 
-/// The header of a record that an operator put back: it is taken up whatever its epoch. It is gone when the record is
-/// parked again.
+/// The header of a record that an operator put back: without an epoch it is never void. With one it is a task that an owner
+/// made of such a record, and judged as any other. It is gone when the task is parked again.
 pub const REDRIVE_ID: &str = "of-redrive-id";
 
 /// The headers that are ours to replace, in the order in which a mark is written; `of-redrive-*` stay with the record. A marker is

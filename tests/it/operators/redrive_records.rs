@@ -8,14 +8,17 @@ use std::time::Duration;
 use orderflow::admin::OfStage;
 use orderflow::admin::dead_letters::{DeadLetters, Filter, Tools, Wanted};
 use orderflow::clock::Clock;
+use orderflow::runtime::retry::{Mark, REDRIVE_ID, TaskOf};
 use orderflow::runtime::{
-    EffectStage, ErrorClass, Failure, Intake, Outcome, Record, Task, Tasks, start_effect_stage,
+    EffectStage, ErrorClass, Failure, Intake, OutRecord, Outcome, Record, StageSpec, Task, Tasks,
+    start_effect_stage,
 };
 use orderflow::stages::StageOptions;
 use tokio_util::sync::CancellationToken;
 
 use super::redrive::{declared, operator};
 use crate::harness::eventually;
+use crate::harness::group::committed;
 use crate::harness::kafka::{TestKafka, text};
 use crate::harness::program::TestProgram;
 use crate::harness::schema::TestSchema;
@@ -147,4 +150,97 @@ async fn a_store_stages_dead_letter_goes_back_through_the_source_for_that_stage_
     program.send_raw(Some(b"o-1"), Some(b"nor is this")).await;
     eventually("both gave that up", SOON, async || program.kafka.all(&dispute).await.len() == 2).await;
     program.end().await;
+}
+
+/// Appends to the retry topic what a redrive writes of the source's first record, or, with an epoch, what an owner makes of
+/// that for a target.
+async fn put_back(kafka: &TestKafka, spec: &StageSpec, made: Option<(&str, &str)>) {
+    let source = kafka.all(&spec.source).await.swap_remove(0);
+    let task = made.map(|(target, _)| TaskOf { lane: target.into(), target: target.into(), priority: 100 });
+    let epoch = made.map_or("", |(_, epoch)| epoch);
+    let mark = Mark { task, ..Mark::of(&source, &"picky".into(), epoch) };
+    let mut headers = mark.write(&source.headers);
+    headers.push(REDRIVE_ID, "r-1");
+    let retry = spec.retry.as_deref().expect("set");
+    let record = OutRecord {
+        partition: Some(0),
+        headers,
+        ..OutRecord::keyed(retry, source.key.expect("a key"), source.payload.expect("a value"))
+    };
+    kafka.producer.send(record).await.expect("acknowledged");
+}
+
+/// Runs the stage until the retry partition's position is `until`; `then` is done when it is `at`.
+async fn own(
+    kafka: &TestKafka,
+    spec: &StageSpec,
+    stage: &Arc<Picky>,
+    (at, until): (i64, i64),
+    then: impl AsyncFnOnce(),
+) {
+    let stop = CancellationToken::new();
+    let member = start_effect_stage(spec.clone(), Arc::clone(stage), kafka.environment(), stop.clone());
+    let retry = spec.retry.as_deref().expect("set");
+    let position = async || committed(kafka, spec, retry, 0).await.offset;
+    eventually("it came so far", SOON, async || position().await >= at).await;
+    then().await;
+    eventually("all is complete", SOON, async || position().await >= until).await;
+    stop.cancel();
+    assert!(member.join.await.expect("no panic").expect("no error").drained);
+}
+
+fn seen_by(stage: &Picky, target: &str) -> usize {
+    let seen = stage.seen.lock().expect("no panic");
+    seen.iter().filter(|(_, what)| what.starts_with(target)).count()
+}
+
+/// Rule 5: what a redriven record was opened to is its owner's, and void when it lands behind a later owner's marker.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_late_task_of_a_redriven_record_does_not_run_again_for_the_next_owner() {
+    let kafka = TestKafka::new("ops-redrive-late");
+    let spec = kafka.stage("picky", 1, true).await;
+    let retry = spec.retry.clone().expect("set");
+    kafka.send(&spec.source, 0, "k", &["0".to_owned()]).await;
+    let stage = Arc::new(Picky::default());
+    stage.mended.store(true, Ordering::SeqCst);
+    own(&kafka, &spec, &stage, (1, 4), async || put_back(&kafka, &spec, None).await).await;
+    assert_eq!((seen_by(&stage, "a"), seen_by(&stage, "b")), (2, 2), "from the source, and redriven");
+    let records = kafka.all(&retry).await;
+    let tasks: Vec<_> = records.iter().filter(|record| record.headers.text("of-lane").is_some()).collect();
+    // The same appends once more, as a producer brings them that was slow.
+    let late = async || {
+        for task in &tasks {
+            let (key, value) = (task.key.clone().expect("a key"), task.payload.clone().expect("a value"));
+            let again = OutRecord {
+                partition: Some(0),
+                headers: task.headers.clone(),
+                ..OutRecord::keyed(retry.as_str(), key, value)
+            };
+            kafka.producer.send(again).await.expect("acknowledged");
+        }
+    };
+    own(&kafka, &spec, &stage, (5, 7), late).await;
+    assert_eq!((seen_by(&stage, "a"), seen_by(&stage, "b")), (2, 2), "nothing ran again");
+    let epoch = records[0].headers.text("of-epoch");
+    assert!(tasks.iter().all(|task| task.headers.text("of-epoch") == epoch), "their owner's");
+}
+
+/// An owner that dies while it opens a redriven record leaves some of its tasks behind it: the next one adds the others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redriven_record_that_was_opened_in_part_is_opened_to_the_rest_by_the_next_owner() {
+    let kafka = TestKafka::new("ops-redrive-part");
+    let spec = kafka.stage("picky", 1, true).await;
+    let retry = spec.retry.clone().expect("set");
+    kafka.send(&spec.source, 0, "k", &["0".to_owned()]).await;
+    let stage = Arc::new(Picky::default());
+    stage.mended.store(true, Ordering::SeqCst);
+    own(&kafka, &spec, &stage, (1, 1), async || {}).await;
+    let epoch = kafka.all(&retry).await.swap_remove(0).headers.text("of-epoch").expect("set").to_owned();
+    put_back(&kafka, &spec, None).await;
+    put_back(&kafka, &spec, Some(("a", &epoch))).await;
+    own(&kafka, &spec, &stage, (4, 5), async || {}).await;
+    assert_eq!((seen_by(&stage, "a"), seen_by(&stage, "b")), (2, 2), "each once more");
+    let told = |record: Record| record.headers.text("of-target").unwrap_or("-").to_owned();
+    let targets: Vec<_> = kafka.all(&retry).await.into_iter().map(told).collect();
+    assert_eq!(targets, ["-", "-", "a", "-", "b"], "two markers, the record, and each task once");
 }
