@@ -99,6 +99,7 @@ impl Membership {
         for &partition in partitions {
             let generation = self.links.next_generation();
             book.owned.insert(partition, Owned::new(generation, Arc::new(Gauge::default())));
+            self.links.desk.take_up(partition, generation);
             book.fresh.push(partition);
         }
     }
@@ -107,7 +108,8 @@ impl Membership {
         self.let_go(consumer, partitions);
     }
 
-    /// Drains `partitions`, commits them and lets them go. Gives the positions that the engine handed in.
+    /// Drains `partitions`, commits them and lets them go. Gives the positions that the engine handed in. After this
+    /// nothing of them is committed here until they are assigned anew, whatever an engine that didn't answer still asks.
     pub(super) fn let_go(&self, consumer: &BaseConsumer<Self>, partitions: &[i32]) -> Vec<Position> {
         let lost = consumer.assignment_lost();
         self.count(if lost { "lost" } else { "revoke" });
@@ -280,3 +282,6 @@ impl ConsumerContext for Membership {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

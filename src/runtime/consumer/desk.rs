@@ -2,6 +2,10 @@
 //!
 //! A desk, not a queue: orders are kept per partition and the newest replaces the older, so it is bounded by
 //! the number of partitions and nobody waits on it.
+//!
+//! Invariant 5 (ownership): Kafka takes positions of any partition from any true member, so the desk must not. The poll
+//! thread says which partitions are its own and under which assignment; what an engine that is late orders under another
+//! one is dropped on sight.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -27,14 +31,19 @@ pub(crate) struct Position {
     pub(crate) side: Side,
     /// Of which partition.
     pub(crate) partition: i32,
+    /// Under which assignment; a position of another one is void.
+    pub(crate) generation: u64,
     /// The next offset.
     pub(crate) offset: i64,
     /// The commit's metadata; at most [`MOST_CHARACTERS`](crate::runtime::offsets::MOST_CHARACTERS).
     pub(crate) metadata: Arc<str>,
 }
 
-/// An offset with its metadata.
-type Mark = (i64, Arc<str>);
+impl Position {
+    fn slot(&self) -> (Side, i32) {
+        (self.side, self.partition)
+    }
+}
 
 /// Lets a partition flow, from its committed position or from another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,8 +71,10 @@ pub(crate) struct Desk {
 
 #[derive(Debug, Default)]
 struct Orders {
-    pending: BTreeMap<(Side, i32), Mark>,
-    committed: BTreeMap<(Side, i32), Mark>,
+    /// Partitions that are ours, and the assignment of each. Positions of others are not kept.
+    owned: BTreeMap<i32, u64>,
+    pending: BTreeMap<(Side, i32), Position>,
+    committed: BTreeMap<(Side, i32), Position>,
     starts: Vec<Start>,
     stopped: BTreeSet<i32>,
     /// Partitions of which somebody wants to know where their source ends.
@@ -79,18 +90,37 @@ struct Orders {
     farewell: Option<bool>,
 }
 
+impl Orders {
+    fn is_ours(&self, partition: i32, generation: u64) -> bool {
+        self.owned.get(&partition) == Some(&generation)
+    }
+
+    fn forget(&mut self, partition: i32) {
+        self.owned.remove(&partition);
+        self.pending.retain(|(_, number), _| *number != partition);
+        self.committed.retain(|(_, number), _| *number != partition);
+        self.starts.retain(|start| start.partition != partition);
+        self.stopped.remove(&partition);
+        self.ends.remove(&partition);
+    }
+}
+
 impl Desk {
-    /// Hands in positions to commit: one consistent snapshot of everything that moved.
+    /// Hands in positions to commit: one consistent snapshot of everything that moved. Those of partitions that aren't
+    /// ours, or not under this assignment any more, are dropped: another member may have come further.
     pub(crate) fn commit(&self, snapshot: &[Position]) {
         let mut orders = self.lock();
         for position in snapshot {
-            let slot = (position.side, position.partition);
-            let mark = (position.offset, Arc::clone(&position.metadata));
+            if !orders.is_ours(position.partition, position.generation) {
+                tracing::debug!(?position, "a position of an assignment that is over is dropped");
+                continue;
+            }
+            let slot = position.slot();
             // What stands needs no commit; an older order that still waits is void by it.
-            if orders.committed.get(&slot) == Some(&mark) {
+            if orders.committed.get(&slot) == Some(position) {
                 orders.pending.remove(&slot);
             } else {
-                orders.pending.insert(slot, mark);
+                orders.pending.insert(slot, position.clone());
             }
         }
     }
@@ -102,14 +132,12 @@ impl Desk {
 
     /// What was committed last, while the partition is ours.
     pub(crate) fn committed(&self, side: Side, partition: i32) -> Option<i64> {
-        self.lock().committed.get(&(side, partition)).map(|(offset, _)| *offset)
+        self.lock().committed.get(&(side, partition)).map(|position| position.offset)
     }
 
-    /// True when exactly this was committed last.
+    /// True when exactly this was committed last, under this assignment.
     pub(crate) fn has_committed(&self, position: &Position) -> bool {
-        let orders = self.lock();
-        let last = orders.committed.get(&(position.side, position.partition));
-        last.is_some_and(|(offset, metadata)| *offset == position.offset && *metadata == position.metadata)
+        self.lock().committed.get(&position.slot()) == Some(position)
     }
 
     /// Waits until something is committed; at once when that happened since the last time that somebody waited.
@@ -122,9 +150,12 @@ impl Desk {
         self.lock().starts.push(start);
     }
 
-    /// Reads no more of this partition's source until it is assigned again.
-    pub(crate) fn stop(&self, partition: i32) {
-        self.lock().stopped.insert(partition);
+    /// Reads no more of this partition's source until it is assigned again. Void when it was meanwhile.
+    pub(crate) fn stop(&self, partition: i32, generation: u64) {
+        let mut orders = self.lock();
+        if orders.is_ours(partition, generation) {
+            orders.stopped.insert(partition);
+        }
     }
 
     /// Has the client hold back a partition behind everybody's back: a fault for tests, of which nothing tells.
@@ -207,28 +238,17 @@ impl Desk {
     }
 
     pub(super) fn pending(&self) -> Vec<Position> {
-        let orders = self.lock();
-        orders
-            .pending
-            .iter()
-            .map(|(&(side, partition), (offset, metadata))| Position {
-                side,
-                partition,
-                offset: *offset,
-                metadata: Arc::clone(metadata),
-            })
-            .collect()
+        self.lock().pending.values().cloned().collect()
     }
 
     pub(super) fn note_committed(&self, positions: &[Position]) {
         let mut orders = self.lock();
         for position in positions {
-            let slot = (position.side, position.partition);
-            let mark = (position.offset, Arc::clone(&position.metadata));
-            if orders.pending.get(&slot) == Some(&mark) {
+            let slot = position.slot();
+            if orders.pending.get(&slot) == Some(position) {
                 orders.pending.remove(&slot);
             }
-            orders.committed.insert(slot, mark);
+            orders.committed.insert(slot, position.clone());
         }
         drop(orders);
         self.committed.notify_one();
@@ -241,21 +261,24 @@ impl Desk {
             .committed
             .iter()
             .filter(|((side, _), _)| *side == Side::Retry)
-            .map(|(&slot, mark)| (slot, mark.clone()))
+            .map(|(&slot, position)| (slot, position.clone()))
             .collect();
-        for (slot, mark) in kept {
-            orders.pending.entry(slot).or_insert(mark);
+        for (slot, position) in kept {
+            orders.pending.entry(slot).or_insert(position);
         }
     }
 
-    /// Forgets what belongs to a partition that is no longer ours.
-    pub(super) fn forget(&self, partition: i32) {
+    /// A partition is ours under this assignment, which begins with nothing of an older one.
+    pub(super) fn take_up(&self, partition: i32, generation: u64) {
         let mut orders = self.lock();
-        orders.pending.retain(|(_, number), _| *number != partition);
-        orders.committed.retain(|(_, number), _| *number != partition);
-        orders.starts.retain(|start| start.partition != partition);
-        orders.stopped.remove(&partition);
-        orders.ends.remove(&partition);
+        orders.forget(partition);
+        orders.owned.insert(partition, generation);
+    }
+
+    /// Forgets what belongs to a partition that is no longer ours. From here on nothing of it is taken in until it is
+    /// taken up again, also from an engine that doesn't know yet.
+    pub(super) fn forget(&self, partition: i32) {
+        self.lock().forget(partition);
     }
 
     fn lock(&self) -> MutexGuard<'_, Orders> {
@@ -268,12 +291,18 @@ mod tests {
     use super::*;
 
     fn at(side: Side, offset: i64) -> Position {
-        Position { side, partition: 3, offset, metadata: "".into() }
+        Position { side, partition: 3, generation: 1, offset, metadata: "".into() }
+    }
+
+    fn owning() -> Desk {
+        let desk = Desk::default();
+        desk.take_up(3, 1);
+        desk
     }
 
     #[test]
     fn only_positions_that_moved_are_committed_and_the_newest_wins() {
-        let desk = Desk::default();
+        let desk = owning();
         desk.commit(&[at(Side::Source, 5), at(Side::Retry, 1)]);
         let sent = desk.pending();
         desk.commit(&[at(Side::Source, 6), at(Side::Retry, 1)]);
@@ -285,7 +314,7 @@ mod tests {
 
     #[test]
     fn a_map_that_changed_is_committed_though_the_offset_stands() {
-        let desk = Desk::default();
+        let desk = owning();
         desk.commit(&[at(Side::Source, 5)]);
         desk.note_committed(&desk.pending());
         let grown = Position { metadata: "map".into(), ..at(Side::Source, 5) };
@@ -295,7 +324,7 @@ mod tests {
 
     #[test]
     fn unchanged_retry_positions_are_renewed_and_a_lost_partition_is_forgotten() {
-        let desk = Desk::default();
+        let desk = owning();
         desk.commit(&[at(Side::Source, 5), at(Side::Retry, 1)]);
         desk.note_committed(&desk.pending());
         assert!(desk.is_committed());
@@ -303,5 +332,45 @@ mod tests {
         assert_eq!(desk.pending(), vec![at(Side::Retry, 1)]);
         desk.forget(3);
         assert!(desk.is_committed());
+    }
+
+    #[test]
+    fn what_a_late_engine_orders_for_a_partition_that_was_let_go_is_void() {
+        let desk = owning();
+        desk.commit(&[at(Side::Source, 5), at(Side::Retry, 1)]);
+        desk.note_committed(&desk.pending());
+        desk.commit(&[at(Side::Source, 6)]);
+        desk.forget(3);
+        let late = [at(Side::Source, 7), at(Side::Retry, 2)];
+        desk.commit(&late);
+        desk.stop(3, 1);
+        desk.renew_retry();
+        assert_eq!(desk.pending(), []);
+        assert_eq!(desk.committed(Side::Retry, 3), None);
+        desk.take_up(3, 2);
+        desk.commit(&late);
+        desk.stop(3, 1);
+        desk.renew_retry();
+        assert_eq!(desk.pending(), []);
+        assert!(!desk.is_stopped(3), "the new assignment flows");
+        assert!(desk.is_committed(), "nothing of ours waits");
+        let ours = Position { generation: 2, ..at(Side::Source, 9) };
+        desk.commit(&[ours.clone(), at(Side::Source, 8)]);
+        desk.stop(3, 2);
+        assert_eq!(desk.pending(), [ours]);
+        assert!(desk.is_stopped(3));
+    }
+
+    #[test]
+    fn what_was_committed_under_another_assignment_is_no_claim_of_this_one() {
+        let desk = owning();
+        desk.commit(&[at(Side::Source, 5)]);
+        desk.note_committed(&desk.pending());
+        assert!(desk.has_committed(&at(Side::Source, 5)));
+        desk.take_up(3, 2);
+        let again = Position { generation: 2, ..at(Side::Source, 5) };
+        assert!(!desk.has_committed(&again));
+        desk.commit(std::slice::from_ref(&again));
+        assert_eq!(desk.pending(), [again]);
     }
 }

@@ -19,15 +19,14 @@ impl Poller {
         lost: &mut Vec<(Arc<str>, i32, i64)>,
     ) -> ControlFlow<End> {
         for (topic, partition, committed) in std::mem::take(lost) {
-            if !consumer.context().book().owned.contains_key(&partition) {
-                continue;
-            }
+            let current = consumer.context().book().owned.get(&partition).map(|owned| owned.generation);
+            let Some(generation) = current else { continue };
             match consumer.fetch_watermarks(&topic, partition, positions::ANSWER_WITHIN) {
                 Ok((low, high)) if committed < low || committed > high => {
                     let topic = topic.to_string();
                     let fault = PartitionFault::PositionOutsideLog { topic, partition, committed, low, high };
                     tracing::error!(stage = %self.links.stage, partition, %fault, "a partition is not read any more");
-                    self.links.desk.stop(partition);
+                    self.links.desk.stop(partition, generation);
                     self.tell(Event::Faulted { partition, fault })?;
                 }
                 Ok(_) => {}

@@ -101,15 +101,18 @@ impl Poller {
         to: i64,
     ) -> Result<String, String> {
         // The map goes, the number of the assignment stays: later ones must be higher.
-        let generation = decode(&source.metadata).map_or(0, |map| map.generation);
-        let metadata: Arc<str> = Tracker::new(to).map(generation).into();
-        let earlier = Position { side: Side::Source, partition: source.partition, offset: to, metadata };
+        let number = decode(&source.metadata).map_or(0, |map| map.generation);
+        let metadata: Arc<str> = Tracker::new(to).map(number).into();
+        // The partition was let go and isn't assigned yet: this is of an assignment that nobody else knows.
+        let (partition, generation) = (source.partition, self.links.next_generation());
+        let earlier = Position { side: Side::Source, partition, generation, offset: to, metadata };
+        self.links.desk.take_up(partition, generation);
         self.links.desk.commit(std::slice::from_ref(&earlier));
         consumer.context().commit_patiently(consumer);
         match self.links.desk.has_committed(&earlier) {
             true => Ok(format!("read again from {to}; it stood at {}", source.offset)),
             false => {
-                self.links.desk.forget(source.partition);
+                self.links.desk.forget(partition);
                 Err("the group did not take the earlier position; ask again".to_owned())
             }
         }

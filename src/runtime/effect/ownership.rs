@@ -19,6 +19,8 @@ use crate::runtime::stage::EffectStage;
 impl<S: EffectStage> Engine<S> {
     pub(super) fn assign(&mut self, assigned: &Assigned) {
         let number = assigned.partition;
+        // The poll thread waits no longer for the drain of an older assignment, which must not end this one.
+        self.finish_drains();
         self.let_go(number);
         self.faulted.remove(&number);
         let with_map = self.spec.options.completed_runs_map;
@@ -111,8 +113,9 @@ impl<S: EffectStage> Engine<S> {
         tracing::error!(stage = %self.name, partition, %fault, "a partition stopped");
         owned.close();
         owned.state = PartitionState::Stopped(fault);
+        let generation = owned.generation;
         self.lanes.freeze(partition);
-        self.desk.stop(partition);
+        self.desk.stop(partition, generation);
     }
 
     pub(super) fn revoke(

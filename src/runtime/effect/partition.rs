@@ -192,9 +192,11 @@ impl Partition {
             return None;
         }
         let [source, retry] = self.maps.of([(&self.source, claimed), (&self.retry, marked)]);
+        let generation = self.generation;
+        let at = |side, offset, metadata| Position { side, partition, generation, offset, metadata };
         Some([
-            Position { side: Side::Source, partition, offset: self.source.committable(), metadata: source },
-            Position { side: Side::Retry, partition, offset: self.retry.committable(), metadata: retry },
+            at(Side::Source, self.source.committable(), source),
+            at(Side::Retry, self.retry.committable(), retry),
         ])
     }
 
@@ -280,7 +282,7 @@ mod tests {
             owned.record_complete(offset, 100);
         }
         let [source, _retry] = owned.positions(3).expect("nobody else owns it");
-        assert_eq!((source.offset, owned.gauge.held()), (12, (2, 200)));
+        assert_eq!((source.offset, source.generation, owned.gauge.held()), (12, 1, (2, 200)));
         assert_eq!(owned.source.runs().collect::<Vec<_>>(), [(13, 14), (15, 16)]);
     }
 }

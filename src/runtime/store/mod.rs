@@ -257,7 +257,7 @@ impl<S: StoreStage> Engine<S> {
             What::Waiting(None) => owned.state = PartitionState::Flowing,
             What::Fault(fault) => {
                 owned.state = PartitionState::Stopped(fault);
-                self.desk.stop(report.partition);
+                self.desk.stop(report.partition, report.generation);
             }
             What::MovedBack => self.read_again(report.partition, None),
             What::Ended => {
@@ -423,6 +423,6 @@ impl<S> Drop for Engine<S> {
 /// What may be committed of a partition: nothing before its stored position is known.
 fn position_of(partition: i32, owned: &Partition) -> Option<Position> {
     // The stored position says everything; Kafka's only follows it.
-    let metadata = Arc::from("");
-    owned.located.then_some(Position { side: Side::Source, partition, offset: owned.position, metadata })
+    let (generation, offset, metadata) = (owned.generation, owned.position, Arc::from(""));
+    owned.located.then_some(Position { side: Side::Source, partition, generation, offset, metadata })
 }
