@@ -21,6 +21,17 @@ pub(crate) struct Detached {
     pub(crate) complete: Vec<(i64, i64)>,
 }
 
+/// How far it is known that something finished is the cursor's again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum TakenBack {
+    /// Only here.
+    Unsent,
+    /// In the row that was sent last.
+    Sent,
+    /// In the row that is stored.
+    Stored,
+}
+
 /// See the module.
 #[derive(Debug, Clone)]
 pub(super) struct Cursor {
@@ -42,11 +53,8 @@ pub(super) struct Cursor {
     stored: Option<CursorRow>,
     /// A row was sent since and nobody knows yet whether the store holds it: its `until`, the lowest of several.
     unsure: Option<Option<i64>>,
-    /// How often something finished was taken back, and how often of that the row knows that was sent last, and the one that is
-    /// stored.
-    taken_back: u64,
-    taken_back_sent: u64,
-    taken_back_stored: u64,
+    /// Which row knows of what was finished and taken back.
+    taken_back: TakenBack,
     /// It may say something else than the row that is stored.
     is_touched: bool,
 }
@@ -96,9 +104,7 @@ impl Cursor {
             ended: Vec::new(),
             stored: None,
             unsure: None,
-            taken_back: 0,
-            taken_back_sent: 0,
-            taken_back_stored: 0,
+            taken_back: TakenBack::Stored,
             is_touched: true,
         }
     }
@@ -121,9 +127,7 @@ impl Cursor {
             ended: Vec::new(),
             stored: Some(row.clone()),
             unsure: None,
-            taken_back: 0,
-            taken_back_sent: 0,
-            taken_back_stored: 0,
+            taken_back: TakenBack::Stored,
             is_touched: false,
             finished,
         }
@@ -170,7 +174,7 @@ impl Cursor {
         self.covers(offset)
             && self.stored.as_ref().is_some_and(|row| below(row.until))
             && self.unsure.is_none_or(below)
-            && self.taken_back_stored == self.taken_back
+            && self.taken_back == TakenBack::Stored
     }
 
     /// Where the reader goes on.
@@ -231,7 +235,9 @@ impl Cursor {
 
     /// What was acknowledged in the retry topic at `offset` is the cursor's again.
     pub(super) fn take_back(&mut self, offset: i64) {
-        self.taken_back += u64::from(self.is_finished(offset));
+        if self.is_finished(offset) {
+            self.taken_back = TakenBack::Unsent;
+        }
         self.finished.remove(offset);
         self.dispatched = self.dispatched.min(offset);
     }
@@ -363,7 +369,7 @@ impl Cursor {
         let row = self.row(target);
         self.is_touched = self.unsure.is_some()
             || self.stored.as_ref() != Some(&row)
-            || self.taken_back_stored != self.taken_back;
+            || self.taken_back != TakenBack::Stored;
         self.is_touched.then_some(row)
     }
 
@@ -387,14 +393,18 @@ impl Cursor {
             None => row.until,
             Some(other) => other.into_iter().chain(row.until).min(),
         });
-        self.taken_back_sent = self.taken_back;
+        if self.taken_back == TakenBack::Unsent {
+            self.taken_back = TakenBack::Sent;
+        }
     }
 
     /// The store holds `row` of this cursor.
     pub(super) fn note_stored(&mut self, row: CursorRow) {
         self.stored = Some(row);
         self.unsure = None;
-        self.taken_back_stored = self.taken_back_sent;
+        if self.taken_back == TakenBack::Sent {
+            self.taken_back = TakenBack::Stored;
+        }
     }
 
     /// A backfill that got to where it began is over.

@@ -407,6 +407,7 @@ mod tests {
         cursors.detach(&target, &Detached { admitted: 10, ..Detached::default() }, held);
         assert_eq!(cursors.gate("a"), Some(i64::MIN));
     }
+
     /// A task that is parked counts as finished; taken back it is the cursor's only once the store says so, and neither what
     /// the store holds already says that, nor a write that was under way.
     #[test]
