@@ -10,7 +10,6 @@ use super::own_cursors::{Covered, Duty, OwnCursors};
 use super::report::What;
 use super::survey::Surveyed;
 use crate::runtime::backoff::Backoff;
-use crate::runtime::consumer::Rewind;
 use crate::runtime::cursor::{Claimed, CursorWish, CursorWrite, Cursors, Live, StoreAnswer};
 use crate::runtime::lanes::TaskNo;
 use crate::runtime::outcome::Failure;
@@ -218,7 +217,10 @@ impl<S: EffectStage> Engine<S> {
                 // Nothing is written any more.
                 own.storing = true;
                 let epoch = own.epoch;
-                self.take_up_anew(partition, epoch);
+                // It was its next owner, or one before us that froze on the way to do so. The group knows who owns it.
+                tracing::error!(stage = %self.name, partition, epoch,
+                    "somebody else claimed the cursors: the partition is taken up anew, if it is still ours");
+                self.take_up_anew(partition);
             }
             Err(why) => {
                 if !own.store_backoff.is_waiting() {
@@ -227,18 +229,6 @@ impl<S: EffectStage> Engine<S> {
                 own.store_at_ms = now + own.store_backoff.next_pause().as_millis() as i64;
             }
         }
-    }
-
-    /// Somebody claimed the cursors of a partition later: its next owner, or one before us that froze on the way to do so. The
-    /// group knows who owns it, so we let go and take it up anew, if that is still us.
-    fn take_up_anew(&mut self, partition: i32, epoch: i64) {
-        let Some(owned) = self.partitions.get_mut(&partition) else { return };
-        tracing::error!(stage = %self.name, partition, epoch,
-            "somebody else claimed the cursors: the partition is taken up anew, if it is still ours");
-        owned.close();
-        let generation = owned.generation;
-        self.lanes.freeze(partition);
-        self.desk.rewinds.ask(Rewind { order: None, partition, generation, to: None });
     }
 
     /// What stored cursors cover is complete where it came from.

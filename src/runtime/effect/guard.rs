@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use super::engine::Engine;
 use super::partition::Partition;
 use super::report::Kind;
-use crate::runtime::consumer::Rewind;
 use crate::runtime::options::RuntimeOptions;
 use crate::runtime::progress::PartitionState;
 use crate::runtime::stage::EffectStage;
@@ -72,10 +71,10 @@ impl<S: EffectStage> Engine<S> {
                 (look.fetches, look.head) = (false, Head::Idle);
             }
             let advised = self.guard.dog.look(number, look, now_ms);
-            advice.extend(advised.map(|advice| (number, owned.generation, look.position, advice)));
+            advice.extend(advised.map(|advice| (number, look.position, advice)));
         }
         self.guard.dog.forget_others(now_ms);
-        for (partition, generation, position, advice) in advice {
+        for (partition, position, advice) in advice {
             match advice {
                 // Behind a slow target its turn may come late.
                 Advice::LookCloser if self.lanes.waits_its_turn(partition, position, now_ms) => {
@@ -86,7 +85,7 @@ impl<S: EffectStage> Engine<S> {
                 Advice::TakeUp(trouble) => {
                     tracing::error!(stage = %self.name, partition, %trouble, "the partition is taken up anew");
                     self.found(trouble.kind());
-                    self.desk.rewinds.ask(Rewind { order: None, partition, generation, to: None });
+                    self.take_up_anew(partition);
                 }
             }
         }

@@ -231,4 +231,4 @@ async fn run_member<S: EffectStage>(
 }
 
 #[cfg(test)]
-mod stalled;
+mod tests;

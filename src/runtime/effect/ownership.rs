@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use super::engine::Engine;
 use super::partition::Partition;
-use crate::runtime::consumer::{Assigned, Position, Start};
+use crate::runtime::consumer::{Assigned, Position, Rewind, Start};
 use crate::runtime::error::PartitionFault;
 use crate::runtime::progress::PartitionState;
 use crate::runtime::rebalance::Draining;
@@ -109,13 +109,27 @@ impl<S: EffectStage> Engine<S> {
 
     /// Stops a partition by name; the others go on, and what runs may end.
     pub(super) fn stop(&mut self, partition: i32, fault: PartitionFault) {
-        let Some(owned) = self.partitions.get_mut(&partition) else { return };
+        let Some(generation) = self.close(partition) else { return };
         tracing::error!(stage = %self.name, partition, %fault, "a partition stopped");
-        owned.close();
-        owned.state = PartitionState::Stopped(fault);
-        let generation = owned.generation;
-        self.lanes.freeze(partition);
+        if let Some(owned) = self.partitions.get_mut(&partition) {
+            owned.state = PartitionState::Stopped(fault);
+        }
         self.desk.stop(partition, generation);
+    }
+
+    /// Lets go of a partition as for a revoke (what runs may end, positions are committed) and takes it up again under a
+    /// higher epoch, if it is still ours.
+    pub(super) fn take_up_anew(&mut self, partition: i32) {
+        let Some(generation) = self.close(partition) else { return };
+        self.desk.rewinds.ask(Rewind { order: None, partition, generation, to: None });
+    }
+
+    /// Starts nothing more of a partition; what runs may end. Gives its assignment.
+    fn close(&mut self, number: i32) -> Option<u64> {
+        let owned = self.partitions.get_mut(&number)?;
+        owned.close();
+        self.lanes.freeze(number);
+        Some(owned.generation)
     }
 
     pub(super) fn revoke(
@@ -126,10 +140,8 @@ impl<S: EffectStage> Engine<S> {
     ) {
         let mut busy = BTreeSet::new();
         for &(number, generation) in &revoked {
-            let Some(owned) = self.partitions.get_mut(&number) else { continue };
-            if owned.generation == generation {
-                owned.close();
-                self.lanes.freeze(number);
+            if self.partitions.get(&number).is_some_and(|owned| owned.generation == generation) {
+                self.close(number);
                 self.store_at_last(number);
                 if self.partitions.get(&number).is_some_and(|owned| owned.jobs > 0) {
                     busy.insert(number);
@@ -177,12 +189,11 @@ impl<S: EffectStage> Engine<S> {
 
     /// Starts nothing more anywhere.
     pub(super) fn close_all(&mut self) {
-        for (&number, owned) in self.partitions.iter_mut() {
-            owned.close();
-            self.lanes.freeze(number);
-        }
         let numbers: Vec<i32> = self.partitions.keys().copied().collect();
-        numbers.into_iter().for_each(|number| self.store_at_last(number));
+        for number in numbers {
+            self.close(number);
+            self.store_at_last(number);
+        }
     }
 
     /// Hands the positions of all partitions to the poll thread, and takes up what it has committed.

@@ -1,9 +1,23 @@
 //! Appends a task or record to the retry or dead-letter topic, same partition number, and waits for the
 //! acknowledgement: only then is it complete where it came from.
+//!
+//! A record that the producer sent more than once may lie in the log more than once: below the copy that was acknowledged, or
+//! above it, where it may come at any later time, as long as a connection of a client that was replaced still holds it. Read when
+//! its task is over, a copy in the retry partition would be a task of its own and run behind later ones of its lane. Nothing tells
+//! it from the first but that its epoch is over; so the partition is taken up anew, under a higher one (rule 5). What came before
+//! the new marker is read before anything starts, so that all copies there are one task; what comes behind it is void.
+//!
+//! A marker of a higher epoch within the same assignment would spare the drain. But what is on its way to the retry topic
+//! must not land behind that marker, or it would be void though it was acknowledged: appends would have to be held up until
+//! the claim is committed and the marker was read, in one more standing of the tenure. Copies are rare (a client has to fail with
+//! records in its hands), and taking up anew is proven.
+//!
+//! That can't go on for ever. Each time an append was acknowledged, so that something got on; a failure of the producer costs a
+//! partition one taking up, however many of its records were sent again, for what is acknowledged after the first one belongs to a
+//! partition that is closed; and the producer leaves ever longer pauses between its clients.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::FutureExt;
 
@@ -20,9 +34,6 @@ use crate::runtime::producer::{Delivered, OutRecord, ProduceError, Producer};
 use crate::runtime::record::Record;
 use crate::runtime::retry::{self, Mark, REDRIVE_ID, TaskOf};
 use crate::runtime::stage::{EffectStage, Task};
-
-/// Between looks whether a record that was sent twice was read back.
-pub(super) const COPIES_READ_AGAIN: Duration = Duration::from_millis(50);
 
 impl<S: EffectStage> Engine<S> {
     /// A mark for a task, as far as it came. A task that ran or waited in memory has a lane whose name is known.
@@ -148,29 +159,15 @@ impl<S: EffectStage> Engine<S> {
         }
     }
 
-    /// True when the task's record may be in the retry partition twice, because the producer sent it again, and the copy was
-    /// not read yet. Then this end comes again, once it was: a copy that is read while the task is still on its way is known
-    /// for one; read later, it would be a task of its own.
-    pub(super) fn waits_for_copies(
-        &mut self,
-        partition: i32,
-        offset: i64,
-        what: Aside,
-        delivered: Delivered,
-    ) -> bool {
-        let unread = self
-            .partitions
-            .get(&partition)
-            .is_some_and(|owned| !owned.closed && owned.retry.delivered() <= delivered.offset);
-        if !(delivered.resent && unread && matches!(what, Aside::Parked { .. })) {
-            return false;
+    /// Makes void what may still land of records of the retry partition that were sent more than once. Whoever takes up a
+    /// partition next that is closed already has a higher epoch anyway.
+    pub(super) fn void_copies(&mut self, partition: i32) {
+        if self.partitions.get(&partition).is_none_or(|owned| owned.closed) {
+            return;
         }
-        let clock = self.env.clock.clone();
-        self.spawn(partition, async move {
-            clock.sleep(COPIES_READ_AGAIN).await;
-            What::PutAside { what, offset, result: Ok(delivered) }
-        });
-        true
+        tracing::warn!(stage = %self.name, partition,
+            "a parked record was sent more than once: the partition is taken up anew, so that a late copy is void");
+        self.take_up_anew(partition);
     }
 
     /// The record of a task that is to be put aside: it ran or waited in memory, so it is there.

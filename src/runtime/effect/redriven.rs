@@ -10,7 +10,7 @@ use futures_util::future::join_all;
 
 use super::engine::Engine;
 use super::intake;
-use super::put_aside::{self, COPIES_READ_AGAIN};
+use super::put_aside;
 use super::report::What;
 use crate::runtime::backoff::Backoff;
 use crate::runtime::error::PartitionFault;
@@ -40,8 +40,8 @@ enum End {
 #[derive(Debug)]
 pub(super) struct Unfolded {
     ends: Vec<End>,
-    /// Where the last of the records lies that may be there twice, because the producer sent them again.
-    resent: Option<i64>,
+    /// Some of their tasks may be there twice, because the producer sent them again.
+    resent: bool,
     /// Whether all that they came to was appended.
     result: Result<(), ProduceError>,
 }
@@ -161,28 +161,20 @@ impl<S: EffectStage> Engine<S> {
                 async move { put_aside::send(producer, clock, record).await.map(|sent| (is_parked, sent)) }
             });
             let sent: Result<Vec<_>, _> = join_all(sends).await.into_iter().collect();
-            let resent = sent.iter().flatten().filter(|(is_parked, sent)| *is_parked && sent.resent);
-            let resent = resent.map(|(_, sent)| sent.offset).max();
+            let resent = sent.iter().flatten().any(|(is_parked, sent)| *is_parked && sent.resent);
             What::Unfolded(Box::new(Unfolded { ends, resent, result: sent.map(|_| ()) }))
         });
     }
 
-    pub(super) fn on_unfolded(&mut self, partition: i32, unfolded: Box<Unfolded>) {
+    pub(super) fn on_unfolded(&mut self, partition: i32, unfolded: Unfolded) {
         if let Err(error) = unfolded.result {
             let first = self.partitions.get_mut(&partition).and_then(|owned| owned.unfolding.opened());
             let (topic, offset, why) = (self.retry_topic.to_string(), first.unwrap_or(-1), error.to_string());
             self.stop(partition, PartitionFault::CannotPutAside { topic, partition, offset, why });
             return;
         }
-        let Some(owned) = self.partitions.get_mut(&partition) else { return };
-        if !owned.closed && unfolded.resent.is_some_and(|last| owned.retry.delivered() <= last) {
-            // A copy is known for one while its record waits.
-            let clock = self.env.clock.clone();
-            self.spawn(partition, async move {
-                clock.sleep(COPIES_READ_AGAIN).await;
-                What::Unfolded(unfolded)
-            });
-            return;
+        if unfolded.resent {
+            self.void_copies(partition);
         }
         for end in unfolded.ends {
             let Some(owned) = self.partitions.get_mut(&partition) else { return };

@@ -94,7 +94,7 @@ impl<S: EffectStage> Engine<S> {
                 let (topic, why) = (self.spec.source.clone(), why.to_string());
                 self.stop(partition, PartitionFault::Fatal { topic, partition, offset, why });
             }
-            (What::Unfolded(unfolded), _) => self.on_unfolded(partition, unfolded),
+            (What::Unfolded(unfolded), _) => self.on_unfolded(partition, *unfolded),
         }
     }
 
@@ -268,10 +268,11 @@ impl<S: EffectStage> Engine<S> {
                 return;
             }
         };
-        if self.waits_for_copies(partition, offset, what, delivered) {
-            return;
+        if delivered.resent && matches!(what, Aside::Parked { .. }) {
+            self.void_copies(partition);
         }
         match what {
+            // A copy of it changes nothing.
             Aside::Marker => {}
             Aside::Parked { task: no, due_ms } => {
                 let record = self.parts_of(no).and_then(|parts| parts.record);

@@ -5,7 +5,8 @@
 //!
 //! A client that can't go on is replaced behind the callers' backs ([`care`]): what was not acknowledged is sent again by the
 //! new one, in the order in which it was sent first, before anything later. What the old one had got into the log without
-//! hearing of it is then there twice: whoever reads has to recognise repeats, as after a crash of a sender.
+//! hearing of it is then there twice, and what is still in a socket of the old one may land at any later time: whoever reads has to
+//! recognise repeats, as after a crash of a sender.
 
 mod book;
 mod care;
@@ -103,7 +104,7 @@ pub struct Delivered {
     pub partition: i32,
     /// The offset.
     pub offset: i64,
-    /// True when it was sent more than once: a copy of it may lie at a lower offset.
+    /// True when it was sent more than once: a copy of it may lie at a lower offset, or come to lie at a higher one.
     pub resent: bool,
 }
 
