@@ -46,6 +46,13 @@ pub(super) struct Book {
     pub(super) closing: bool,
 }
 
+impl Book {
+    /// Under which assignment a partition is ours, if it is.
+    pub(super) fn generation(&self, partition: i32) -> Option<u64> {
+        self.owned.get(&partition).map(|owned| owned.generation)
+    }
+}
+
 impl Membership {
     pub(super) fn new(links: Links) -> Self {
         Self { links, book: Mutex::default(), forwarding: Forwarding::default() }
@@ -148,7 +155,7 @@ impl Membership {
         let generations: Vec<(i32, u64)> = {
             let book = self.book();
             let known = partitions.iter();
-            known.filter_map(|number| Some((*number, book.owned.get(number)?.generation))).collect()
+            known.filter_map(|number| Some((*number, book.generation(*number)?))).collect()
         };
         let within = if lost { Duration::ZERO } else { self.links.revoke_drain };
         let deadline = Instant::now() + within;

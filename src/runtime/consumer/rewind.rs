@@ -4,6 +4,7 @@
 //! the earlier position is committed, and the partition is assigned anew. What began before is so cut off from what is
 //! read again, and a crash on the way leaves one position or the other.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rdkafka::consumer::{BaseConsumer, Consumer, RebalanceProtocol};
@@ -37,9 +38,12 @@ pub(crate) struct Rewinds {
 }
 
 impl Rewinds {
-    /// Asks for one.
+    /// Asks for one. Once more while it is still to be done changes nothing.
     pub(crate) fn ask(&self, rewind: Rewind) {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner).push(rewind);
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        if !asked.contains(&rewind) {
+            asked.push(rewind);
+        }
     }
 
     /// Orders that were carried out or refused since it was last asked.
@@ -59,20 +63,40 @@ impl Rewinds {
 }
 
 impl Poller {
-    /// Carries out what was asked for.
+    /// Carries out what was asked for. Partitions whose positions are only looked up again are let go together: the poll thread
+    /// waits for one drain, however many a failure concerns.
     pub(super) fn rewind(&self, consumer: &BaseConsumer<Membership>) {
-        for Rewind { order, partition, generation, to } in self.links.desk.rewinds.take() {
-            let current = consumer.context().book().owned.get(&partition).map(|owned| owned.generation);
-            let answer = if to.is_none() && current.is_some_and(|current| current != generation) {
-                Ok("its position was looked up again meanwhile".to_owned())
-            } else if current != Some(generation) {
-                Err("the partition was given to another member meanwhile; ask again".to_owned())
-            } else if !matches!(consumer.rebalance_protocol(), RebalanceProtocol::Cooperative) {
-                Err("the group has no cooperative assignor".to_owned())
-            } else {
-                self.read_again(consumer, partition, to)
+        let (context, rewinds) = (consumer.context(), &self.links.desk.rewinds);
+        let is_cooperative = matches!(consumer.rebalance_protocol(), RebalanceProtocol::Cooperative);
+        let mut anew = BTreeSet::new();
+        for rewind in rewinds.take() {
+            let (partition, generation) = (rewind.partition, rewind.generation);
+            let current = context.book().generation(partition);
+            let answer = match rewind.to {
+                None if current.is_some_and(|current| current != generation) => {
+                    Ok("its position was looked up again meanwhile".to_owned())
+                }
+                _ if current != Some(generation) => {
+                    Err("the partition was given to another member meanwhile; ask again".to_owned())
+                }
+                // Its engine may have closed it, and waits.
+                None if !is_cooperative => {
+                    rewinds.ask(rewind);
+                    continue;
+                }
+                None => {
+                    anew.insert(partition);
+                    Ok("its position is looked up again".to_owned())
+                }
+                Some(_) if !is_cooperative => Err("the group has no cooperative assignor".to_owned()),
+                Some(to) => self.read_again(consumer, partition, to),
             };
-            self.links.desk.rewinds.answer(order, answer);
+            rewinds.answer(rewind.order, answer);
+        }
+        let anew: Vec<i32> = anew.into_iter().collect();
+        if !anew.is_empty() {
+            context.let_go(consumer, &anew);
+            context.assigned(consumer, &anew);
         }
     }
 
@@ -80,15 +104,14 @@ impl Poller {
         &self,
         consumer: &BaseConsumer<Membership>,
         partition: i32,
-        to: Option<i64>,
+        to: i64,
     ) -> Result<String, String> {
         let context = consumer.context();
         let positions = context.let_go(consumer, &[partition]);
-        let answer = match (to, positions.iter().find(|position| position.side == Side::Source)) {
-            (None, _) => Ok("its position is looked up again".to_owned()),
-            (Some(to), Some(source)) if to < source.offset => self.commit_earlier(consumer, source, to),
-            (Some(_), Some(source)) => Ok(format!("nothing to do: it stands at {}", source.offset)),
-            (Some(_), None) => Err("its position is not known; ask again".to_owned()),
+        let answer = match positions.iter().find(|position| position.side == Side::Source) {
+            Some(source) if to < source.offset => self.commit_earlier(consumer, source, to),
+            Some(source) => Ok(format!("nothing to do: it stands at {}", source.offset)),
+            None => Err("its position is not known; ask again".to_owned()),
         };
         context.assigned(consumer, &[partition]);
         answer

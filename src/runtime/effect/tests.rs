@@ -1,5 +1,6 @@
 //! A whole member on librdkafka's own broker, where faults can be brought about that a real one seldom shows.
 
+mod anew;
 mod copies;
 mod stalled;
 
