@@ -1,6 +1,7 @@
 //! The parts that several commands make from the configuration.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rdkafka::consumer::BaseConsumer;
 
@@ -54,7 +55,8 @@ pub(super) fn webhook_rules(config: &Config, topology: &Topology) -> Rules {
 
 /// Whether the client takes the settings of a stage's member; nothing is sent.
 pub(super) fn check_members(config: &Config) -> Result<(), Fault> {
-    let member = config.kafka.client_config(Role::Member { group: "check", stage: "check" });
+    let member =
+        config.kafka.client_config(Role::Member { group: "check", stage: "check", gather: Duration::ZERO });
     match member.create::<BaseConsumer>() {
         Ok(_) => Ok(()),
         Err(error) => Err(Fault::configuration(format!("[kafka] can't be used: {error}"))),

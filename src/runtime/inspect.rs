@@ -296,7 +296,10 @@ async fn read_since(
 }
 
 fn of_group(kafka: &KafkaOptions, group: &str) -> Result<BaseConsumer, ReadError> {
-    kafka.client_config(Role::Member { group, stage: "operator" }).create().map_err(ReadError::Settings)
+    kafka
+        .client_config(Role::Member { group, stage: "operator", gather: Duration::ZERO })
+        .create()
+        .map_err(ReadError::Settings)
 }
 
 async fn ask<T: Send + 'static>(

@@ -76,6 +76,9 @@ const LEAST_PATIENCE: Duration = Duration::from_secs(5);
 /// least `message.max.bytes`.
 const MOST_FETCHED: usize = 2 * 1024 * 1024;
 
+/// Bytes, as they are stored, that a member waits for whose records may wait for others.
+const LEAST_FETCHED: usize = 256 * 1024;
+
 /// What a client is for; decides the settings it can't do without.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role<'a> {
@@ -85,6 +88,8 @@ pub enum Role<'a> {
         group: &'a str,
         /// The stage.
         stage: &'a str,
+        /// How long its records may wait for others.
+        gather: Duration,
     },
     /// Reads partitions that it assigns itself; commits nothing.
     Reader,
@@ -135,7 +140,10 @@ impl KafkaOptions {
         }
         config.set("bootstrap.servers", &self.bootstrap_servers);
         match role {
-            Role::Member { group, stage } => self.member(&mut config, group, stage),
+            Role::Member { group, stage, gather } => {
+                self.member(&mut config, group, stage);
+                self.gather(&mut config, gather);
+            }
             Role::Reader => {
                 config.set("group.id", "orderflow-reader-without-commits");
                 config.set("enable.auto.commit", "false");
@@ -161,6 +169,17 @@ impl KafkaOptions {
             Role::Admin => {}
         }
         config
+    }
+
+    /// By default every record that is appended is an answer of its own, which costs the broker more than the record.
+    fn gather(&self, config: &mut ClientConfig, gather: Duration) {
+        if gather.is_zero() || self.properties.contains_key("fetch.min.bytes") {
+            return;
+        }
+        config.set("fetch.min.bytes", LEAST_FETCHED.to_string());
+        if !self.properties.contains_key("fetch.wait.max.ms") {
+            config.set("fetch.wait.max.ms", gather.as_millis().to_string());
+        }
     }
 
     fn member(&self, config: &mut ClientConfig, group: &str, stage: &str) {
@@ -214,6 +233,9 @@ pub struct RuntimeOptions {
     pub max_parked_bytes: usize,
     /// Records in one batch of a store stage, at most.
     pub batch_records: usize,
+    /// How long records of a store stage wait for others, at the broker and again here. The stage says it.
+    #[serde(skip)]
+    pub gather: Duration,
     /// Bytes in one batch of a store stage, at most (one record is always taken).
     pub batch_bytes: usize,
     /// An attempt of a handler (of a store stage: at a batch) that takes longer is cut off. The topology says it.
@@ -276,6 +298,7 @@ impl Default for RuntimeOptions {
             max_buffered_bytes: 64 * 1024 * 1024,
             max_parked_bytes: 32 * 1024 * 1024,
             batch_records: 500,
+            gather: Duration::ZERO,
             batch_bytes: 4 * 1024 * 1024,
             timeout: None,
             background: false,
@@ -326,6 +349,22 @@ pub struct StageSpec {
 mod tests {
     use super::*;
 
+    const MEMBER: Role<'_> = Role::Member { group: "g", stage: "s", gather: Duration::ZERO };
+
+    #[test]
+    fn what_may_wait_is_fetched_together_unless_the_user_says_otherwise() {
+        let mut options = KafkaOptions::default();
+        let fetches = |options: &KafkaOptions, gather| {
+            let member = options.client_config(Role::Member { group: "g", stage: "s", gather });
+            ["fetch.min.bytes", "fetch.wait.max.ms"].map(|name| member.get(name).map(str::to_owned))
+        };
+        let gather = Duration::from_millis(300);
+        assert_eq!(fetches(&options, Duration::ZERO), [None, None]);
+        assert_eq!(fetches(&options, gather), [Some("262144".to_owned()), Some("300".to_owned())]);
+        options.properties.insert("fetch.min.bytes".to_owned(), "7".to_owned());
+        assert_eq!(fetches(&options, gather), [Some("7".to_owned()), None]);
+    }
+
     #[test]
     fn what_the_engine_relies_on_is_not_overridden_by_properties() {
         let mut options = KafkaOptions::default();
@@ -339,20 +378,20 @@ mod tests {
         ] {
             options.properties.insert(name.to_owned(), value.to_owned());
         }
-        let member = options.client_config(Role::Member { group: "g", stage: "s" });
+        let member = options.client_config(MEMBER);
         assert_eq!(member.get("enable.auto.commit"), Some("false"));
         assert_eq!(member.get("auto.offset.reset"), Some("error"));
         assert_eq!(member.get("fetch.wait.max.ms"), Some("100"));
         assert_eq!(member.get("socket.timeout.ms"), Some("20000"), "two sessions");
         assert_eq!(member.get("fetch.max.bytes"), Some("2097152"));
         options.properties.insert("message.max.bytes".to_owned(), "5000000".to_owned());
-        let member = options.client_config(Role::Member { group: "g", stage: "s" });
+        let member = options.client_config(MEMBER);
         assert_eq!(member.get("fetch.max.bytes"), Some("5000000"), "librdkafka refuses less");
         let producer = options.client_config(Role::Producer);
         assert_eq!(producer.get("acks"), Some("all"));
         assert_eq!(producer.get("delivery.timeout.ms"), None);
         assert_eq!(producer.get("message.timeout.ms"), Some("120000"));
-        for role in [Role::Member { group: "g", stage: "s" }, Role::Reader] {
+        for role in [MEMBER, Role::Reader] {
             let reads = options.client_config(role);
             assert_eq!(
                 reads.get("client.rack"),

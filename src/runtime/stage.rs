@@ -6,7 +6,6 @@ use std::fmt::{self, Write as _};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::outcome::{ErrorClass, Failure, Intake, Outcome, SkipReason};
 use super::record::{Record, SourcePartition};
@@ -303,12 +302,6 @@ pub trait StoreStage: Send + Sync + 'static {
 
     /// The stored position (the next offset to handle), or `None` when this partition was never handled.
     fn position(&self, at: &SourcePartition) -> impl Future<Output = Result<Option<i64>, Failure>> + Send;
-
-    /// How long a batch that isn't full waits for more after its first record, where rows that come a little later cost
-    /// much less. By default not at all.
-    fn gather(&self) -> Duration {
-        Duration::ZERO
-    }
 
     /// Stores one batch of a partition, all or nothing.
     fn store(

@@ -287,7 +287,7 @@ pub(super) fn environment(config: &Config) -> Result<Environment, Fault> {
 /// The group's committed positions.
 async fn committed(kafka: &KafkaOptions, group: &str, topic: &str) -> Result<BTreeMap<i32, i64>, Fault> {
     let consumer: BaseConsumer = kafka
-        .client_config(Role::Member { group, stage: "bench" })
+        .client_config(Role::Member { group, stage: "bench", gather: Duration::ZERO })
         .create()
         .map_err(|error| Fault::configuration(error.to_string()))?;
     let mut list = TopicPartitionList::new();

@@ -1,7 +1,7 @@
 //! The broker by bare clients, and by the engine that runs on it.
 
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::{Message as _, Offset, TopicPartitionList};
@@ -41,7 +41,7 @@ async fn a_group_settles_soon_and_goes_on_from_its_commit() {
     crate::task::spawn_blocking(move || {
         // A busy machine may take its time, the default delay of three seconds is there each time.
         let soon = ["g-1", "g-2", "g-3"].into_iter().find_map(|group| {
-            let member = Role::Member { group, stage: "s" };
+            let member = Role::Member { group, stage: "s", gather: Duration::ZERO };
             let mut config = options.client_config(member);
             config.set("auto.offset.reset", "earliest");
             let consumer: BaseConsumer = config.create().unwrap();

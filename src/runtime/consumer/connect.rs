@@ -13,7 +13,7 @@ use super::context::Membership;
 use super::positions;
 use super::thread::{AWAY, Poller};
 use crate::runtime::error::RunError;
-use crate::runtime::options::Role;
+use crate::runtime::options::{Role, StageSpec};
 
 /// A subscribed client, and the cluster's id.
 pub(super) type Connected = (BaseConsumer<Membership>, Arc<str>);
@@ -21,7 +21,8 @@ pub(super) type Connected = (BaseConsumer<Membership>, Arc<str>);
 impl Poller {
     /// A subscribed client, or `None` when the engine went away meanwhile.
     pub(super) fn connect(&self, first: bool) -> Result<Option<Connected>, RunError> {
-        let role = Role::Member { group: &self.spec.group, stage: &self.spec.stage };
+        let StageSpec { group, stage, options, .. } = &self.spec;
+        let role = Role::Member { group, stage, gather: options.gather };
         let mut config = self.kafka.client_config(role);
         config.set("statistics.interval.ms", "1000");
         let consumer: BaseConsumer<Membership> =

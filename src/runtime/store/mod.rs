@@ -194,6 +194,7 @@ impl<S: StoreStage> Engine<S> {
             gauge: Arc::clone(&assigned.gauge),
             batch_records: self.spec.options.batch_records,
             batch_bytes: self.spec.options.batch_bytes,
+            gather: self.spec.options.gather,
             timeout: self.spec.options.timeout,
             reports: self.reports.clone(),
             stop: stop.clone(),

@@ -69,6 +69,8 @@ pub(super) struct Worker<S> {
     pub(super) gauge: Arc<Gauge>,
     pub(super) batch_records: usize,
     pub(super) batch_bytes: usize,
+    /// How long a batch that isn't full waits for more after its first record.
+    pub(super) gather: Duration,
     /// How long storing a batch may take.
     pub(super) timeout: Option<Duration>,
     pub(super) reports: mpsc::Sender<Report>,
@@ -112,14 +114,14 @@ impl<S: StoreStage> Worker<S> {
 
     /// The next batch, once there is one and the stage isn't paused.
     async fn take(&self) -> Vec<Record> {
-        let (mut paused, gather) = (self.paused.clone(), self.stage.gather());
+        let mut paused = self.paused.clone();
         loop {
             // An error means that the engine is gone, and with it whoever could stop or pause us.
             let _ = paused.wait_for(|paused| !paused).await;
             tokio::select! {
                 biased;
                 Ok(_) = async { paused.wait_for(|paused| *paused).await.map(drop) } => {}
-                taken = self.inbox.take(self.batch_records, self.batch_bytes, gather) => return taken,
+                taken = self.inbox.take(self.batch_records, self.batch_bytes, self.gather) => return taken,
             }
         }
     }

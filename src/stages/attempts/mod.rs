@@ -23,8 +23,8 @@ use crate::clock::Clock;
 use crate::crypto::{Subject, Vault};
 use crate::event::{Codec, DecodeError, WebhookAttempt, effect_id};
 use crate::runtime::{
-    ErrorClass, Failure, Record, SkipReason, SourcePartition, StageHandle, StageSpec, StoreBatch, StoreFault,
-    StoreStage, Stored, start_store_stage,
+    ErrorClass, Failure, Record, RuntimeOptions, SkipReason, SourcePartition, StageHandle, StageSpec,
+    StoreBatch, StoreFault, StoreStage, Stored, start_store_stage,
 };
 use crate::store::attempts::{self, Attempt};
 use crate::store::webhooks::health as kept_health;
@@ -38,8 +38,9 @@ pub const NAME: &str = "attempts";
 const SCHEMA_TRIES: u32 = 3;
 const SCHEMA_PAUSE: Duration = Duration::from_millis(200);
 
-/// How long receipts wait for others: nobody waits for the log, and a transaction costs as much as the rows of fifty.
-const GATHER: Duration = Duration::from_millis(100);
+/// How long receipts wait for others, at the broker and in memory: nobody waits for the log, and a transaction costs as much
+/// as the rows of fifty.
+const GATHER: Duration = Duration::from_millis(250);
 
 /// Keeps receipts.
 #[derive(Debug)]
@@ -71,6 +72,7 @@ pub(super) fn start(parts: &Parts, _: &Stage, spec: StageSpec, stop: Cancellatio
             },
         },
     };
+    let spec = StageSpec { options: RuntimeOptions { gather: GATHER, ..spec.options }, ..spec };
     start_store_stage(spec, Arc::new(stage), parts.env.clone(), stop)
 }
 
@@ -108,6 +110,15 @@ enum Entry {
     Row(Record, Box<Receipt>),
     Skipped(SkipReason),
     Dead(Record, Failure),
+}
+
+/// What is expected of receipts.
+#[derive(Debug, Clone, Copy)]
+enum Expected {
+    /// None of them was stored before.
+    New,
+    /// Some may have been.
+    Repeats,
 }
 
 impl Attempts {
@@ -184,13 +195,33 @@ impl Attempts {
         receipts: &[Receipt],
         dead: &[(Record, Failure)],
     ) -> Result<Option<Failure>, StoreFault> {
+        // Receipts hardly ever come twice.
+        match self.commit_as(at, batch, receipts, dead, Expected::New).await? {
+            None => Ok(None),
+            Some(_) => self.commit_as(at, batch, receipts, dead, Expected::Repeats).await,
+        }
+    }
+
+    async fn commit_as(
+        &self,
+        at: &SourcePartition,
+        batch: &StoreBatch,
+        receipts: &[Receipt],
+        dead: &[(Record, Failure)],
+        expected: Expected,
+    ) -> Result<Option<Failure>, StoreFault> {
         let mut tx = self.db.begin().await.map_err(|error| away(&error))?;
         let place = place_of(&self.name, at);
         let moved = positions::advance(&mut tx, &place, batch.expected, batch.next_offset, None).await;
         if !moved.map_err(|error| away(&error))? {
             return Err(StoreFault::PositionMoved);
         }
-        match attempts::add(&mut tx, receipts.iter().map(|receipt| &receipt.row)).await {
+        let rows = receipts.iter().map(|receipt| &receipt.row);
+        let added = match expected {
+            Expected::New => attempts::add_new(&mut tx, rows).await,
+            Expected::Repeats => attempts::add(&mut tx, rows).await,
+        };
+        match added {
             Ok(()) => {}
             Err(error) if error.is_records_fault() => {
                 return Ok(Some(Failure::new(ErrorClass::Data, error.to_string())));
@@ -271,10 +302,6 @@ impl Attempts {
 impl StoreStage for Attempts {
     fn name(&self) -> &str {
         &self.name
-    }
-
-    fn gather(&self) -> Duration {
-        GATHER
     }
 
     async fn position(&self, at: &SourcePartition) -> Result<Option<i64>, Failure> {

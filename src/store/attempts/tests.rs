@@ -59,6 +59,24 @@ async fn attempts_are_kept_once_and_read_newest_first_page_by_page() {
 }
 
 #[tokio::test]
+async fn attempts_that_should_be_new_are_refused_together_when_one_is_not() {
+    each_engine(async |db| {
+        for (rows, refused) in [(1..=2, false), (2..=3, true), (3..=3, false)] {
+            let rows: Vec<_> = rows.map(|number| attempt("shop", number)).collect();
+            let mut tx = db.begin().await.unwrap();
+            match add_new(&mut tx, &rows).await {
+                Ok(()) => tx.commit().await.unwrap(),
+                Err(StoreError::Constraint(_)) if refused => {}
+                unexpected => panic!("{unexpected:?}"),
+            }
+        }
+        let all = of_delivery(&db, "shop", "wh_1", "d-1", 10).await.unwrap();
+        assert_eq!(all.iter().map(|row| row.attempt).collect::<Vec<_>>(), [1, 2, 3]);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn attempts_are_found_by_what_they_were_and_forgotten_when_they_are_old() {
     each_engine(async |db| {
         let mut rows: Vec<_> = (1..=6).map(|number| attempt("shop", number)).collect();

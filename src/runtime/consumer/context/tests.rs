@@ -1,6 +1,7 @@
 //! Who may commit what around a revoke, on librdkafka's own broker.
 
 use std::sync::mpsc::SyncSender;
+use std::time::Duration;
 
 use rdkafka::mocking::MockCluster;
 use tokio::sync::mpsc;
@@ -53,7 +54,7 @@ impl Scene {
         .expect("a thread");
         let kafka =
             KafkaOptions { bootstrap_servers: cluster.bootstrap_servers(), ..KafkaOptions::default() };
-        let config = kafka.client_config(Role::Member { group: "g", stage: "stage" });
+        let config = kafka.client_config(Role::Member { group: "g", stage: "stage", gather: Duration::ZERO });
         let consumer = config.create_with_context(Membership::new(links)).expect("settings are accepted");
         Self { consumer, desk }
     }

@@ -1,0 +1,1 @@
+-- Trees are the only keys here; see the other engine's file.
