@@ -45,6 +45,17 @@ struct Event {
     offset: i64,
 }
 
+impl Event {
+    /// What the record at `offset` is that brings it again.
+    fn verdict(&self, offset: i64, seen: Seen) -> Verdict {
+        match (self.offset == offset, self.bytes == seen.bytes) {
+            (true, _) => Verdict::New,
+            (false, true) => Verdict::Duplicate(self.offset),
+            (false, false) => Verdict::Conflict(self.offset),
+        }
+    }
+}
+
 /// The events of one partition. Bounded by the number of events.
 ///
 /// A ring of events and a table of places in it: to find that an event is new, which most are, takes a look at the table alone,
@@ -76,13 +87,8 @@ impl Duplicates {
     /// Looks the event of the record at `offset` up, and remembers it if it is new.
     pub(crate) fn see(&mut self, offset: i64, seen: Seen) -> Verdict {
         let hash = self.hasher.hash_one(seen.id);
-        let known = self.places.find(hash, |place| self.ring[*place as usize].id == seen.id);
-        if let Some(known) = known.map(|place| self.ring[*place as usize]) {
-            return match (known.offset == offset, known.bytes == seen.bytes) {
-                (true, _) => Verdict::New,
-                (false, true) => Verdict::Duplicate(known.offset),
-                (false, false) => Verdict::Conflict(known.offset),
-            };
+        if let Some(known) = self.find(hash, seen.id) {
+            return known.verdict(offset, seen);
         }
         if self.most > 0 {
             let place = self.put(Event { id: seen.id, bytes: seen.bytes, offset });
@@ -90,6 +96,17 @@ impl Duplicates {
             self.places.insert_unique(hash, place, |other| hasher.hash_one(ring[*other as usize].id));
         }
         Verdict::New
+    }
+
+    /// Looks the event of the record at `offset` up; remembers nothing.
+    pub(crate) fn look(&self, offset: i64, seen: Seen) -> Verdict {
+        let known = self.find(self.hasher.hash_one(seen.id), seen.id);
+        known.map_or(Verdict::New, |known| known.verdict(offset, seen))
+    }
+
+    fn find(&self, hash: u64, id: u128) -> Option<&Event> {
+        let place = self.places.find(hash, |place| self.ring[*place as usize].id == id)?;
+        self.ring.get(*place as usize)
     }
 
     /// Puts an event into the ring, in place of the oldest when it is full; gives its place.
@@ -134,6 +151,15 @@ mod tests {
         assert_eq!(memory.see(9, Seen::new(2, b"")), Verdict::Duplicate(2));
         assert_eq!(memory.see(10, Seen::new(0, b"")), Verdict::New, "forgotten");
         assert_eq!((memory.places.len(), memory.ring.len()), (2, 2));
+    }
+
+    #[test]
+    fn what_is_only_looked_up_is_not_remembered() {
+        let mut memory = Duplicates::new(10);
+        let event = Seen::new(7, b"paid");
+        assert_eq!((memory.look(3, event), memory.see(5, event)), (Verdict::New, Verdict::New));
+        assert_eq!((memory.look(5, event), memory.look(3, event)), (Verdict::New, Verdict::Duplicate(5)));
+        assert_eq!(memory.look(6, Seen::new(7, b"shipped")), Verdict::Conflict(5));
     }
 
     #[test]

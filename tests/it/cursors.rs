@@ -239,6 +239,30 @@ async fn what_concerns_a_paused_target_is_kept_for_it_until_it_is_resumed() {
     second.leave().await;
 }
 
+/// Invariant 4 (identity), where one copy came to the live stream and the other is the cursor's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_that_was_written_again_behind_the_place_where_its_target_was_detached_takes_effect_once() {
+    let scene = Scene::new("cursor-repeat").await;
+    let member = scene.start();
+    scene.send(&["shop"], 1, 0, 2).await;
+    eventually("it is served", SOON, async || scene.effects("shop") == 2).await;
+    scene.outside.set_state("shop", TargetState::Held("paused by its owner".into()));
+    scene.send(&["shop"], 1, 2, 3).await;
+    eventually("it is detached", SOON, async || scene.cursors.rows(&scene.at).len() == 1).await;
+    // The first once more, the first with other bytes, and one that is new.
+    let again = ["shop.0 0", "shop.0 00", "shop.0 3"].map(str::to_owned);
+    scene.kafka.send(&scene.spec.source, 0, "k", &again).await;
+    scene.position(&member, 6).await;
+    let balance = member.handle.progress.borrow().balance;
+    assert_eq!((balance.skipped, balance.dead), (1, 1), "the live stream knows both");
+    scene.outside.set_state("shop", TargetState::Flowing);
+    eventually("it got the new ones", SOON, async || scene.outside.of("shop.0").contains(&3)).await;
+    member.settled().await;
+    scene.assert_clean().await;
+    assert_eq!(scene.outside.of("shop.0"), [0, 1, 2, 3]);
+    member.leave().await;
+}
+
 /// Invariants 1 (completion), 2 (order) and 6 (bounds).
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_target_that_is_away_is_read_and_stored_once_however_often_it_is_probed() {

@@ -59,6 +59,11 @@ impl Cursors {
         self.cursors.keys()
     }
 
+    /// What the source has at or above was not complete when the cursors were claimed.
+    pub(crate) fn complete_to(&self) -> i64 {
+        self.complete_to
+    }
+
     /// How many cursors are caught up, and how many are held.
     pub(crate) fn count(&self) -> (usize, usize) {
         let held = self.cursors.values().filter(|cursor| cursor.held().is_some()).count();

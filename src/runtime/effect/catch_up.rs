@@ -268,15 +268,15 @@ impl<S: EffectStage> Engine<S> {
         readers.retain(|target| own.is_surveyed(target));
         let mut stopped: BTreeSet<Arc<str>> = BTreeSet::new();
         for Brought { payload, offset, opened, seen } in opened {
-            let Some(own) = self.cursors_of(partition) else { return };
-            if own.is_repeat(offset, seen) {
-                continue;
-            }
+            let Some(owned) = self.partitions.get_mut(&partition) else { return };
+            let Some(own) = owned.cursors.as_deref_mut() else { return };
+            let is_repeat = own.is_repeat(offset, seen, &owned.duplicates);
             let concerned: BTreeSet<Arc<str>> = opened
                 .clone()
                 .filter_map(|at| tasks.get(at))
                 .map(|spec| Arc::clone(spec.target))
                 .filter(|target| readers.contains(target) && !stopped.contains(target))
+                .filter(|target| !is_repeat || own.is_surveys_to_tell(target, offset))
                 .collect();
             for target in concerned {
                 let Some(own) = self.cursors_of(partition) else { return };

@@ -210,12 +210,28 @@ impl OwnCursors {
         }
     }
 
-    /// True when an earlier record that was read for cursors brought the same event: it takes effect there.
-    pub(super) fn is_repeat(&mut self, offset: i64, seen: Option<Seen>) -> bool {
-        match seen.map(|seen| self.seen.see(offset, seen)) {
-            Some(Verdict::Duplicate(first) | Verdict::Conflict(first)) => first < offset,
-            Some(Verdict::New) | None => false,
-        }
+    /// True when an earlier record brought the same event: it takes effect there. One that was read for cursors, or one that
+    /// came to the live stream, before its target was detached.
+    pub(super) fn is_repeat(&mut self, offset: i64, seen: Option<Seen>, live: &Duplicates) -> bool {
+        let Some(seen) = seen else { return false };
+        let is_behind = |verdict| match verdict {
+            Verdict::Duplicate(first) | Verdict::Conflict(first) => first < offset,
+            Verdict::New => false,
+        };
+        let among_read = is_behind(self.seen.see(offset, seen));
+        among_read
+            || match live.look(offset, seen) {
+                // It is dead-lettered if this owner's live stream met it. A former one's may have let it pass: it remembered
+                // no events that concerned nobody.
+                Verdict::Conflict(_) if offset < self.table.complete_to() => false,
+                verdict @ (Verdict::New | Verdict::Duplicate(_) | Verdict::Conflict(_)) => is_behind(verdict),
+            }
+    }
+
+    /// True when a survey tells whether the event of `target` at `offset` is brought: it has a memory of its own for repeats,
+    /// and what it left out for the sake of this one must not be left out for nothing.
+    pub(super) fn is_surveys_to_tell(&self, target: &str, offset: i64) -> bool {
+        self.table.backfilling(target).is_some_and(|running| running.newest_only && running.covers(offset))
     }
 
     /// True when a task is owed to a cursor.
@@ -297,5 +313,44 @@ impl OwnCursors {
             self.table.note_ended(target, offset, took_effect);
             self.table.finish(target, offset);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The cursors of an owner who took the partition up when everything below 10 was complete.
+    fn own() -> OwnCursors {
+        let (cluster_id, topic, topic_id) = ("c".into(), "t".into(), "t".into());
+        let at = SourcePartition { cluster_id, topic, topic_id, partition: 0 };
+        OwnCursors::new(at, 1, Cursors::restore(&[], 10), 100)
+    }
+
+    #[test]
+    fn an_event_that_the_live_stream_had_before_is_a_repeat_and_one_that_it_had_later_is_not() {
+        let (mut own, mut live) = (own(), Duplicates::new(100));
+        let (first, second) = (Seen::new(1, b"paid"), Seen::new(2, b"shipped"));
+        live.see(13, first);
+        live.see(16, second);
+        assert!(own.is_repeat(17, Some(first), &live));
+        assert!(
+            !own.is_repeat(15, Some(second), &live),
+            "the live stream has forgotten that it had this one too"
+        );
+        assert!(own.is_repeat(16, Some(second), &live), "it was brought at 15");
+        assert!(!own.is_repeat(18, None, &live));
+    }
+
+    #[test]
+    fn other_bytes_under_a_known_id_are_dead_letters_of_the_live_stream_where_this_owner_met_them() {
+        let (mut own, mut live) = (own(), Duplicates::new(100));
+        live.see(5, Seen::new(1, b"paid"));
+        assert!(own.is_repeat(11, Some(Seen::new(1, b"shipped")), &live));
+        assert!(!own.is_repeat(9, Some(Seen::new(1, b"returned")), &live), "a former owner judged it");
+        assert!(
+            own.is_repeat(8, Some(Seen::new(1, b"paid")), &live),
+            "the same bytes are a repeat to anybody"
+        );
     }
 }

@@ -170,8 +170,7 @@ impl OwnCursors {
         offset: i64,
         mut lanes: impl Iterator<Item = &'l str>,
     ) -> Option<bool> {
-        let running = self.table.backfilling(target);
-        if !running.is_some_and(|running| running.newest_only && running.covers(offset)) {
+        if !self.is_surveys_to_tell(target, offset) {
             return Some(true);
         }
         let survey = self.survey_of(target)?;
