@@ -73,6 +73,8 @@ pub(crate) enum Event {
     Faulted {
         /// Which.
         partition: i32,
+        /// Under which assignment.
+        generation: u64,
         /// Why.
         fault: PartitionFault,
     },

@@ -14,6 +14,7 @@ use super::batch_queue::BatchQueue;
 use super::context::Membership;
 use super::desk::Side;
 use super::hold_back::hold_back;
+use super::lost::Lost;
 use super::{Assigned, Event, Links, positions};
 use crate::runtime::error::RunError;
 use crate::runtime::options::{KafkaOptions, StageSpec};
@@ -55,8 +56,8 @@ struct Round<'c> {
     next_commit: Instant,
     next_renewal: Instant,
     complained: Option<RDKafkaErrorCode>,
-    /// Read positions that seem to have left the log: topic, partition, and where it was to be read.
-    lost: Vec<(Arc<str>, i32, i64)>,
+    /// Read positions that seem to have left the log.
+    lost: Vec<Lost>,
 }
 
 impl Poller {
@@ -189,8 +190,11 @@ impl Poller {
             Some(error) => {
                 // Without an offset nothing was committed at all, and that is named when positions are looked up.
                 let is_reset = error.rdkafka_error_code() == Some(RDKafkaErrorCode::AutoOffsetReset);
-                if is_reset && fetched.offset() >= 0 {
-                    lost.push((fetched.topic().into(), fetched.partition(), fetched.offset()));
+                let generation = consumer.context().book().generation(fetched.partition());
+                if let Some(generation) = generation.filter(|_| is_reset && fetched.offset() >= 0) {
+                    let (topic, partition, offset) =
+                        (fetched.topic().into(), fetched.partition(), fetched.offset());
+                    lost.push(Lost { topic, partition, generation, offset });
                 }
                 failed.push(error);
             }
@@ -261,7 +265,7 @@ impl Poller {
                 }
                 Err(fault) => {
                     tracing::error!(stage = %self.spec.stage, partition, %fault, "a partition is not read");
-                    Event::Faulted { partition, fault }
+                    Event::Faulted { partition, generation: owned.generation, fault }
                 }
             };
             self.tell(event)?;
@@ -293,8 +297,7 @@ impl Poller {
     /// Lets partitions flow that the engine has started.
     fn begin(&self, consumer: &BaseConsumer<Membership>) {
         for start in self.links.desk.take_starts() {
-            let current = consumer.context().book().owned.get(&start.partition).map(|owned| owned.generation);
-            if current != Some(start.generation) {
+            if consumer.context().book().generation(start.partition) != Some(start.generation) {
                 continue;
             }
             // Again: a partition that was let go and taken up at once loses its forwarding when its former stop is

@@ -138,8 +138,11 @@ impl<S: EffectStage> Engine<S> {
                 // When its time is over, a new assignment of the same partition may follow at once.
                 self.finish_drains();
             }
-            Event::Faulted { partition, fault } => {
-                self.faulted.insert(partition, fault);
+            Event::Faulted { partition, generation, fault } => {
+                // What was found under an older assignment is of no concern.
+                if self.partitions.get(&partition).is_none_or(|owned| owned.generation <= generation) {
+                    self.faulted.insert(partition, fault);
+                }
             }
         }
     }

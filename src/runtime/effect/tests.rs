@@ -2,6 +2,7 @@
 
 mod anew;
 mod copies;
+mod faults;
 mod stalled;
 
 use std::sync::Mutex;

@@ -163,8 +163,11 @@ impl<S: StoreStage> Engine<S> {
                 owned.inbox.put(records);
             }
             Event::Revoked { partitions, deadline, reply } => self.revoke(partitions, deadline, reply),
-            Event::Faulted { partition, fault } => {
-                self.faulted.insert(partition, fault);
+            Event::Faulted { partition, generation, fault } => {
+                // What was found under an older assignment is of no concern.
+                if self.partitions.get(&partition).is_none_or(|owned| owned.generation <= generation) {
+                    self.faulted.insert(partition, fault);
+                }
             }
         }
     }

@@ -1,6 +1,6 @@
-//! Who may commit what around a revoke, on librdkafka's own broker.
+//! Who may commit what around a revoke, and which faults count behind it, on librdkafka's own broker.
 
-use std::sync::mpsc::SyncSender;
+use std::sync::mpsc::{Receiver, SyncSender, channel};
 use std::time::Duration;
 
 use rdkafka::mocking::MockCluster;
@@ -9,7 +9,9 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::clock::Clock;
 use crate::runtime::consumer::desk::Desk;
-use crate::runtime::options::{KafkaOptions, Role};
+use crate::runtime::consumer::lost::Lost;
+use crate::runtime::consumer::thread::Poller;
+use crate::runtime::options::{KafkaOptions, Role, RuntimeOptions, StageSpec, StartAt};
 use crate::task;
 use crate::telemetry::Metrics;
 
@@ -20,6 +22,9 @@ const BOTH: [Side; 2] = [Side::Source, Side::Retry];
 struct Scene {
     consumer: BaseConsumer<Membership>,
     desk: Arc<Desk>,
+    poller: Poller,
+    /// Under which assignments the engine was told of faults.
+    faults: Receiver<u64>,
 }
 
 impl Scene {
@@ -44,10 +49,15 @@ impl Scene {
         for topic in ["s", "r"] {
             cluster.create_topic(topic, 1, 1).expect("a topic");
         }
+        let (faults_in, faults) = channel();
         task::spawn_thread("engine", move || {
             while let Some(event) = events.blocking_recv() {
-                if let Event::Revoked { partitions, deadline: _, reply } = event {
-                    revokes(Revoked { partitions, reply });
+                match event {
+                    Event::Revoked { partitions, deadline: _, reply } => {
+                        revokes(Revoked { partitions, reply });
+                    }
+                    Event::Faulted { generation, .. } => faults_in.send(generation).expect("somebody looks"),
+                    Event::Assigned(_) | Event::Records { .. } => {}
                 }
             }
         })
@@ -55,8 +65,20 @@ impl Scene {
         let kafka =
             KafkaOptions { bootstrap_servers: cluster.bootstrap_servers(), ..KafkaOptions::default() };
         let config = kafka.client_config(Role::Member { group: "g", stage: "stage", gather: Duration::ZERO });
-        let consumer = config.create_with_context(Membership::new(links)).expect("settings are accepted");
-        Self { consumer, desk }
+        let membership = Membership::new(links.clone());
+        let consumer = config.create_with_context(membership).expect("settings are accepted");
+        let spec = StageSpec {
+            stage: "stage".to_owned(),
+            group: "g".to_owned(),
+            source: "s".to_owned(),
+            retry: Some("r".to_owned()),
+            dead_letters: "d".to_owned(),
+            start: StartAt::Earliest,
+            options: RuntimeOptions::default(),
+            control: Default::default(),
+            cursors: None,
+        };
+        Self { consumer, desk, poller: Poller::new(spec, kafka, links), faults }
     }
 
     fn assigned(&self) -> u64 {
@@ -66,6 +88,12 @@ impl Scene {
 
     fn commit(&self) {
         assert_eq!(self.consumer.context().commit(&self.consumer), Committed::Settled);
+    }
+
+    /// It seemed, under an assignment, that the source's position has left the log.
+    fn seems_lost(&self, generation: u64) {
+        let lost = Lost { topic: "s".into(), partition: 0, generation, offset: 99 };
+        assert!(self.poller.name_lost_positions(&self.consumer, &mut vec![lost]).is_continue());
     }
 
     /// What the group's coordinator has.
@@ -125,4 +153,19 @@ fn what_a_late_engine_hands_in_is_not_committed_over_what_the_next_owner_did() {
     scene.desk.commit(&both(new, 10));
     scene.commit();
     assert_eq!(scene.standing(), [Offset::Offset(10); 2]);
+}
+
+#[test]
+fn a_position_that_left_the_log_under_an_assignment_that_is_over_stops_nothing() {
+    let cluster = MockCluster::new(1).expect("it starts");
+    let scene = Scene::begin(&cluster, |revoked| revoked.reply.send(Vec::new()).expect("somebody waits"));
+    let old = scene.assigned();
+    scene.consumer.context().let_go(&scene.consumer, &[0]);
+    scene.seems_lost(old);
+    let new = scene.assigned();
+    scene.seems_lost(old);
+    assert!(!scene.desk.is_stopped(0), "the new assignment flows");
+    scene.seems_lost(new);
+    assert!(scene.desk.is_stopped(0));
+    assert_eq!(scene.faults.recv_timeout(WITHIN), Ok(new));
 }
