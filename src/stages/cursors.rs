@@ -46,10 +46,13 @@ impl StoredCursors {
 }
 
 impl CursorStore for StoredCursors {
-    fn claim<'a>(&'a self, at: &'a SourcePartition) -> BoxFuture<'a, Result<Claimed, Failure>> {
+    fn claim<'a>(&'a self, at: &'a SourcePartition, epoch: i64) -> BoxFuture<'a, Result<Claimed, Failure>> {
         async move {
-            let (epoch, rows) = cursors::claim(&self.archive.db, &self.place(at)).await.map_err(away)?;
-            Ok(Claimed { epoch, rows: rows.into_iter().map(row).collect() })
+            let claimed = cursors::claim(&self.archive.db, &self.place(at), epoch).await.map_err(away)?;
+            Ok(match claimed {
+                cursors::Claim::Ours(rows) => Claimed::Ours(rows.into_iter().map(row).collect()),
+                cursors::Claim::Above(highest) => Claimed::Above(highest),
+            })
         }
         .boxed()
     }

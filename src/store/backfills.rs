@@ -302,8 +302,10 @@ mod tests {
     }
 
     async fn told(db: &Database, part: &Part, at: i64, state: &str) {
-        let place = part.place();
-        let (epoch, _) = cursors::claim(db, &place).await.unwrap();
+        let (place, mut epoch) = (part.place(), 1);
+        while let cursors::Claim::Above(highest) = cursors::claim(db, &place, epoch).await.unwrap() {
+            epoch = highest + 1;
+        }
         let state = state.to_owned();
         let progress = BackfillPart { at, to: Some(9), delivered: 2, state, ..part.progress.clone() };
         let change = cursors::Change { backfills: vec![progress], ..cursors::Change::default() };

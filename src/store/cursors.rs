@@ -1,7 +1,7 @@
 //! Cursors: targets of a stage that are served from a position of their own, per partition.
 //!
-//! A partition's cursors are written under the epoch of its last claim, and under no older one, so that of two
-//! members that believe they own the partition only one can change them. Rows are data here; what they mean is
+//! A partition's cursors are written under the highest epoch that they were claimed with, and under no lower one, so that of
+//! two members that believe they own the partition only one can change them. Rows are data here; what they mean is
 //! `runtime::cursor`'s business.
 
 use super::cursor_gaps::{self, Gap};
@@ -85,26 +85,35 @@ pub struct Change {
     pub granted: Vec<i64>,
 }
 
-/// Raises the epoch of a partition, and gives it with the partition's cursors.
+/// What came of a claim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Claim {
+    /// The partition's cursors, which nobody writes under a lower epoch any more.
+    Ours(Vec<Cursor>),
+    /// Nothing changed: they were claimed with this epoch, which is as high.
+    Above(i64),
+}
+
+/// Raises the epoch of a partition to `epoch`, unless it is as high already.
 ///
 /// # Errors
 /// When the database is away.
-pub async fn claim(db: &Database, place: &Place<'_>) -> Result<(i64, Vec<Cursor>), StoreError> {
+pub async fn claim(db: &Database, place: &Place<'_>, epoch: i64) -> Result<Claim, StoreError> {
     let mut tx = db.begin().await?;
-    tx.execute(
-        "INSERT INTO cursor_epochs (stage, cluster_id, topic_id, partition, epoch) VALUES ($1, $2, $3, $4, 1)
-         ON CONFLICT (stage, cluster_id, topic_id, partition) DO UPDATE SET epoch = cursor_epochs.epoch + 1",
-        &key(place),
-    )
-    .await?;
-    let epoch = tx
-        .row(
-            "SELECT epoch FROM cursor_epochs
-             WHERE stage = $1 AND cluster_id = $2 AND topic_id = $3 AND partition = $4",
-            &key(place),
+    let raised = tx
+        .execute(
+            "INSERT INTO cursor_epochs (stage, cluster_id, topic_id, partition, epoch) VALUES ($1, $2, $3, $4, $5)
+             ON CONFLICT (stage, cluster_id, topic_id, partition) DO UPDATE SET epoch = excluded.epoch
+             WHERE cursor_epochs.epoch < excluded.epoch",
+            &with(place, [epoch.into()]),
         )
-        .await?
-        .map_or(Ok(0), |row| row.int("epoch"))?;
+        .await?;
+    if raised == 0 {
+        let sql = "SELECT epoch FROM cursor_epochs
+                   WHERE stage = $1 AND cluster_id = $2 AND topic_id = $3 AND partition = $4";
+        let row = tx.row(sql, &key(place)).await?;
+        return Ok(Claim::Above(row.map_or(Ok(epoch), |row| row.int("epoch"))?));
+    }
     let rows = tx
         .rows(
             "SELECT * FROM cursors WHERE stage = $1 AND cluster_id = $2 AND topic_id = $3 AND partition = $4
@@ -114,7 +123,7 @@ pub async fn claim(db: &Database, place: &Place<'_>) -> Result<(i64, Vec<Cursor>
         .await?;
     let cursors = rows.iter().map(cursor).collect::<Result<_, _>>()?;
     tx.commit().await?;
-    Ok((epoch, cursors))
+    Ok(Claim::Ours(cursors))
 }
 
 /// Below which offset a target has finished everything on a partition, where it has a cursor.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use orderflow::runtime::cursor::{CursorState, CursorStore, CursorWish, MemoryCursors, Wish};
+use orderflow::runtime::cursor::{Claimed, CursorState, CursorStore, CursorWish, MemoryCursors, Wish};
 use orderflow::runtime::{ErrorClass, Failure, Outcome, SourcePartition, StageSpec, TargetState, cluster_id};
 
 use tokio_util::sync::CancellationToken;
@@ -357,10 +357,10 @@ async fn what_is_opened_ahead_takes_no_target_to_a_cursor() {
     member.leave().await;
 }
 
-/// A member that froze on its way to claim the cursors, and does so when another one works on the partition, stops nobody.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_late_claim_of_the_cursors_leaves_the_partition_to_its_owner() {
-    let scene = Scene::new("cursors-claimed").await;
+/// Somebody claims the cursors with that number while their owner works on the partition. Gives what came of it, and how often
+/// the partition was taken up.
+async fn claimed_beside(subject: &str, number: i64) -> (Claimed, usize) {
+    let scene = Scene::new(subject).await;
     scene.outside.set_state("shop", TargetState::Held("paused".into()));
     let member = scene.start();
     scene.send(&["shop", "fast"], 3, 0, 10).await;
@@ -368,7 +368,7 @@ async fn a_late_claim_of_the_cursors_leaves_the_partition_to_its_owner() {
         scene.effects("fast") == 30 && !scene.cursors.rows(&scene.at).is_empty()
     })
     .await;
-    scene.cursors.claim(&scene.at).await.expect("there");
+    let claimed = scene.cursors.claim(&scene.at, number).await.expect("there");
     scene.outside.set_state("shop", TargetState::Flowing);
     scene.send(&["shop", "fast"], 3, 10, 20).await;
     eventually("both are told", SOON, async || scene.outside.distinct() == 120).await;
@@ -376,4 +376,22 @@ async fn a_late_claim_of_the_cursors_leaves_the_partition_to_its_owner() {
     eventually("no cursor is left", SOON, async || scene.cursors.rows(&scene.at).is_empty()).await;
     scene.outside.assert_order();
     member.leave().await;
+    let retry = scene.kafka.all(scene.spec.retry.as_deref().expect("set")).await;
+    (claimed, retry.iter().filter(|record| record.headers.text("of-marker").is_some()).count())
+}
+
+/// A member that froze on its way to claim the cursors, and does so when another one works on the partition, takes nothing
+/// from it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_late_claim_of_the_cursors_is_refused() {
+    assert_eq!(claimed_beside("cursors-late", 1).await, (Claimed::Above(1), 1));
+}
+
+/// Positions that were reset by hand, or a program that numbers otherwise: the true owner takes the partition up anew and
+/// claims above that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_higher_claim_of_the_cursors_leaves_the_partition_to_its_owner() {
+    let (claimed, times) = claimed_beside("cursors-higher", 50).await;
+    assert!(matches!(claimed, Claimed::Ours(_)), "{claimed:?}");
+    assert_eq!(times, 2);
 }

@@ -247,10 +247,10 @@ struct HalfAway {
 }
 
 impl CursorStore for HalfAway {
-    fn claim<'a>(&'a self, at: &'a SourcePartition) -> BoxFuture<'a, Result<Claimed, Failure>> {
+    fn claim<'a>(&'a self, at: &'a SourcePartition, epoch: i64) -> BoxFuture<'a, Result<Claimed, Failure>> {
         Box::pin(async move {
             let _ = self.whole.clone().wait_for(|whole| *whole || at.partition == 0).await;
-            self.cursors.claim(at).await
+            self.cursors.claim(at, epoch).await
         })
     }
 

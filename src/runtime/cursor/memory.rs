@@ -82,12 +82,15 @@ impl MemoryCursors {
 }
 
 impl CursorStore for MemoryCursors {
-    fn claim<'a>(&'a self, at: &'a SourcePartition) -> BoxFuture<'a, Result<Claimed, Failure>> {
+    fn claim<'a>(&'a self, at: &'a SourcePartition, epoch: i64) -> BoxFuture<'a, Result<Claimed, Failure>> {
         async move {
             let mut partitions = self.lock();
             let kept = partitions.entry(at.clone()).or_default();
-            kept.epoch += 1;
-            Ok(Claimed { epoch: kept.epoch, rows: kept.rows.values().cloned().collect() })
+            if epoch <= kept.epoch {
+                return Ok(Claimed::Above(kept.epoch));
+            }
+            kept.epoch = epoch;
+            Ok(Claimed::Ours(kept.rows.values().cloned().collect()))
         }
         .boxed()
     }

@@ -11,10 +11,11 @@ use crate::runtime::record::{Record, SourcePartition};
 ///
 /// Duties: everything that one call writes takes effect as a whole or not at all, and is durable when it
 /// answers. An epoch belongs to one partition and only grows: [`CursorStore::store`] writes nothing under an epoch
-/// that isn't the newest. A failure means "away": the caller waits and tries again.
+/// that isn't the highest, and nobody claims with one that isn't higher. A failure means "away": the caller waits and tries again.
 pub trait CursorStore: std::fmt::Debug + Send + Sync {
-    /// Takes a partition's cursors over: raises its epoch, so that nobody writes under an older one any more.
-    fn claim<'a>(&'a self, at: &'a SourcePartition) -> BoxFuture<'a, Result<Claimed, Failure>>;
+    /// Takes a partition's cursors over: raises its epoch to `epoch`, so that nobody writes under a lower one any more. Refused
+    /// when it is as high already: who comes late takes nothing from whoever came after.
+    fn claim<'a>(&'a self, at: &'a SourcePartition, epoch: i64) -> BoxFuture<'a, Result<Claimed, Failure>>;
 
     /// Writes what changed, by compare-and-set on the epoch.
     fn store<'a>(
@@ -71,13 +72,13 @@ pub struct CursorWish {
     pub wish: Wish,
 }
 
-/// A partition's cursors, taken over.
+/// What came of a claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Claimed {
-    /// What to write under.
-    pub epoch: i64,
-    /// The cursors.
-    pub rows: Vec<CursorRow>,
+pub enum Claimed {
+    /// The partition's cursors, taken over.
+    Ours(Vec<CursorRow>),
+    /// Nothing changed: they were claimed with this epoch before.
+    Above(i64),
 }
 
 /// What changed of a partition's cursors.

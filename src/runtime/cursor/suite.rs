@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use super::{
-    Backfill, CursorRow, CursorState, CursorStore, CursorWish, CursorWrite, Gap, Running, StoreAnswer, Wish,
+    Backfill, Claimed, CursorRow, CursorState, CursorStore, CursorWish, CursorWrite, Gap, Running,
+    StoreAnswer, Wish,
 };
+use crate::runtime::outcome::Failure;
 use crate::runtime::record::SourcePartition;
 
 fn at(partition: i32) -> SourcePartition {
@@ -30,40 +32,44 @@ fn write(rows: &[CursorRow]) -> CursorWrite {
     CursorWrite { rows: rows.to_vec(), ..CursorWrite::default() }
 }
 
+fn ours(rows: &[CursorRow]) -> Result<Claimed, Failure> {
+    Ok(Claimed::Ours(rows.to_vec()))
+}
+
 /// Runs all of it over `store`, which is empty.
 pub(crate) async fn check(store: &dyn CursorStore) {
     what_is_written_is_there_for_the_next_owner_of_that_partition_alone(store).await;
-    who_claimed_last_writes_and_nobody_else(store).await;
+    who_claimed_highest_writes_and_nobody_else(store).await;
     wishes_wait_in_order_until_they_are_granted(store).await;
 }
 
 async fn what_is_written_is_there_for_the_next_owner_of_that_partition_alone(store: &dyn CursorStore) {
     let (first, other) = (at(0), at(1));
-    let claimed = store.claim(&first).await.expect("there");
-    assert!(claimed.rows.is_empty());
+    assert_eq!(store.claim(&first, 1).await, ours(&[]));
     let rows = [row("a", 5, None), row("b", 7, Some(9))];
     let gaps = vec![Gap { target: "a".into(), from: 1, to: 5 }];
     let both = CursorWrite { gaps, ..write(&rows) };
-    assert_eq!(store.store(&first, claimed.epoch, &both).await, Ok(StoreAnswer::Stored));
+    assert_eq!(store.store(&first, 1, &both).await, Ok(StoreAnswer::Stored));
     let changed = CursorWrite { gone: vec!["b".into()], ..write(&[row("a", 6, None)]) };
-    assert_eq!(store.store(&first, claimed.epoch, &changed).await, Ok(StoreAnswer::Stored));
-    assert!(store.claim(&other).await.expect("there").rows.is_empty());
-    let again = store.claim(&first).await.expect("there");
-    assert_eq!(again.rows, [row("a", 6, None)]);
-    assert!(again.epoch > claimed.epoch);
+    assert_eq!(store.store(&first, 1, &changed).await, Ok(StoreAnswer::Stored));
+    assert_eq!(store.claim(&other, 1).await, ours(&[]));
+    assert_eq!(store.claim(&first, 2).await, ours(&[row("a", 6, None)]));
 }
 
-async fn who_claimed_last_writes_and_nobody_else(store: &dyn CursorStore) {
-    let at = at(2);
-    let zombie = store.claim(&at).await.expect("there");
-    let owner = store.claim(&at).await.expect("there");
+async fn who_claimed_highest_writes_and_nobody_else(store: &dyn CursorStore) {
+    let (at, zombie, owner) = (at(2), 3, 7);
+    assert_eq!(store.claim(&at, zombie).await, ours(&[]));
+    assert_eq!(store.claim(&at, owner).await, ours(&[]));
     // Also the first row of a target is refused: nobody had to be there before.
-    let late = store.store(&at, zombie.epoch, &write(&[row("a", 1, None)])).await;
+    let late = store.store(&at, zombie, &write(&[row("a", 1, None)])).await;
     assert_eq!(late, Ok(StoreAnswer::Lost));
-    assert_eq!(store.store(&at, owner.epoch, &write(&[row("a", 2, None)])).await, Ok(StoreAnswer::Stored));
+    for late in [zombie, owner] {
+        assert_eq!(store.claim(&at, late).await, Ok(Claimed::Above(owner)));
+    }
+    assert_eq!(store.store(&at, owner, &write(&[row("a", 2, None)])).await, Ok(StoreAnswer::Stored));
     let late = CursorWrite { gone: vec!["a".into()], ..CursorWrite::default() };
-    assert_eq!(store.store(&at, zombie.epoch, &late).await, Ok(StoreAnswer::Lost));
-    assert_eq!(store.claim(&at).await.expect("there").rows, [row("a", 2, None)]);
+    assert_eq!(store.store(&at, zombie, &late).await, Ok(StoreAnswer::Lost));
+    assert_eq!(store.claim(&at, owner + 1).await, ours(&[row("a", 2, None)]));
 }
 
 async fn wishes_wait_in_order_until_they_are_granted(store: &dyn CursorStore) {
@@ -80,8 +86,8 @@ async fn wishes_wait_in_order_until_they_are_granted(store: &dyn CursorStore) {
     }
     let wishes = store.wishes(&at).await.expect("there");
     assert_eq!(wishes.iter().map(|(_, wish)| wish.clone()).collect::<Vec<_>>(), asked);
-    let claimed = store.claim(&at).await.expect("there");
+    assert_eq!(store.claim(&at, 1).await, ours(&[]));
     let granted = CursorWrite { granted: vec![wishes[0].0, wishes[1].0], ..CursorWrite::default() };
-    assert_eq!(store.store(&at, claimed.epoch, &granted).await, Ok(StoreAnswer::Stored));
+    assert_eq!(store.store(&at, 1, &granted).await, Ok(StoreAnswer::Stored));
     assert_eq!(store.wishes(&at).await.expect("there"), wishes[2..]);
 }

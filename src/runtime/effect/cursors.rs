@@ -1,7 +1,9 @@
 //! The cursors of a partition are claimed and stored, and take tasks over. Who gets one is decided in `look_after`.
 //!
 //! Invariant 1 (completion): what a cursor takes over completes at the source only once the row is stored. Rows are
-//! claimed after the group has accepted this owner and before its marker is appended (rule 5).
+//! claimed after the group has accepted this owner and before its marker is appended (rule 5), with the number that the group has
+//! accepted: a member that froze on its way there comes with a lower one, and is refused. Where the number is taken already (positions
+//! were reset by hand), a higher one is claimed of the group, which only the true member can.
 
 use std::sync::Arc;
 
@@ -10,7 +12,7 @@ use super::own_cursors::{Covered, Duty, OwnCursors};
 use super::report::What;
 use super::survey::Surveyed;
 use crate::runtime::backoff::Backoff;
-use crate::runtime::cursor::{Claimed, CursorWish, CursorWrite, Cursors, Live, StoreAnswer};
+use crate::runtime::cursor::{Claimed, CursorRow, CursorWish, CursorWrite, Cursors, Live, StoreAnswer};
 use crate::runtime::lanes::TaskNo;
 use crate::runtime::outcome::Failure;
 use crate::runtime::record::SourcePartition;
@@ -34,11 +36,12 @@ impl<S: EffectStage> Engine<S> {
     /// Takes the cursors of a partition over, however long the store is away. False when the stage keeps none.
     pub(super) fn claim_cursors(&mut self, partition: i32) -> bool {
         let Some(store) = self.spec.cursors.clone() else { return false };
+        let Some(epoch) = self.cursor_epoch(partition) else { return false };
         let (at, clock) = (self.source_partition(partition), self.env.clock.clone());
         self.spawn(partition, async move {
             let mut backoff = Backoff::default();
             loop {
-                match store.claim(&at).await {
+                match store.claim(&at, epoch).await {
                     Ok(claimed) => return What::Cursors(Box::new(Told::Claimed(claimed))),
                     Err(why) => {
                         if !backoff.is_waiting() {
@@ -60,7 +63,14 @@ impl<S: EffectStage> Engine<S> {
 
     pub(super) fn on_cursors(&mut self, partition: i32, told: Told) {
         match told {
-            Told::Claimed(claimed) => self.on_claimed(partition, &claimed),
+            Told::Claimed(Claimed::Ours(rows)) => self.on_claimed(partition, &rows),
+            Told::Claimed(Claimed::Above(taken)) => {
+                tracing::info!(stage = %self.name, partition, taken, "the cursors were claimed with a higher number");
+                if let Some(owned) = self.partitions.get_mut(&partition) {
+                    owned.tenure.outbid(taken.unsigned_abs());
+                }
+                self.claim(partition);
+            }
             Told::Stored(write, answer) => self.on_stored(partition, write, answer),
             Told::Surveyed(surveyed) => self.on_surveyed(partition, surveyed),
             Told::Wishes(Ok(wishes)) => self.on_wishes(partition, wishes),
@@ -73,19 +83,26 @@ impl<S: EffectStage> Engine<S> {
         }
     }
 
-    fn on_claimed(&mut self, partition: i32, claimed: &Claimed) {
+    /// What the cursors of a partition are claimed with: the number of its assignment.
+    fn cursor_epoch(&self, partition: i32) -> Option<i64> {
+        let own = self.partitions.get(&partition)?.tenure.own();
+        Some(i64::try_from(own.generation).unwrap_or(i64::MAX))
+    }
+
+    fn on_claimed(&mut self, partition: i32, rows: &[CursorRow]) {
+        let Some(epoch) = self.cursor_epoch(partition) else { return };
         let (at, now) = (self.source_partition(partition), self.env.clock.now_ms());
         let remembers = self.hands.stage.identity().map_or(0, |_| self.spec.options.duplicates_window);
         let Some(owned) = self.partitions.get_mut(&partition) else { return };
         let complete_to = owned.source.runs().next_back().map_or(owned.source.committable(), |(_, end)| end);
-        let table = Cursors::restore(&claimed.rows, complete_to);
+        let table = Cursors::restore(rows, complete_to);
         for target in table.targets() {
             self.lanes.set_gate(partition, target, table.gate(target), now);
         }
-        if !claimed.rows.is_empty() {
-            tracing::info!(stage = %self.name, partition, cursors = claimed.rows.len(), "took cursors over");
+        if !rows.is_empty() {
+            tracing::info!(stage = %self.name, partition, cursors = rows.len(), "took cursors over");
         }
-        owned.cursors = Some(Box::new(OwnCursors::new(at, claimed.epoch, table, remembers)));
+        owned.cursors = Some(Box::new(OwnCursors::new(at, epoch, table, remembers)));
         self.begin_scan(partition);
     }
 
@@ -217,7 +234,7 @@ impl<S: EffectStage> Engine<S> {
                 // Nothing is written any more.
                 own.storing = true;
                 let epoch = own.epoch;
-                // It was its next owner, or one before us that froze on the way to do so. The group knows who owns it.
+                // It was its next owner, or somebody who doesn't go by our numbers. The group knows who owns it.
                 tracing::error!(stage = %self.name, partition, epoch,
                     "somebody else claimed the cursors: the partition is taken up anew, if it is still ours");
                 self.take_up_anew(partition);

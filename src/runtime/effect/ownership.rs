@@ -34,7 +34,7 @@ impl<S: EffectStage> Engine<S> {
     }
 
     /// Rule 5: hands in a claim to the partition; what follows begins when it is committed.
-    fn claim(&mut self, partition: i32) {
+    pub(super) fn claim(&mut self, partition: i32) {
         let Some(owned) = self.partitions.get_mut(&partition) else { return };
         self.desk.commit(&owned.positions(partition).into_iter().flatten().collect::<Vec<_>>());
         self.desk.hurry();

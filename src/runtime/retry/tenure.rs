@@ -7,7 +7,7 @@
 //! ```text
 //! Claiming ── commit is there ──► Marking ── own marker was read ──► Held ── a higher marker was read ──► Superseded
 //!     ▲                              │
-//!     └── a marker as high came first┘
+//!     └── a number as high came first┘
 //! ```
 //!
 //! Then the owner appends a *marker* with its [`Epoch`] and reads the partition up to it. What lies before is whole by
@@ -127,6 +127,14 @@ impl Tenure {
         }
     }
 
+    /// Somebody came before with the number `taken`, which isn't lower: claim again, above it. Only the true member can.
+    pub(crate) fn outbid(&mut self, taken: u64) {
+        if self.standing == Standing::Marking {
+            self.own.generation = self.own.generation.max(taken).saturating_add(1);
+            self.standing = Standing::Claiming;
+        }
+    }
+
     /// A marker was read at `offset`.
     pub(crate) fn on_marker(&mut self, offset: i64, epoch: Epoch) -> Marked {
         let higher = epoch.generation > self.highest.0;
@@ -140,8 +148,7 @@ impl Tenure {
                 Marked::Ours
             }
             Standing::Marking if epoch == self.own => {
-                self.own.generation = self.highest.0.saturating_add(1);
-                self.standing = Standing::Claiming;
+                self.outbid(self.highest.0);
                 Marked::Again
             }
             Standing::Held if higher => {
@@ -228,6 +235,20 @@ mod tests {
         assert!(owner.is_claiming());
         owner.claimed();
         assert_eq!(owner.on_marker(7, epoch(30, 10)), Marked::Ours);
+    }
+
+    #[test]
+    fn above_a_number_that_is_taken_elsewhere_another_one_is_claimed() {
+        let mut owner = Tenure::new(30, 4, 0);
+        owner.outbid(9);
+        assert_eq!(owner.own(), epoch(30, 5), "its own claim isn't even committed");
+        owner.claimed();
+        owner.outbid(9);
+        assert!(owner.is_claiming());
+        owner.claimed();
+        assert_eq!(owner.on_marker(2, epoch(30, 10)), Marked::Ours);
+        owner.outbid(20);
+        assert_eq!(owner.own(), epoch(30, 10), "what is held stays");
     }
 
     #[test]
