@@ -8,12 +8,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::apart::{Apart, GiveBack};
+use super::attempt::Payload;
 use super::engine::Engine;
 use super::load::Load;
-use super::own_cursors::{Covered, Duty};
 use crate::runtime::consumer::Side;
-use crate::runtime::cursor::Detached;
-use crate::runtime::lanes::OfTarget;
+use crate::runtime::lanes::{OfTarget, TaskNo};
+use crate::runtime::record::Record;
 use crate::runtime::stage::{EffectStage, TargetState};
 
 /// Why a target is detached that could be served.
@@ -32,17 +33,6 @@ pub(super) enum Course {
     Resume,
     /// It was deleted.
     Drop,
-}
-
-/// Which of the tasks of a target that is taken from the live stream are given back, if they don't run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum GiveBack {
-    /// What was never tried.
-    Untried,
-    /// What is in memory.
-    InMemory,
-    /// All, also what is parked.
-    All,
 }
 
 impl<S: EffectStage> Engine<S> {
@@ -240,48 +230,15 @@ impl<S: EffectStage> Engine<S> {
         let now = self.env.clock.now_ms();
         // Nothing starts while it is taken apart.
         self.lanes.set_gate(partition, target, Some(i64::MIN), now);
-        let in_memory = |task: &&OfTarget| task.place.is_none();
-        let open: BTreeSet<i64> = tasks.iter().filter(in_memory).map(|task| task.offset).collect();
-        let table = self.cursors_of(partition).map(|own| &own.table);
-        let stays: BTreeSet<i64> = tasks
-            .iter()
-            .filter(|task| task.place.is_some())
-            .filter(|task| table.is_some_and(|table| table.is_only_again(target, task.offset)))
-            .map(|task| task.offset)
-            .collect();
-        let leaves = |task: &OfTarget| {
-            task.idle
-                && match which {
-                    GiveBack::Untried => task.place.is_none() && task.attempt == 0,
-                    GiveBack::InMemory => task.place.is_none(),
-                    GiveBack::All => task.place.is_none() || !stays.contains(&task.offset),
-                }
-        };
-        let waiting: BTreeSet<i64> =
-            tasks.iter().filter(|task| leaves(task)).map(|task| task.offset).collect();
-        for task in tasks.iter().filter(|task| task.place.is_none() && !leaves(task)) {
-            let bytes = self.bytes_of(task.no);
-            let Some(own) = self.cursors_of(partition) else { return };
-            if !own.has(task.no) {
-                let (target, offset) = (Arc::clone(target), task.offset);
-                own.adopt(task.no, &target, offset, bytes);
-                own.covered.push(Covered { target, offset, duty: Duty::Source, counts: true });
-                self.balance.opened += 1;
-                self.count("opened", 1);
-            }
-        }
+        let payloads = &self.payloads;
+        let bytes_of = |no: TaskNo| payloads.get(&no).and_then(Payload::record).map_or(0, Record::bytes);
         let Some(owned) = self.partitions.get_mut(&partition) else { return };
         let admitted = owned.next_admitted();
         let Some(own) = owned.cursors.as_deref_mut() else { return };
-        let live = own.table.live_from(target, open.first().copied().unwrap_or(admitted));
-        let is_live = |behind: i64| live.is_some_and(|live| behind > live);
-        let complete = owned.source.runs().rev().take_while(|(_, behind)| is_live(*behind)).collect();
-        let from = Detached { admitted, open, waiting, complete };
-        own.table.detach(target, &from, held);
-        for task in tasks.iter().filter(|task| task.place.is_some() && leaves(task)) {
-            own.table.take_back(target, task.offset);
-        }
-        let leaving: Vec<OfTarget> = tasks.into_iter().filter(|task| leaves(task)).collect();
+        let Apart { adopted, leaving } =
+            own.take_apart(target, tasks, (which, held), (&owned.source, admitted), bytes_of);
+        self.balance.opened += adopted;
+        self.count("opened", adopted);
         tracing::info!(stage = %self.name, partition, %target, given_back = leaving.len(),
             why, "a target was detached: a cursor serves it from now on");
         for task in leaving {

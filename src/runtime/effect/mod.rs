@@ -10,6 +10,7 @@
 //! task, no channel and no wake-up. What waits is polled when it is woken. A handler that needs other threads spawns.
 
 mod admit;
+mod apart;
 mod appends;
 mod at_once;
 mod attempt;
@@ -18,6 +19,7 @@ mod backlog;
 mod carry_forward;
 mod catch_up;
 mod cursors;
+mod dying;
 mod engine;
 mod guard;
 mod heed;
@@ -26,6 +28,8 @@ mod load;
 mod log_reader;
 mod lone;
 mod look_after;
+#[cfg(test)]
+mod model;
 mod own_cursors;
 mod ownership;
 mod parked;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::attempt::{Parts, Payload};
 use super::engine::Engine;
-use super::partition::Partition;
+use super::partition::{Partition, Standing};
 use super::settle::HELD_MS;
 use crate::runtime::consumer::{RecordBatch, Records};
 use crate::runtime::lanes::{History, Identity, Indexed, Lanes, Place, TaskNo};
@@ -55,6 +55,7 @@ impl<S: EffectStage> Engine<S> {
                 self.index(partition, &record, now);
             }
         }
+        self.unfold(partition);
         self.shed();
     }
 
@@ -68,12 +69,8 @@ impl<S: EffectStage> Engine<S> {
         let Some(owned) = self.partitions.get_mut(&partition) else { return false };
         let is_plain = glimpse.source_partition == partition
             && !owned.closed
-            && !owned.tenure.is_void(glimpse.epoch)
             && !owned.unfolding.is_of(glimpse.source_offset)
-            && owned
-                .cursors
-                .as_deref()
-                .is_none_or(|own| own.is_open || !own.table.owes(glimpse.target, glimpse.source_offset));
+            && owned.standing(Some(glimpse.epoch), glimpse.target, glimpse.source_offset) == Standing::Valid;
         if !is_plain {
             return false;
         }
@@ -127,30 +124,27 @@ impl<S: EffectStage> Engine<S> {
             self.put_foreign(partition, record);
             return;
         };
-        match mark.epoch.parse() {
-            // A redrive put it back, so no owner's epoch is due. What an owner parks of it later has one.
-            _ if redrive::is_fresh(record, &mark) => {}
-            Ok(epoch) if owned.tenure.is_void(epoch) => {
-                tracing::info!(stage = %self.name, partition, offset = record.offset, %epoch,
+        let epoch = match mark.epoch.parse() {
+            _ if redrive::is_fresh(record, &mark) => None,
+            Ok(epoch) => Some(epoch),
+            Err(_malformed) => {
+                self.put_foreign(partition, record);
+                return;
+            }
+        };
+        match owned.standing(epoch, &of.target, mark.source.offset) {
+            Standing::Valid => {}
+            Standing::Void => {
+                tracing::info!(stage = %self.name, partition, offset = record.offset, epoch = %mark.epoch,
                     "a parked record is void: its writer had lost the partition");
                 owned.retry.complete(record.offset);
                 self.env.metrics.retry_void.with_label_values(&[&*self.name]).inc();
                 return;
             }
-            Ok(_valid) => {}
-            Err(_malformed) => {
-                self.put_foreign(partition, record);
+            Standing::TakenBack => {
+                owned.retry.complete(record.offset);
                 return;
             }
-        }
-        // A cursor took it back, and the owner before us went before the retry topic knew.
-        let is_taken_back = owned
-            .cursors
-            .as_deref()
-            .is_some_and(|own| !own.is_open && own.table.owes(&of.target, mark.source.offset));
-        if is_taken_back {
-            owned.retry.complete(record.offset);
-            return;
         }
         owned.note_parked(mark.source.offset);
         let (lane, target, priority) = (&*of.lane, &*of.target, of.priority);
@@ -171,6 +165,12 @@ impl<S: EffectStage> Engine<S> {
         {
             self.keep_marked(no, record);
         }
+    }
+
+    /// Puts a task into the index that a redrive put back at `place`.
+    pub(super) fn index_redriven(&mut self, identity: Identity<'_>, place: i64) {
+        let told = Told { identity, due_ms: 0, history: History::default() };
+        self.note_told(identity.partition, place, told, self.env.clock.now_ms());
     }
 
     /// Puts a parked task into the index. Gives it when the record at `offset` stands for it now.

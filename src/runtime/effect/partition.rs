@@ -7,6 +7,7 @@ use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 
 use super::backlog::{Backlog, Chunk};
+use super::dying::Dying;
 use super::own_cursors::OwnCursors;
 use super::unfolding::Unfolding;
 use crate::runtime::backoff::Backoff;
@@ -15,7 +16,7 @@ use crate::runtime::duplicates::Duplicates;
 use crate::runtime::lanes::TaskNo;
 use crate::runtime::offsets::{MOST_CHARACTERS, Tracker};
 use crate::runtime::progress::PartitionState;
-use crate::runtime::retry::Tenure;
+use crate::runtime::retry::{Epoch, Tenure};
 
 /// Maps as text, each written again only when something changed.
 #[derive(Debug)]
@@ -58,6 +59,17 @@ pub(super) struct OpenRecord {
     pub(super) bytes: usize,
 }
 
+/// What a record of the retry partition that names a task of it is to the partition's owner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// A task that waits.
+    Valid,
+    /// Its writer had lost the partition.
+    Void,
+    /// A cursor took the task back, and the owner before went before the retry topic knew.
+    TakenBack,
+}
+
 /// One assignment of one partition.
 #[derive(Debug)]
 pub(super) struct Partition {
@@ -76,6 +88,8 @@ pub(super) struct Partition {
     pub(super) to_carry: VecDeque<(i64, TaskNo)>,
     /// Parked tasks whose copies are on their way to the end of it.
     pub(super) carried: BTreeSet<TaskNo>,
+    /// Tasks on their way to the dead-letter topic.
+    pub(super) dying: Dying,
     /// Redriven records that are still to be opened.
     pub(super) unfolding: Unfolding,
     pub(super) tenure: Tenure,
@@ -125,6 +139,7 @@ impl Partition {
             retry_end: assigned.retry.as_ref().map_or(0, |span| span.high),
             to_carry: VecDeque::new(),
             carried: BTreeSet::new(),
+            dying: Dying::default(),
             unfolding: Unfolding::default(),
             tenure: Tenure::new(incarnation, claimed, marked),
             duplicates: Duplicates::new(remembers),
@@ -173,6 +188,19 @@ impl Partition {
             return Vec::new();
         }
         records.offsets().take(most).filter(|&offset| self.source.is_complete(offset)).collect()
+    }
+
+    /// What a record of the retry partition is that was read just now and names the task of `target` at the source offset
+    /// `offset`. One that a redrive itself wrote has no `epoch`, as none is due; what an owner parks of it later has one.
+    pub(super) fn standing(&self, epoch: Option<Epoch>, target: &str, offset: i64) -> Standing {
+        let cursors = self.cursors.as_deref().filter(|own| !own.is_open);
+        if epoch.is_some_and(|epoch| self.tenure.is_void(epoch)) {
+            Standing::Void
+        } else if cursors.is_some_and(|own| own.table.owes(target, offset)) {
+            Standing::TakenBack
+        } else {
+            Standing::Valid
+        }
     }
 
     /// Notes that a valid parked record comes from the source record at `offset`.

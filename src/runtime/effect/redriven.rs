@@ -42,6 +42,8 @@ pub(super) struct Unfolded {
     ends: Vec<End>,
     /// Some of their tasks may be there twice, because the producer sent them again.
     resent: bool,
+    /// Where the last of their tasks lies.
+    last: Option<i64>,
     /// Whether all that they came to was appended.
     result: Result<(), ProduceError>,
 }
@@ -49,7 +51,8 @@ pub(super) struct Unfolded {
 impl<S: EffectStage> Engine<S> {
     /// Takes care of a redriven record that is not simply a parked task. Answers true when nothing is left to be done.
     ///
-    /// Rule 8: an identity that is still open, and isn't held, is a duplicate: it runs anyway, and once.
+    /// Rule 8: an identity that is still open, and isn't held, is a duplicate: it runs anyway, and once. One that is about to be
+    /// a dead letter runs again when it is.
     pub(super) fn is_redrive_settled(&mut self, partition: i32, record: &Record) -> bool {
         let Ok(mark) = Mark::read(&record.headers) else { return false };
         if !redrive::is_fresh(record, &mark) || mark.source.partition != partition {
@@ -62,13 +65,15 @@ impl<S: EffectStage> Engine<S> {
             self.unfold(partition);
             return true;
         };
-        let open = self.lanes.is_open(identity(&mark, of));
-        if open && let Some(owned) = self.partitions.get_mut(&partition) {
+        let open = self.lanes.open_of(identity(&mark, of));
+        if let (Some(no), Some(owned)) = (open, self.partitions.get_mut(&partition))
+            && !owned.dying.put_back(no, record.offset)
+        {
             tracing::info!(stage = %self.name, partition, offset = record.offset,
                 "a redriven task is still open; its copy is refused");
             owned.retry.complete(record.offset);
         }
-        open
+        open.is_some()
     }
 
     /// Notes which tasks lie behind a redriven record that is to be opened, also complete ones. Answers true when `record` is
@@ -100,7 +105,7 @@ impl<S: EffectStage> Engine<S> {
         if owned.closed || !owned.tenure.is_held() {
             return;
         }
-        let next = owned.unfolding.begin();
+        let next = owned.unfolding.begin(owned.retry.delivered());
         if next.is_empty() {
             return;
         }
@@ -162,7 +167,9 @@ impl<S: EffectStage> Engine<S> {
             });
             let sent: Result<Vec<_>, _> = join_all(sends).await.into_iter().collect();
             let resent = sent.iter().flatten().any(|(is_parked, sent)| *is_parked && sent.resent);
-            What::Unfolded(Box::new(Unfolded { ends, resent, result: sent.map(|_| ()) }))
+            let parked = sent.iter().flatten().filter(|(is_parked, _)| *is_parked);
+            let last = parked.map(|(_, sent)| sent.offset).max();
+            What::Unfolded(Box::new(Unfolded { ends, resent, last, result: sent.map(|_| ()) }))
         });
     }
 
@@ -198,7 +205,7 @@ impl<S: EffectStage> Engine<S> {
             self.count("opened", 1);
         }
         if let Some(owned) = self.partitions.get_mut(&partition) {
-            owned.unfolding.end();
+            owned.unfolding.end(unfolded.last);
         }
         self.unfold(partition);
     }

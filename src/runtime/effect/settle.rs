@@ -1,5 +1,6 @@
 //! What becomes of work that ended: outcomes to offsets, by exhaustive match.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::admit::detach;
@@ -9,7 +10,7 @@ use super::partition::Partition;
 use super::report::{Aside, Attempted, Kind, What};
 use super::running::Label;
 use crate::runtime::error::PartitionFault;
-use crate::runtime::lanes::{Attempt, Place, TaskNo, Vacated};
+use crate::runtime::lanes::{Attempt, Identity, Place, TaskNo, Vacated};
 use crate::runtime::outcome::{ErrorClass, Failure, Outcome, SkipReason};
 use crate::runtime::producer::{Delivered, ProduceError};
 use crate::runtime::record::Record;
@@ -135,8 +136,7 @@ impl<S: EffectStage> Engine<S> {
             Outcome::Dead(why) => {
                 self.failed(kind, &why);
                 self.remember(no, loaded);
-                self.lanes.bury(no);
-                self.put_dead(no, &why);
+                self.give_up(partition, no, &why);
             }
             Outcome::Postponed(why) => {
                 self.failed(kind, &why);
@@ -156,8 +156,7 @@ impl<S: EffectStage> Engine<S> {
                 let is_final = self.spec.options.not_retryable.contains(&why.class).then(|| why.clone());
                 let given_up = is_final.or_else(|| self.too_old(no, until, &why, now));
                 if let Some(why) = given_up.filter(|_| !closed) {
-                    self.lanes.bury(no);
-                    self.put_dead(no, &why);
+                    self.give_up(partition, no, &why);
                 } else if after <= self.spec.options.in_place_limit || closed {
                     self.lanes.rest(no, until, Attempt::Failed, now);
                 } else {
@@ -230,6 +229,31 @@ impl<S: EffectStage> Engine<S> {
         }
     }
 
+    /// A task is dead-lettered.
+    fn give_up(&mut self, partition: i32, no: TaskNo, why: &Failure) {
+        self.lanes.bury(no);
+        if let Some(owned) = self.partitions.get_mut(&partition) {
+            owned.dying.begin(no);
+        }
+        self.put_dead(no, why);
+    }
+
+    /// The task lies in the dead-letter topic, and begins anew at the place `back` if it was taken back from there already.
+    fn bury(&mut self, partition: i32, no: TaskNo, back: Option<i64>) {
+        let known = self.lanes.known(no).zip(back).map(|(known, place)| {
+            (known.lane.map(Arc::<str>::from), Arc::clone(known.target), known.offset, known.priority, place)
+        });
+        self.balance.dead += 1;
+        let record = self.payloads.get(&no).and_then(Payload::record);
+        let written_ms = record.and_then(|record| record.timestamp_ms);
+        self.end(partition, no, "dead", written_ms);
+        // It ran, so that the name of its lane is known.
+        if let Some((Some(lane), target, offset, priority, place)) = known {
+            let identity = Identity { partition, lane: &lane, target: (&target).into(), offset, priority };
+            self.index_redriven(identity, place);
+        }
+    }
+
     /// Rule 7: the task lies in the dead-letter topic; its place at the head of its lane stays taken until it is redriven or
     /// an operator lets the lane go on.
     fn hold(&mut self, no: TaskNo, class: ErrorClass) {
@@ -289,13 +313,11 @@ impl<S: EffectStage> Engine<S> {
             }
             Aside::DeadTask { task: no, class } => {
                 self.dead_lettered(class.as_str());
-                if self.spec.options.holds_lanes {
+                let back = self.partitions.get_mut(&partition).and_then(|owned| owned.dying.end(no));
+                if self.spec.options.holds_lanes && back.is_none() {
                     self.hold(no, class);
                 } else {
-                    self.balance.dead += 1;
-                    let record = self.payloads.get(&no).and_then(Payload::record);
-                    let written_ms = record.and_then(|record| record.timestamp_ms);
-                    self.end(partition, no, "dead", written_ms);
+                    self.bury(partition, no, back);
                 }
             }
             Aside::DeadRecord { bytes, class } => {

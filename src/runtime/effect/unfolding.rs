@@ -23,6 +23,8 @@ pub(super) struct Unfolding {
     waiting: VecDeque<(i64, i64)>,
     /// The first of them are being opened.
     is_under_way: bool,
+    /// Where the last task lies that was made of those before.
+    last: Option<i64>,
     /// By source offset: how many wait, and the tasks that were read behind the first.
     of_source: HashMap<i64, (usize, There)>,
 }
@@ -46,12 +48,15 @@ impl Unfolding {
             .is_some_and(|(_, there)| !there.insert((Arc::clone(&task.lane), Arc::clone(&task.target))))
     }
 
-    /// The places of those that are to be opened now, and what is there of each; nothing while some are.
-    pub(super) fn begin(&mut self) -> Vec<(i64, There)> {
-        if self.is_under_way {
+    /// The places of those that are to be opened now, and what is there of each, while the retry partition was read up to
+    /// `delivered`; nothing while some are. Of one source record one is opened at a time, and the next once the tasks of those
+    /// before were read back: two that were put back at once come to the same tasks.
+    pub(super) fn begin(&mut self, delivered: i64) -> Vec<(i64, There)> {
+        if self.is_under_way || self.last.is_some_and(|last| delivered <= last) {
             return Vec::new();
         }
-        let next = self.waiting.iter().take(TOGETHER);
+        let mut sources = HashSet::new();
+        let next = self.waiting.iter().take(TOGETHER).take_while(|(_, source)| sources.insert(*source));
         let next: Vec<_> = next
             .map(|(place, source)| {
                 (*place, self.of_source.get(source).map(|(_, there)| there.clone()).unwrap_or_default())
@@ -73,9 +78,9 @@ impl Unfolding {
         Some(place)
     }
 
-    /// Nothing is being opened any more.
-    pub(super) fn end(&mut self) {
-        self.is_under_way = false;
+    /// Nothing is being opened any more; the last task that was made lies at `last`.
+    pub(super) fn end(&mut self, last: Option<i64>) {
+        (self.is_under_way, self.last) = (false, last);
     }
 }
 
@@ -98,13 +103,15 @@ mod tests {
         assert!(unfolding.note(40, &TaskOf { priority: 1, ..task("a") }), "a copy of it");
         assert!(unfolding.is_of(41) && !unfolding.is_of(42));
         let there: Vec<_> =
-            unfolding.begin().into_iter().map(|(place, there)| (place, there.len())).collect();
-        assert_eq!(there, [(3, 1), (4, 0), (5, 1)]);
-        assert!(unfolding.begin().is_empty(), "these first");
+            unfolding.begin(5).into_iter().map(|(place, there)| (place, there.len())).collect();
+        assert_eq!(there, [(3, 1), (4, 0)]);
+        assert!(unfolding.begin(5).is_empty(), "these first");
         assert_eq!((unfolding.opened(), unfolding.opened()), (Some(3), Some(4)));
         assert!(unfolding.is_of(40) && !unfolding.is_of(41));
-        unfolding.end();
-        assert_eq!(unfolding.begin().len(), 1);
+        unfolding.end(Some(7));
+        assert!(unfolding.begin(7).is_empty(), "what they came to is read back first");
+        assert!(!unfolding.note(40, &task("b")));
+        assert!(matches!(&unfolding.begin(8)[..], [(5, there)] if there.len() == 2));
         assert_eq!((unfolding.opened(), unfolding.opened()), (Some(5), None));
         assert!(!unfolding.is_of(40) && !unfolding.note(40, &task("a")));
     }
@@ -113,6 +120,6 @@ mod tests {
     fn only_so_many_are_opened_together() {
         let mut unfolding = Unfolding::default();
         (0..2 * TOGETHER as i64).for_each(|place| unfolding.push(place, place));
-        assert_eq!(unfolding.begin().len(), TOGETHER);
+        assert_eq!(unfolding.begin(0).len(), TOGETHER);
     }
 }

@@ -120,9 +120,14 @@ impl Lanes {
 
     /// True when a task is known that has not ended, and is not held until somebody decides.
     pub(crate) fn is_open(&self, identity: Identity<'_>) -> bool {
-        let lane = self.lanes.find(identity.partition, identity.lane);
-        let found = lane.and_then(|lane| self.find(lane, identity.offset, &identity.target).ok());
-        found.and_then(|no| self.tasks.get(no)).is_some_and(|task| !task.is_held())
+        self.open_of(identity).is_some()
+    }
+
+    /// The same task.
+    pub(crate) fn open_of(&self, identity: Identity<'_>) -> Option<TaskNo> {
+        let lane = self.lanes.find(identity.partition, identity.lane)?;
+        let no = self.find(lane, identity.offset, &identity.target).ok()?;
+        self.tasks.get(no).filter(|task| !task.is_held()).map(|_| no)
     }
 }
 

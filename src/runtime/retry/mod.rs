@@ -4,8 +4,6 @@
 
 mod glimpse;
 mod mark;
-#[cfg(test)]
-mod model;
 mod schedule;
 mod tenure;
 

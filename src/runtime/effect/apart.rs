@@ -1,0 +1,80 @@
+//! Takes a target from the live stream: which of its open tasks its cursor goes on with, and which are given back for the
+//! reader to bring them again. Pure.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::own_cursors::{Covered, Duty, OwnCursors};
+use crate::runtime::cursor::Detached;
+use crate::runtime::lanes::{OfTarget, TaskNo};
+use crate::runtime::offsets::Tracker;
+
+/// Which of the tasks of a target that is taken from the live stream are given back, if they don't run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum GiveBack {
+    /// What was never tried.
+    Untried,
+    /// What is in memory.
+    InMemory,
+    /// All, also what is parked.
+    All,
+}
+
+/// What became of the tasks of a target that was taken from the live stream.
+#[derive(Debug)]
+pub(super) struct Apart {
+    /// How many the cursor goes on with that the live stream had.
+    pub(super) adopted: u64,
+    /// Those that are to be given back.
+    pub(super) leaving: Vec<OfTarget>,
+}
+
+impl OwnCursors {
+    /// Takes `target`, whose open tasks are `tasks`, from the live stream, which admitted every record below `admitted`; `held`
+    /// says why it isn't read, if it isn't.
+    pub(super) fn take_apart(
+        &mut self,
+        target: &Arc<str>,
+        tasks: Vec<OfTarget>,
+        (which, held): (GiveBack, Option<Arc<str>>),
+        (source, admitted): (&Tracker, i64),
+        bytes_of: impl Fn(TaskNo) -> usize,
+    ) -> Apart {
+        let in_memory = |task: &&OfTarget| task.place.is_none();
+        let open: BTreeSet<i64> = tasks.iter().filter(in_memory).map(|task| task.offset).collect();
+        let placed = tasks.iter().filter(|task| task.place.is_some());
+        // What the live stream did not come to is not the cursor's to take back: it may be given the target again before that.
+        let stays: BTreeSet<i64> = placed
+            .filter(|task| task.offset >= admitted || self.table.is_only_again(target, task.offset))
+            .map(|task| task.offset)
+            .collect();
+        let leaves = |task: &OfTarget| {
+            task.idle
+                && match which {
+                    GiveBack::Untried => task.place.is_none() && task.attempt == 0,
+                    GiveBack::InMemory => task.place.is_none(),
+                    GiveBack::All => task.place.is_none() || !stays.contains(&task.offset),
+                }
+        };
+        let waiting: BTreeSet<i64> =
+            tasks.iter().filter(|task| leaves(task)).map(|task| task.offset).collect();
+        let mut adopted = 0;
+        for task in tasks.iter().filter(|task| task.place.is_none() && !leaves(task)) {
+            if !self.has(task.no) {
+                let (target, offset) = (Arc::clone(target), task.offset);
+                self.adopt(task.no, &target, offset, bytes_of(task.no));
+                self.covered.push(Covered { target, offset, duty: Duty::Source, counts: true });
+                adopted += 1;
+            }
+        }
+        let live = self.table.live_from(target, open.first().copied().unwrap_or(admitted));
+        let is_live = |behind: i64| live.is_some_and(|live| behind > live);
+        let complete = source.runs().rev().take_while(|(_, behind)| is_live(*behind)).collect();
+        let from = Detached { admitted, open, waiting, complete };
+        self.table.detach(target, &from, held);
+        for task in tasks.iter().filter(|task| task.place.is_some() && leaves(task)) {
+            self.table.take_back(target, task.offset);
+        }
+        Apart { adopted, leaving: tasks.into_iter().filter(|task| leaves(task)).collect() }
+    }
+}
