@@ -1,7 +1,8 @@
-//! Tasks on their way to the dead-letter topic, and where an operator put them back meanwhile. Pure.
+//! Tasks on their way to the dead-letter topic, or from there to hold their lane, and where an operator put them back
+//! meanwhile. Pure.
 //!
-//! A dead letter can be read, and redriven, before we hear that it is there. What is redriven then is no copy of an open task
-//! (rule 8): the task ends with the acknowledgement, and nothing else would bring it again.
+//! A dead letter can be read, and redriven, before we hear that it is there, or that its lane is held. What is redriven then is no
+//! copy of an open task (rule 8): the task ends with the acknowledgement, and nothing else would bring it again.
 
 use hashbrown::HashMap;
 
@@ -25,7 +26,12 @@ impl Dying {
         true
     }
 
-    /// A task's letter is there. Gives where it was put back.
+    /// True when a task was put back.
+    pub(super) fn is_back(&self, no: TaskNo) -> bool {
+        self.0.get(&no).is_some_and(Option::is_some)
+    }
+
+    /// A task's letter is there, and what holds its lane. Gives where it was put back.
     pub(super) fn end(&mut self, no: TaskNo) -> Option<i64> {
         self.0.remove(&no).flatten()
     }

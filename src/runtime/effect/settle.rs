@@ -299,6 +299,13 @@ impl<S: EffectStage> Engine<S> {
             // A copy of it changes nothing.
             Aside::Marker => {}
             Aside::Parked { task: no, due_ms } => {
+                if let Some(owned) = self.partitions.get_mut(&partition)
+                    && let back @ Some(_) = owned.dying.end(no)
+                {
+                    // Its letter was taken back before its lane was held.
+                    owned.place_complete(delivered.offset);
+                    return self.bury(partition, no, back);
+                }
                 let record = self.parts_of(no).and_then(|parts| parts.record);
                 let lane = self.lanes.known(no).and_then(|known| known.lane.map(Into::into));
                 self.forget(no);
@@ -313,10 +320,12 @@ impl<S: EffectStage> Engine<S> {
             }
             Aside::DeadTask { task: no, class } => {
                 self.dead_lettered(class.as_str());
-                let back = self.partitions.get_mut(&partition).and_then(|owned| owned.dying.end(no));
-                if self.spec.options.holds_lanes && back.is_none() {
+                let Some(owned) = self.partitions.get_mut(&partition) else { return };
+                if self.spec.options.holds_lanes && !owned.dying.is_back(no) {
+                    // Until that is acknowledged its letter may still be taken back.
                     self.hold(no, class);
                 } else {
+                    let back = owned.dying.end(no);
                     self.bury(partition, no, back);
                 }
             }

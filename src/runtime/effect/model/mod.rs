@@ -4,8 +4,9 @@
 //!
 //! Checked, whatever happens: every task takes effect; no lane's order breaks, but for what died and was redriven; no owner
 //! repeats what was durably over when it took the partition up, nor what took effect under it; without cursors nothing is
-//! repeated behind what came later in its lane; the next owner finds nothing left to do. Decisions are those of the engine: lanes, tenure, trackers, cursors, the partition's own state. What the engine
-//! does with them in between is told here once more, without its jobs.
+//! repeated behind what came later in its lane; the next owner finds nothing left to do. Decisions are those of the engine:
+//! lanes, tenure, trackers, cursors, the partition's own state. What the engine does with them in between is told here once more,
+//! without its jobs.
 
 mod owner;
 mod steps;
@@ -102,7 +103,8 @@ fn step() -> impl Strategy<Value = Step> {
     let ending = prop_oneof![4 => Just(Ending::Effect), 3 => Just(Ending::Fails), 1 => Just(Ending::Dies)];
     let away = prop_oneof![1 => Just(Away::Slow), 1 => Just(Away::Unreachable), 2 => Just(Away::Held)];
     prop_oneof![
-        2 => (prop::sample::select(vec![1_u8, 2, 4, 5, 6]), prop::bool::weighted(0.2)).prop_map(|(lanes, is_dead)| Step::Produce(lanes, is_dead)),
+        2 => (prop::sample::select(vec![1_u8, 2, 4, 5, 6]), prop::bool::weighted(0.2))
+            .prop_map(|(lanes, is_dead)| Step::Produce(lanes, is_dead)),
         4 => (0_usize..3).prop_map(|lane| Step::Produce(1 << lane, false)),
         6 => Just(Step::ReadSource),
         6 => Just(Step::ReadRetry),
@@ -231,6 +233,27 @@ fn what_is_taken_back_before_it_is_known_to_be_dead_runs_again() {
     for holds in [false, true] {
         holds_after(Settings { cursors: false, holds }, &[&first[..], &back].concat(), true);
     }
+}
+
+/// The same while its lane is about to be held: nobody has to let it go on.
+#[test]
+fn what_is_taken_back_before_its_lane_is_held_runs_again() {
+    let mut world = World::new(Settings { cursors: false, holds: true });
+    world.drain(true);
+    world.produce(1, false);
+    world.read_source();
+    world.start();
+    world.end(Ending::Dies);
+    world.land();
+    world.acknowledge();
+    world.redrive(false);
+    world.read_retry();
+    world.land();
+    world.acknowledge();
+    world.read_retry();
+    world.start();
+    world.end(Ending::Effect);
+    assert_eq!(world.effects, [(0, 0)]);
 }
 
 /// Two dead letters of one record, which was no task's, are taken back at once, while an owner reads what is parked.

@@ -114,7 +114,6 @@ impl Owner {
         *self.may.entry(of).or_insert(1) += more;
     }
 
-    /// A task is on its way to be held.
     /// An operator has the first tasks of held lanes tried again.
     pub(super) fn hurry_held(&mut self) {
         for (lane, _) in LANES {
@@ -122,10 +121,6 @@ impl Owner {
                 self.lanes.hurry(task, 0);
             }
         }
-    }
-
-    pub(super) fn is_open(&self, of: Of) -> bool {
-        self.lanes.is_open(identity(of))
     }
 
     pub(super) fn open_cursors(&mut self) -> Option<&mut OwnCursors> {

@@ -32,6 +32,10 @@ impl World {
         match aside {
             Aside::Marker => {}
             Aside::Parked { task, due_ms } => {
+                if let back @ Some(_) = owner.partition.dying.end(task) {
+                    owner.partition.place_complete(offset);
+                    return owner.bury(task, back);
+                }
                 let source = owner.lanes.offset(task).expect("still open");
                 let vacated = owner.lanes.parked(task, Place { offset, due_ms }, 0);
                 owner.vacate((task, source), vacated, false);
@@ -43,12 +47,12 @@ impl World {
                 self.on_unfolded();
             }
             Aside::DeadTask(task) => {
-                let back = owner.partition.dying.end(task);
-                if self.settings.holds && back.is_none() {
+                if self.settings.holds && !owner.partition.dying.is_back(task) {
                     let behind = owner.lanes.park(task, 0);
                     owner.put_parked(task, HELD_MS);
                     behind.into_iter().for_each(|task| owner.put_parked(task, 0));
                 } else {
+                    let back = owner.partition.dying.end(task);
                     owner.bury(task, back);
                 }
             }

@@ -189,12 +189,6 @@ impl World {
 
     /// An operator takes the first dead letter back.
     pub(super) fn redrive(&mut self, twice: bool) {
-        // While a task is on its way to hold its lane, what is put back of it is refused: the operator comes later.
-        let is_open =
-            |letter: &Letter| letter.lane.is_some_and(|lane| self.owner.is_open((lane, letter.offset)));
-        if self.settings.holds && self.letters.front().is_some_and(is_open) {
-            return;
-        }
         let Some(Letter { lane, offset }) = self.letters.pop_front() else { return };
         let task = |lane| {
             let of = (lane, offset);
