@@ -270,7 +270,7 @@ impl<S: EffectStage> Engine<S> {
         for Brought { payload, offset, opened, seen } in opened {
             let Some(owned) = self.partitions.get_mut(&partition) else { return };
             let Some(own) = owned.cursors.as_deref_mut() else { return };
-            let is_repeat = own.is_repeat(offset, seen, &owned.duplicates);
+            let is_repeat = own.is_repeat(offset, seen, (&owned.duplicates, admitted));
             let concerned: BTreeSet<Arc<str>> = opened
                 .clone()
                 .filter_map(|at| tasks.get(at))

@@ -5,7 +5,7 @@ use std::panic::AssertUnwindSafe;
 
 use futures_util::FutureExt;
 
-use super::attempt::{Tries, settle};
+use super::attempt::Tries;
 use super::backlog::Chunk;
 use crate::clock::Clock;
 use crate::runtime::duplicates::Seen;
@@ -61,7 +61,7 @@ pub(super) async fn open_round<S: EffectStage>(
         && let Some(record) = records.next()
     {
         let what = if known.binary_search(&record.offset).is_ok() {
-            recognise(stage, clock, &record).await
+            recognise(stage, clock, &record, &mut tasks).await
         } else {
             open(stage, clock, &record, &mut tasks).await
         };
@@ -118,16 +118,22 @@ fn seen<S: EffectStage>(stage: &S, record: &Record, input: &S::Input) -> Option<
     Some(Seen::new(id, record.payload.as_deref().unwrap_or_default()))
 }
 
+/// The event of a complete record, if there are tasks of it: only such events are remembered, and a second copy of one that
+/// concerned nobody may concern somebody.
 async fn recognise<S: EffectStage>(
     stage: &S,
     clock: &Clock,
     record: &Record,
+    tasks: &mut Tasks,
 ) -> Result<What<S::Input>, Failure> {
-    match settle(clock, || stage.decode(record)).await {
-        Intake::Ready(input) => Ok(What::Known(seen(stage, record, &input))),
-        Intake::Skipped(_) | Intake::Dead(_) | Intake::Retry(_) => Ok(What::Known(None)),
-        Intake::Unavailable(why) => Err(why),
-    }
+    let seen = match open(stage, clock, record, tasks).await? {
+        What::Tasks(_, opened, seen) => {
+            tasks.truncate(opened.start);
+            seen
+        }
+        What::Known(_) | What::Skipped(_) | What::Dead(_) => None,
+    };
+    Ok(What::Known(seen))
 }
 
 /// What one record comes to, or what it needs that is away.
@@ -179,5 +185,57 @@ pub(super) async fn open<S: EffectStage>(
         Intake::Skipped(reason) => Ok(What::Skipped(reason)),
         Intake::Dead(why) | Intake::Retry(why) => Ok(What::Dead(why)),
         Intake::Unavailable(why) => Err(why),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::outcome::Outcome;
+    use crate::runtime::stage::Task;
+
+    /// Somebody is concerned by the record at offset 2 and later.
+    struct Late;
+
+    impl EffectStage for Late {
+        type Input = ();
+
+        fn name(&self) -> &str {
+            "late"
+        }
+
+        async fn decode(&self, _record: &Record) -> Intake<()> {
+            Intake::Ready(())
+        }
+
+        async fn open(&self, record: &Record, _input: &(), tasks: &mut Tasks) -> Intake<()> {
+            if record.offset >= 2 {
+                tasks.push("lane", &"all".into(), 100);
+            }
+            Intake::Ready(())
+        }
+
+        async fn run(&self, _task: &Task<()>) -> Outcome {
+            Outcome::Done
+        }
+
+        fn identity(&self) -> Option<fn(&()) -> u128> {
+            Some(|()| 7)
+        }
+
+        fn target_concurrency(&self, _target: &str) -> usize {
+            1
+        }
+    }
+
+    #[tokio::test]
+    async fn of_what_is_complete_only_events_that_concern_somebody_are_recognised() {
+        let mut tasks = Tasks::default();
+        for (offset, is_known) in [(1, false), (2, true)] {
+            let record = Record { offset, ..Record::blank() };
+            let what = recognise(&Late, &Clock::system(), &record, &mut tasks).await;
+            let Ok(What::Known(seen)) = what else { panic!("{what:?}") };
+            assert_eq!((seen.is_some(), tasks.len()), (is_known, 0), "at {offset}");
+        }
     }
 }

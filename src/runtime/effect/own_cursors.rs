@@ -211,8 +211,13 @@ impl OwnCursors {
     }
 
     /// True when an earlier record brought the same event: it takes effect there. One that was read for cursors, or one that
-    /// came to the live stream, before its target was detached.
-    pub(super) fn is_repeat(&mut self, offset: i64, seen: Option<Seen>, live: &Duplicates) -> bool {
+    /// came to the live stream, which admitted everything below `admitted`, before its target was detached.
+    pub(super) fn is_repeat(
+        &mut self,
+        offset: i64,
+        seen: Option<Seen>,
+        (live, admitted): (&Duplicates, i64),
+    ) -> bool {
         let Some(seen) = seen else { return false };
         let is_behind = |verdict| match verdict {
             Verdict::Duplicate(first) | Verdict::Conflict(first) => first < offset,
@@ -221,9 +226,8 @@ impl OwnCursors {
         let among_read = is_behind(self.seen.see(offset, seen));
         among_read
             || match live.look(offset, seen) {
-                // It is dead-lettered if this owner's live stream met it. A former one's may have let it pass: it remembered
-                // no events that concerned nobody.
-                Verdict::Conflict(_) if offset < self.table.complete_to() => false,
+                // It is dead-lettered if this owner's live stream met it. A former one's may have let it pass.
+                Verdict::Conflict(_) if offset < self.table.complete_to() || offset >= admitted => false,
                 verdict @ (Verdict::New | Verdict::Duplicate(_) | Verdict::Conflict(_)) => is_behind(verdict),
             }
     }
@@ -333,23 +337,25 @@ mod tests {
         let (first, second) = (Seen::new(1, b"paid"), Seen::new(2, b"shipped"));
         live.see(13, first);
         live.see(16, second);
-        assert!(own.is_repeat(17, Some(first), &live));
+        assert!(own.is_repeat(17, Some(first), (&live, 20)));
         assert!(
-            !own.is_repeat(15, Some(second), &live),
+            !own.is_repeat(15, Some(second), (&live, 20)),
             "the live stream has forgotten that it had this one too"
         );
-        assert!(own.is_repeat(16, Some(second), &live), "it was brought at 15");
-        assert!(!own.is_repeat(18, None, &live));
+        assert!(own.is_repeat(16, Some(second), (&live, 20)), "it was brought at 15");
+        assert!(!own.is_repeat(18, None, (&live, 20)));
     }
 
     #[test]
     fn other_bytes_under_a_known_id_are_dead_letters_of_the_live_stream_where_this_owner_met_them() {
         let (mut own, mut live) = (own(), Duplicates::new(100));
         live.see(5, Seen::new(1, b"paid"));
-        assert!(own.is_repeat(11, Some(Seen::new(1, b"shipped")), &live));
-        assert!(!own.is_repeat(9, Some(Seen::new(1, b"returned")), &live), "a former owner judged it");
+        assert!(own.is_repeat(11, Some(Seen::new(1, b"shipped")), (&live, 20)));
+        assert!(!own.is_repeat(9, Some(Seen::new(1, b"returned")), (&live, 20)), "a former owner judged it");
+        live.see(6, Seen::new(3, b"paid"));
+        assert!(!own.is_repeat(20, Some(Seen::new(3, b"lost")), (&live, 20)), "it is still to be judged");
         assert!(
-            own.is_repeat(8, Some(Seen::new(1, b"paid")), &live),
+            own.is_repeat(8, Some(Seen::new(1, b"paid")), (&live, 20)),
             "the same bytes are a repeat to anybody"
         );
     }
