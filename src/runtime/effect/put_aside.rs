@@ -7,11 +7,6 @@
 //! it from the first but that its epoch is over; so the partition is taken up anew, under a higher one (rule 5). What came before
 //! the new marker is read before anything starts, so that all copies there are one task; what comes behind it is void.
 //!
-//! A marker of a higher epoch within the same assignment would spare the drain. But what is on its way to the retry topic
-//! must not land behind that marker, or it would be void though it was acknowledged: appends would have to be held up until
-//! the claim is committed and the marker was read, in one more standing of the tenure. Copies are rare (a client has to fail with
-//! records in its hands), and taking up anew is proven.
-//!
 //! That can't go on for ever. Each time an append was acknowledged, so that something got on; a failure of the producer costs a
 //! partition one taking up, however many of its records were sent again, for what is acknowledged after the first one belongs to a
 //! partition that is closed; and the producer leaves ever longer pauses between its clients.
@@ -207,17 +202,17 @@ pub(super) async fn send(
     clock: &Clock,
     record: OutRecord,
 ) -> Result<Delivered, ProduceError> {
-    let mut backoff = Backoff::default();
+    let (mut backoff, mut is_in_doubt) = (Backoff::default(), false);
     loop {
         match producer.send(record.clone()).await {
-            // What failed for want of an answer may be there as well.
             Ok(delivered) => {
-                return Ok(Delivered { resent: delivered.resent || backoff.is_waiting(), ..delivered });
+                return Ok(Delivered { resent: delivered.resent || is_in_doubt, ..delivered });
             }
             Err(error) if error.is_transient() => {
                 if !backoff.is_waiting() {
                     tracing::warn!(topic = %record.topic, %error, "putting a record aside fails; trying until it works");
                 }
+                is_in_doubt |= error.is_in_doubt();
                 clock.sleep(backoff.next_pause()).await;
             }
             Err(error) => return Err(error),

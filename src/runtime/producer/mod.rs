@@ -108,7 +108,7 @@ pub struct Delivered {
     pub resent: bool,
 }
 
-/// Why a record was not sent. None of it is in the log.
+/// Why a record was not sent. None of it is in the log, but perhaps what is [in doubt](ProduceError::is_in_doubt).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProduceError {
     /// Larger than the producer or the broker accepts.
@@ -127,7 +127,15 @@ pub enum ProduceError {
         /// The topic.
         topic: String,
     },
-    /// Not acknowledged in time, or no room in the queue.
+    /// No room in the queue.
+    #[error("there is no room for a record for {topic}: {why}")]
+    NoRoom {
+        /// The topic.
+        topic: String,
+        /// The client's words.
+        why: String,
+    },
+    /// Not acknowledged in time.
     #[error("kafka did not acknowledge a record for {topic}: {why}")]
     Unavailable {
         /// The topic.
@@ -149,8 +157,19 @@ impl ProduceError {
     /// True when the same record may be accepted later.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Unavailable { .. } | Self::UnknownTopic { .. } => true,
+            Self::Unavailable { .. } | Self::NoRoom { .. } | Self::UnknownTopic { .. } => true,
             Self::TooLarge { .. } | Self::Refused { .. } => false,
+        }
+    }
+
+    /// True when the record may be in the log all the same: only its acknowledgement is missing.
+    pub fn is_in_doubt(&self) -> bool {
+        match self {
+            Self::Unavailable { .. } => true,
+            Self::NoRoom { .. }
+            | Self::UnknownTopic { .. }
+            | Self::TooLarge { .. }
+            | Self::Refused { .. } => false,
         }
     }
 }
@@ -234,9 +253,9 @@ impl Producer {
                 }
             }
             Some(code) if is_of_missing_topic(code) => ProduceError::UnknownTopic { topic },
+            Some(RDKafkaErrorCode::QueueFull) => ProduceError::NoRoom { topic, why },
             Some(
-                RDKafkaErrorCode::QueueFull
-                | RDKafkaErrorCode::MessageTimedOut
+                RDKafkaErrorCode::MessageTimedOut
                 | RDKafkaErrorCode::NotEnoughReplicas
                 | RDKafkaErrorCode::NotEnoughReplicasAfterAppend
                 | RDKafkaErrorCode::RequestTimedOut

@@ -120,7 +120,7 @@ impl ReceiptError {
                 | EncodeError::Refused(_)
                 | EncodeError::RegistryUnavailable(_),
             ) => false,
-            Self::Produce(ProduceError::Unavailable { .. }) => false,
+            Self::Produce(ProduceError::Unavailable { .. } | ProduceError::NoRoom { .. }) => false,
             Self::Produce(
                 ProduceError::UnknownTopic { .. }
                 | ProduceError::TooLarge { .. }
