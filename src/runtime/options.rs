@@ -79,6 +79,10 @@ const MOST_FETCHED: usize = 2 * 1024 * 1024;
 /// Bytes, as they are stored, that a member waits for whose records may wait for others.
 const LEAST_FETCHED: usize = 256 * 1024;
 
+/// What says how much is fetched and how long it is waited for.
+const FETCHED: [&str; 4] =
+    ["fetch.min.bytes", "fetch.wait.max.ms", "fetch.message.max.bytes", "max.partition.fetch.bytes"];
+
 /// What a client is for; decides the settings it can't do without.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role<'a> {
@@ -171,13 +175,11 @@ impl KafkaOptions {
         config
     }
 
-    /// By default every record that is appended is an answer of its own, which costs the broker more than the record.
+    /// By default every record that is appended is an answer of its own, which costs the broker more than the record. Whoever
+    /// sets how much is fetched, or for how long it is waited, knows better.
     fn gather(&self, config: &mut ClientConfig, gather: Duration) {
-        if gather.is_zero() || self.properties.contains_key("fetch.min.bytes") {
-            return;
-        }
-        config.set("fetch.min.bytes", LEAST_FETCHED.to_string());
-        if !self.properties.contains_key("fetch.wait.max.ms") {
+        if !gather.is_zero() && !FETCHED.iter().any(|name| self.properties.contains_key(*name)) {
+            config.set("fetch.min.bytes", LEAST_FETCHED.to_string());
             config.set("fetch.wait.max.ms", gather.as_millis().to_string());
         }
     }
@@ -363,6 +365,8 @@ mod tests {
         assert_eq!(fetches(&options, gather), [Some("262144".to_owned()), Some("300".to_owned())]);
         options.properties.insert("fetch.min.bytes".to_owned(), "7".to_owned());
         assert_eq!(fetches(&options, gather), [Some("7".to_owned()), None]);
+        options.properties = [("max.partition.fetch.bytes".to_owned(), "1000".to_owned())].into();
+        assert_eq!(fetches(&options, gather), [None, None], "so many are never there");
     }
 
     #[test]

@@ -89,7 +89,10 @@ impl Poller {
                     Ok("its position is looked up again".to_owned())
                 }
                 Some(_) if !is_cooperative => Err("the group has no cooperative assignor".to_owned()),
-                Some(to) => self.read_again(consumer, partition, to),
+                Some(to) => {
+                    anew.remove(&partition);
+                    self.read_again(consumer, partition, to)
+                }
             };
             rewinds.answer(rewind.order, answer);
         }

@@ -1,9 +1,9 @@
 //! The cursors of a partition are claimed and stored, and take tasks over. Who gets one is decided in `look_after`.
 //!
 //! Invariant 1 (completion): what a cursor takes over completes at the source only once the row is stored. Rows are
-//! claimed after the group has accepted this owner and before its marker is appended (rule 5), with the number that the group has
-//! accepted: a member that froze on its way there comes with a lower one, and is refused. Where the number is taken already (positions
-//! were reset by hand), a higher one is claimed of the group, which only the true member can.
+//! claimed after the group has accepted this owner and before its marker is appended (rule 5), with the number that the group
+//! has accepted: a member that froze on its way there comes with a lower one, and is refused. Where the number is taken
+//! already (positions were reset by hand), a higher one is claimed of the group, which only the true member can.
 
 use std::sync::Arc;
 
@@ -65,7 +65,7 @@ impl<S: EffectStage> Engine<S> {
         match told {
             Told::Claimed(Claimed::Ours(rows)) => self.on_claimed(partition, &rows),
             Told::Claimed(Claimed::Above(taken)) => {
-                tracing::info!(stage = %self.name, partition, taken, "the cursors were claimed with a higher number");
+                tracing::info!(stage = %self.name, partition, taken, "the cursors were claimed with a number as high");
                 if let Some(owned) = self.partitions.get_mut(&partition) {
                     owned.tenure.outbid(taken.unsigned_abs());
                 }

@@ -139,6 +139,8 @@ impl<S: EffectStage> Engine<S> {
                 self.finish_drains();
             }
             Event::Faulted { partition, generation, fault } => {
+                // The drain of an older assignment must not end this one.
+                self.finish_drains();
                 // What was found under an older assignment is of no concern.
                 if self.partitions.get(&partition).is_none_or(|owned| owned.generation <= generation) {
                     self.faulted.insert(partition, fault);

@@ -164,6 +164,8 @@ impl<S: StoreStage> Engine<S> {
             }
             Event::Revoked { partitions, deadline, reply } => self.revoke(partitions, deadline, reply),
             Event::Faulted { partition, generation, fault } => {
+                // The drain of an older assignment must not end this one.
+                self.finish_drains();
                 // What was found under an older assignment is of no concern.
                 if self.partitions.get(&partition).is_none_or(|owned| owned.generation <= generation) {
                     self.faulted.insert(partition, fault);
@@ -181,6 +183,8 @@ impl<S: StoreStage> Engine<S> {
     }
 
     fn assign(&mut self, assigned: Assigned) {
+        // The poll thread waits no longer for the drain of an older assignment, which must not end this one.
+        self.finish_drains();
         self.faulted.remove(&assigned.partition);
         let inbox = Arc::new(Inbox::default());
         let stop = CancellationToken::new();
