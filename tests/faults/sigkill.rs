@@ -24,8 +24,10 @@ const SOON: Duration = Duration::from_secs(60);
 const HELD: u32 = 1_000;
 /// Lanes that are parked then: three tenths of all.
 const LATE: u32 = 1_700;
-/// Tasks that take effect at once; it dies somewhere in the middle of them.
+/// Tasks that take effect at once.
 const PLAIN: u32 = 3_000;
+/// Those of them that are over, and told of where there is a map, before the others come; it dies in the middle of these.
+const EARLY: u32 = 2_000;
 
 /// Sends one record of each of these lanes and says where they are.
 async fn send(scene: &Scene<'_>, lanes: std::ops::Range<u32>) -> BTreeMap<u32, Delivered> {
@@ -36,8 +38,18 @@ async fn send(scene: &Scene<'_>, lanes: std::ops::Range<u32>) -> BTreeMap<u32, D
     lanes.zip(sent.into_iter().map(|sent| sent.expect("acknowledged"))).collect()
 }
 
-fn covers(committed: &Committed, offset: i64) -> bool {
-    offset < committed.offset || committed.above.contains(&offset)
+/// What is committed of each partition.
+async fn told(scene: &Scene<'_>) -> Vec<Committed> {
+    let mut told = Vec::new();
+    for partition in 0..PARTITIONS.cast_signed() {
+        told.push(committed(&scene.kafka, &scene.spec, &scene.spec.source, partition).await);
+    }
+    told
+}
+
+fn is_told(told: &[Committed], place: &Delivered) -> bool {
+    let committed = &told[usize::try_from(place.partition).expect("small")];
+    place.offset < committed.offset || committed.above.contains(&place.offset)
 }
 
 /// Kills once; gives how many finished tasks were not committed then, and how many were repeated, of which how many
@@ -55,28 +67,31 @@ async fn repeated(broker: &mut Broker, seed: u64, with_map: bool) -> (usize, usi
         scene.members[0].status.borrow().parked == u64::from(LATE)
     })
     .await;
-    let dies_after = SmallRng::seed_from_u64(seed).random_range(PLAIN / 4..PLAIN) as usize;
+    let early = send(&scene, FIRST_PLAIN_LANE..FIRST_PLAIN_LANE + EARLY).await;
+    eventually("the first of them are done", SOON, async || scene.outside.ended() >= EARLY as usize).await;
+    eventually("what is done is told", SOON, async || {
+        let known = told(&scene).await;
+        !with_map || early.values().all(|place| is_told(&known, place))
+    })
+    .await;
+    let dies_after = SmallRng::seed_from_u64(seed).random_range(EARLY..PLAIN) as usize;
     let dying = async {
         while scene.outside.ended() < dies_after {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };
-    let (places, ()) = tokio::join!(send(&scene, FIRST_PLAIN_LANE..FIRST_PLAIN_LANE + PLAIN), dying);
+    let late = FIRST_PLAIN_LANE + EARLY..FIRST_PLAIN_LANE + PLAIN;
+    let (mut places, ()) = tokio::join!(send(&scene, late), dying);
+    places.extend(early);
     scene.kill_in_silence(0).await;
     // Nobody takes over before the session ends: this is what the next member will know.
-    let mut known = Vec::new();
-    for partition in 0..PARTITIONS.cast_signed() {
-        known.push(committed(&scene.kafka, &scene.spec, &scene.spec.source, partition).await);
-    }
+    let known = told(&scene).await;
     let lanes = |attempts: Vec<crate::outside::Attempt>| -> Vec<u32> {
         let done = attempts.into_iter().filter(|attempt| attempt.answer == Answer::Done);
         done.map(|attempt| attempt.lane).collect()
     };
     let done: BTreeSet<u32> = lanes(scene.outside.attempts()).into_iter().collect();
-    let is_known = |lane: &u32| {
-        let place = places[lane];
-        covers(&known[usize::try_from(place.partition).expect("small")], place.offset)
-    };
+    let is_known = |lane: &u32| is_told(&known, &places[lane]);
     let uncommitted = done.iter().filter(|lane| !is_known(lane)).count();
     scene.outside.hold(false);
     scene.join(true);
