@@ -282,7 +282,7 @@ async fn load(
 }
 
 /// Asks until the answer is not `Retry`, a few times; the last `Retry` stands. A panic is a dead record.
-pub(super) async fn settle<T, F>(clock: &Clock, mut ask: impl FnMut() -> F) -> Intake<T>
+async fn settle<T, F>(clock: &Clock, mut ask: impl FnMut() -> F) -> Intake<T>
 where
     F: Future<Output = Intake<T>>,
 {

@@ -9,12 +9,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::apart::{Apart, GiveBack};
-use super::attempt::Payload;
 use super::engine::Engine;
 use super::load::Load;
+use super::settle;
 use crate::runtime::consumer::Side;
-use crate::runtime::lanes::{OfTarget, TaskNo};
-use crate::runtime::record::Record;
+use crate::runtime::lanes::OfTarget;
 use crate::runtime::stage::{EffectStage, TargetState};
 
 /// Why a target is detached that could be served.
@@ -231,7 +230,7 @@ impl<S: EffectStage> Engine<S> {
         // Nothing starts while it is taken apart.
         self.lanes.set_gate(partition, target, Some(i64::MIN), now);
         let payloads = &self.payloads;
-        let bytes_of = |no: TaskNo| payloads.get(&no).and_then(Payload::record).map_or(0, Record::bytes);
+        let bytes_of = |no| settle::bytes_of(payloads, no);
         let Some(owned) = self.partitions.get_mut(&partition) else { return };
         let admitted = owned.next_admitted();
         let Some(own) = owned.cursors.as_deref_mut() else { return };

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use hashbrown::HashMap;
+
 use super::admit::detach;
 use super::attempt::{Ending, Loaded, Parts, Payload};
 use super::engine::Engine;
@@ -216,7 +218,7 @@ impl<S: EffectStage> Engine<S> {
 
     /// What the record of a task takes in memory, if it is there.
     pub(super) fn bytes_of(&self, no: TaskNo) -> usize {
-        self.payloads.get(&no).and_then(Payload::record).map_or(0, Record::bytes)
+        bytes_of(&self.payloads, no)
     }
 
     fn park(&mut self, no: TaskNo, due_ms: i64, why: Failure, now: i64) {
@@ -398,4 +400,9 @@ impl<S: EffectStage> Engine<S> {
         self.buried += 1;
         self.env.metrics.dead_letters.with_label_values(&[&*self.name, class]).inc();
     }
+}
+
+/// The same, of these.
+pub(super) fn bytes_of<I>(payloads: &HashMap<TaskNo, Payload<I>>, no: TaskNo) -> usize {
+    payloads.get(&no).and_then(Payload::record).map_or(0, Record::bytes)
 }
