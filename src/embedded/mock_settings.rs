@@ -1,6 +1,6 @@
 //! The one setting of the in-process broker that the safe wrapper doesn't offer.
 //!
-//! One of the two files of the crate that may hold `unsafe`. The reason: librdkafka's broker holds a group's first
+//! One of the three files of the crate that may hold `unsafe`. The reason: librdkafka's broker holds a group's first
 //! members back for three seconds before it hands out partitions, as a real broker does by default, and only
 //! a C call shortens that (`rd_kafka_mock_group_initial_rebalance_delay_ms`, rdkafka_mock.h). Without it each
 //! start of `demo` and of every test with a consumer group would stand still for three seconds, and groups

@@ -1,6 +1,6 @@
 //! librdkafka's batch call (`rd_kafka_consume_batch_queue`) over one queue, which the safe wrapper doesn't offer.
 //!
-//! One of the two files of the crate that may hold `unsafe`. The reason: polling message by message costs 0.3 µs a
+//! One of the three files of the crate that may hold `unsafe`. The reason: polling message by message costs 0.3 µs a
 //! record more than the batch call, which is more than everything else that the engine does with a record
 //! together. What is unsafe stays in here: a queue can't outlive its client, a message can't outlive the call of
 //! the closure that it is handed to, and each is freed exactly once, on the thread that read it (freeing on

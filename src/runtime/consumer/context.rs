@@ -3,7 +3,7 @@
 //! Superset assignment: whoever owns source partition p also assigns retry partition p, with exactly the same
 //! extras on the way in and out. Everything assigned is paused until the engine has started it. A revoke asks
 //! the engine to drain, waits for its answer (with a deadline, the one time that the poll thread waits for
-//! user work), commits, and lets go.
+//! user work), commits (the one time that it waits for that), and lets go.
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
@@ -12,21 +12,21 @@ use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, RebalanceProtocol};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
+use rdkafka::error::KafkaError;
 use rdkafka::statistics::Statistics;
-use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
 
 use super::batch_queue::Forwarding;
-use super::desk::{Position, Side};
+use super::commit_queue::Committing;
+use super::commits::Commits;
+use super::desk::Position;
 use super::gauge::Gauge;
 use super::{Event, Links, Owned};
 
 /// How long the engine may take to answer a revoke beyond its drain deadline.
 const DRAIN_MARGIN: Duration = Duration::from_secs(1);
-/// How long commits are tried again in a revoke while the group is between generations.
-const COMMIT_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The rebalance side of one consumer client.
 pub(crate) struct Membership {
@@ -34,6 +34,8 @@ pub(crate) struct Membership {
     pub(super) book: Mutex<Book>,
     /// Where what is fetched goes.
     pub(super) forwarding: Forwarding,
+    pub(super) committing: Committing,
+    pub(super) commits: Mutex<Commits>,
 }
 
 /// Which partitions are ours.
@@ -55,7 +57,13 @@ impl Book {
 
 impl Membership {
     pub(super) fn new(links: Links) -> Self {
-        Self { links, book: Mutex::default(), forwarding: Forwarding::default() }
+        Self {
+            links,
+            book: Mutex::default(),
+            forwarding: Forwarding::default(),
+            committing: Committing::default(),
+            commits: Mutex::default(),
+        }
     }
 
     pub(super) fn book(&self) -> MutexGuard<'_, Book> {
@@ -177,81 +185,9 @@ impl Membership {
         Vec::new()
     }
 
-    /// Commits until it is taken. Patience begins with the first answer: while the group forms anew, a commit waits on the
-    /// connection behind the joining, and may have to be made again for the new generation.
-    pub(super) fn commit_patiently(&self, consumer: &BaseConsumer<Self>) {
-        let mut deadline = None;
-        while self.commit(consumer) == Committed::TryAgain
-            && Instant::now() < *deadline.get_or_insert_with(|| Instant::now() + COMMIT_PATIENCE)
-        {
-            self.links.tick();
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    }
-
-    /// Commits everything pending in one request. Skipped while the assignment is lost: a static member that
-    /// commits then is fenced for good.
-    pub(super) fn commit(&self, consumer: &BaseConsumer<Self>) -> Committed {
-        let positions = self.links.desk.pending();
-        if positions.is_empty() || consumer.assignment_lost() {
-            return Committed::Settled;
-        }
-        let list = match self.list_of(&positions) {
-            Ok(list) => list,
-            Err(error) => {
-                tracing::error!(%error, "positions can't be listed");
-                return Committed::Settled;
-            }
-        };
-        match consumer.commit(&list, CommitMode::Sync) {
-            Ok(()) => {
-                self.links.desk.note_committed(&positions);
-                Committed::Settled
-            }
-            Err(error) => {
-                let passing = matches!(
-                    error.rdkafka_error_code(),
-                    Some(RDKafkaErrorCode::RebalanceInProgress | RDKafkaErrorCode::IllegalGeneration)
-                );
-                if passing {
-                    tracing::debug!(%error, "the group is between generations; committing again shortly");
-                } else {
-                    tracing::warn!(stage = %self.links.stage, %error, "positions were not committed; trying again");
-                }
-                Committed::TryAgain
-            }
-        }
-    }
-
-    fn list_of(&self, positions: &[Position]) -> Result<TopicPartitionList, KafkaError> {
-        let mut list = TopicPartitionList::with_capacity(positions.len());
-        for position in positions {
-            let topic = match position.side {
-                Side::Source => Some(&self.links.source),
-                Side::Retry => self.links.retry.as_ref(),
-            };
-            if let Some(topic) = topic {
-                let offset = Offset::Offset(position.offset);
-                let mut element = list.add_partition(topic, position.partition);
-                element.set_offset(offset)?;
-                element.set_metadata(&*position.metadata);
-            }
-        }
-        Ok(list)
-    }
-
     fn count(&self, kind: &str) {
         self.links.metrics.rebalances.with_label_values(&[&*self.links.group, kind]).inc();
     }
-}
-
-/// How a commit went.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Committed {
-    /// Nothing is left to do now.
-    Settled,
-    /// Not taken; the positions stay pending.
-    TryAgain,
 }
 
 impl ClientContext for Membership {

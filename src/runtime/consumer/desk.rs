@@ -241,9 +241,14 @@ impl Desk {
         self.lock().pending.values().cloned().collect()
     }
 
+    /// Notes what the broker has taken. It may say so when a partition has gone meanwhile, or has come back under another
+    /// assignment: then that is no claim to it.
     pub(super) fn note_committed(&self, positions: &[Position]) {
         let mut orders = self.lock();
         for position in positions {
+            if !orders.is_ours(position.partition, position.generation) {
+                continue;
+            }
             let slot = position.slot();
             if orders.pending.get(&slot) == Some(position) {
                 orders.pending.remove(&slot);

@@ -6,6 +6,8 @@
 
 mod batch;
 mod batch_queue;
+mod commit_queue;
+mod commits;
 mod connect;
 mod context;
 mod desk;

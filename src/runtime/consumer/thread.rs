@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use super::batch::{Filling, RecordBatch};
 use super::batch_queue::BatchQueue;
+use super::commit_queue::CommitQueue;
 use super::context::Membership;
 use super::desk::Side;
 use super::hold_back::hold_back;
@@ -90,9 +91,11 @@ impl Poller {
             }
             self.links.desk.note_outside(None);
             let began = Instant::now();
-            match self.poll(&consumer) {
+            let commits = CommitQueue::new(consumer.client(), &consumer.context().committing);
+            let end = if commits.is_some() { self.poll(&consumer) } else { no_queue() };
+            match end {
                 End::Closed => {
-                    self.leave(consumer);
+                    self.take_leave(&consumer);
                     return Ok(());
                 }
                 End::Rebuild(why) => {
@@ -103,7 +106,9 @@ impl Poller {
                     self.links.desk.note_outside(Some(why.into()));
                     let owned: Vec<i32> = consumer.context().book().owned.keys().copied().collect();
                     consumer.context().drain(&owned, true);
-                    self.leave(consumer);
+                    self.take_leave(&consumer);
+                    drop(commits);
+                    drop(consumer);
                     // A client that is broken for good tells of no rebalance when it goes.
                     owned.iter().for_each(|&partition| self.links.desk.forget(partition));
                     if self.rest(pause).is_break() {
@@ -131,7 +136,7 @@ impl Poller {
     fn poll(&self, consumer: &BaseConsumer<Membership>) -> End {
         let context = consumer.context();
         let Some(queue) = BatchQueue::new(consumer.client(), &context.forwarding) else {
-            return End::Rebuild("librdkafka gave no queue".to_owned());
+            return no_queue();
         };
         let now = Instant::now();
         let mut round = Round {
@@ -175,11 +180,19 @@ impl Poller {
             self.links.desk.renew_retry();
             round.next_renewal = now + self.spec.options.recommit_interval;
         }
-        if self.links.desk.take_hurry() || now >= round.next_commit {
-            consumer.context().commit(consumer);
-            round.next_commit = Instant::now() + self.spec.options.commit_interval;
-        }
+        self.commit(consumer, round, now);
         ControlFlow::Continue(())
+    }
+
+    /// Hears how the last commit went, and sends the next when it is time. A hurry that comes while one is under way waits for
+    /// its answer, not for the interval.
+    fn commit(&self, consumer: &BaseConsumer<Membership>, round: &mut Round<'_>, now: Instant) {
+        let context = consumer.context();
+        context.hear_answer(Duration::ZERO);
+        if !context.is_committing() && (self.links.desk.take_hurry() || now >= round.next_commit) {
+            context.commit(consumer);
+            round.next_commit = now + self.spec.options.commit_interval;
+        }
     }
 
     /// Reads what is there and hands it on. No rebalance comes between the two: those are served elsewhere.
@@ -331,12 +344,15 @@ impl Poller {
         }
     }
 
-    /// Commits what is pending and leaves the group. Whether it was committed is noted before the client goes, as
-    /// its last rebalance forgets what it owned.
-    fn leave(&self, consumer: BaseConsumer<Membership>) {
-        consumer.context().commit_patiently(&consumer);
+    /// Commits what is pending, for the last time: its client leaves the group as it goes. Whether it was committed is noted
+    /// before, as its last rebalance forgets what it owned.
+    fn take_leave(&self, consumer: &BaseConsumer<Membership>) {
+        consumer.context().commit_patiently(consumer);
         self.links.desk.note_farewell();
         consumer.context().book().closing = true;
-        drop(consumer);
     }
+}
+
+fn no_queue() -> End {
+    End::Rebuild("librdkafka gave no queue".to_owned())
 }

@@ -3,12 +3,16 @@
 use std::sync::mpsc::{Receiver, SyncSender, channel};
 use std::time::Duration;
 
+use rdkafka::consumer::CommitMode;
 use rdkafka::mocking::MockCluster;
+use rdkafka::topic_partition_list::Offset;
+use rdkafka::types::RDKafkaApiKey;
 use tokio::sync::mpsc;
 
 use super::*;
 use crate::clock::Clock;
-use crate::runtime::consumer::desk::Desk;
+use crate::runtime::consumer::commit_queue::CommitQueue;
+use crate::runtime::consumer::desk::{Desk, Side};
 use crate::runtime::consumer::lost::Lost;
 use crate::runtime::consumer::thread::Poller;
 use crate::runtime::options::{KafkaOptions, Role, RuntimeOptions, StageSpec, StartAt};
@@ -86,8 +90,24 @@ impl Scene {
         self.consumer.context().book().owned[&0].generation
     }
 
+    /// Lets positions be committed, as long as it lives.
+    fn open(&self) -> CommitQueue<'_> {
+        CommitQueue::new(self.consumer.client(), &self.consumer.context().committing)
+            .expect("there is memory")
+    }
+
+    /// Sends what is pending.
+    fn send(&self) {
+        assert!(self.consumer.context().commit(&self.consumer), "it is under way");
+    }
+
+    /// Whether what was sent is taken.
+    fn hear(&self) -> Option<bool> {
+        self.consumer.context().hear_answer(WITHIN)
+    }
+
     fn commit(&self) {
-        assert_eq!(self.consumer.context().commit(&self.consumer), Committed::Settled);
+        self.consumer.context().commit_patiently(&self.consumer);
     }
 
     /// It seemed, under an assignment, that the source's position has left the log.
@@ -120,6 +140,7 @@ fn what_a_drain_hands_in_is_committed_before_the_partition_is_let_go() {
         let handed_in = revoked.partitions.iter().flat_map(|&(_, generation)| both(generation, 9));
         revoked.reply.send(handed_in.collect()).expect("somebody waits");
     });
+    let _commits = scene.open();
     let generation = scene.assigned();
     scene.desk.commit(&both(generation, 5));
     scene.commit();
@@ -133,6 +154,7 @@ fn what_a_late_engine_hands_in_is_not_committed_over_what_the_next_owner_did() {
     let cluster = MockCluster::new(1).expect("it starts");
     // It doesn't answer.
     let scene = Scene::begin(&cluster, drop);
+    let _commits = scene.open();
     let old = scene.assigned();
     scene.desk.commit(&both(old, 5));
     scene.commit();
@@ -153,6 +175,108 @@ fn what_a_late_engine_hands_in_is_not_committed_over_what_the_next_owner_did() {
     scene.desk.commit(&both(new, 10));
     scene.commit();
     assert_eq!(scene.standing(), [Offset::Offset(10); 2]);
+}
+
+#[test]
+fn what_was_under_way_before_a_revoke_does_not_land_behind_what_the_drain_handed_in() {
+    let cluster = MockCluster::new(1).expect("it starts");
+    let scene = Scene::begin(&cluster, |revoked| {
+        let handed_in = revoked.partitions.iter().flat_map(|&(_, generation)| both(generation, 9));
+        revoked.reply.send(handed_in.collect()).expect("somebody waits");
+    });
+    let _commits = scene.open();
+    let generation = scene.assigned();
+    let busy = RDKafkaRespErr::RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS;
+    cluster.request_errors(RDKafkaApiKey::OffsetCommit, &[busy]);
+    scene.desk.commit(&both(generation, 5));
+    scene.send();
+    scene.consumer.context().let_go(&scene.consumer, &[0]);
+    // The client repeats it after a tenth of a second.
+    let late = scene.consumer.context().committing.answer(Duration::from_secs(1));
+    assert_eq!(scene.standing(), [Offset::Offset(9); 2]);
+    assert_eq!(late, None, "nothing was still under way");
+}
+
+/// Invariant 5 (ownership): a claim of this assignment isn't made by an answer to the one before.
+#[test]
+fn an_answer_that_comes_when_its_assignment_is_over_is_no_claim_of_the_next_one() {
+    let cluster = MockCluster::new(1).expect("it starts");
+    let scene = Scene::begin(&cluster, drop);
+    let _commits = scene.open();
+    let old = scene.assigned();
+    scene.desk.commit(&both(old, 5));
+    scene.send();
+    let new = scene.assigned();
+    scene.desk.commit(&both(new, 5));
+    assert!(scene.consumer.context().commit(&scene.consumer), "the older is still under way");
+    assert_eq!(scene.hear(), Some(true));
+    for of in [old, new] {
+        assert!(!both(of, 5).iter().any(|position| scene.desk.has_committed(position)), "{of}");
+    }
+    assert_eq!(scene.desk.pending(), both(new, 5));
+    scene.send();
+    assert_eq!(scene.hear(), Some(true));
+    assert!(both(new, 5).iter().all(|position| scene.desk.has_committed(position)));
+}
+
+#[test]
+fn what_the_broker_refuses_of_one_partition_alone_stays_pending() {
+    let cluster = MockCluster::new(1).expect("it starts");
+    let scene = Scene::begin(&cluster, drop);
+    let _commits = scene.open();
+    let generation = scene.assigned();
+    // The topics have no such partition.
+    scene.desk.take_up(7, generation);
+    let refused = Position { partition: 7, ..both(generation, 5)[0].clone() };
+    scene.desk.commit(&both(generation, 5));
+    scene.desk.commit(std::slice::from_ref(&refused));
+    scene.send();
+    assert_eq!(scene.hear(), Some(false));
+    assert_eq!(scene.standing(), [Offset::Offset(5); 2], "the others were taken");
+    assert!(!scene.desk.has_committed(&refused));
+    assert!(scene.desk.pending().contains(&refused));
+    scene.desk.forget(7);
+    scene.send();
+    assert_eq!(scene.hear(), Some(true));
+    assert_eq!(scene.desk.pending(), []);
+}
+
+#[test]
+fn what_is_refused_while_the_group_forms_anew_stays_pending() {
+    let cluster = MockCluster::new(1).expect("it starts");
+    let scene = Scene::begin(&cluster, drop);
+    let _commits = scene.open();
+    let generation = scene.assigned();
+    let forming = RDKafkaRespErr::RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS;
+    cluster.request_errors(RDKafkaApiKey::OffsetCommit, &[forming]);
+    scene.desk.commit(&both(generation, 5));
+    scene.send();
+    assert_eq!(scene.hear(), Some(false));
+    assert_eq!(scene.desk.pending(), both(generation, 5));
+    scene.send();
+    assert_eq!(scene.hear(), Some(true));
+    assert_eq!(scene.desk.pending(), []);
+}
+
+#[test]
+fn a_client_that_goes_while_a_commit_is_not_answered_is_gone_in_time() {
+    let cluster = MockCluster::new(1).expect("it starts");
+    let scene = Scene::begin(&cluster, drop);
+    let commits = scene.open();
+    let generation = scene.assigned();
+    cluster.broker_round_trip_time(1, Duration::from_millis(500)).expect("it is slow");
+    scene.desk.commit(&both(generation, 5));
+    scene.send();
+    drop(commits);
+    assert_eq!(scene.consumer.context().hear_answer(Duration::ZERO), None);
+    let (Scene { consumer, desk, .. }, (gone_in, gone)) = (scene, channel());
+    task::spawn_thread("going", move || {
+        drop(consumer);
+        gone_in.send(()).expect("somebody waits");
+    })
+    .expect("a thread");
+    assert_eq!(gone.recv_timeout(WITHIN), Ok(()));
+    assert!(!desk.has_committed(&both(generation, 5)[0]));
 }
 
 #[test]
