@@ -10,18 +10,14 @@ use std::sync::Arc;
 use super::outcome::ErrorClass;
 use super::producer::OutRecord;
 use super::record::{Headers, Record};
-use super::retry::{Mark, MarkError, REDRIVE_ID as ID};
+use super::retry::{Mark, MarkError, REDRIVE_COUNT as COUNT, REDRIVE_ID as ID};
 
-/// How often the record was redriven, this time included.
-const COUNT: &str = "of-redrive-count";
+pub use super::retry::RESEND;
+
 /// The coordinates of the dead letter: `<partition>@<offset>` in the dead-letter topic.
 const OF: &str = "of-redrive-of";
 /// The only stage that takes the record.
 const STAGE: &str = "of-redrive-stage";
-
-/// The header of a task that somebody asked for once more: it has a lane of its own, and stays marked however often it
-/// is tried.
-pub const RESEND: &str = "of-resend";
 
 /// A record of a dead-letter topic.
 #[derive(Debug, Clone)]

@@ -44,10 +44,11 @@ impl OwnCursors {
         let open: BTreeSet<i64> = tasks.iter().filter(in_memory).map(|task| task.offset).collect();
         let placed = tasks.iter().filter(|task| task.place.is_some());
         // What the live stream did not come to is not the cursor's to take back: it may be given the target again before that.
-        let stays: BTreeSet<i64> = placed
-            .filter(|task| task.offset >= admitted || self.table.is_only_again(target, task.offset))
-            .map(|task| task.offset)
-            .collect();
+        // Nor is what an operator put back: the reader passes a record over that was no task's, and it sends nothing once more.
+        let is_retrys = |task: &&OfTarget| {
+            task.is_put_back || task.offset >= admitted || self.table.is_only_again(target, task.offset)
+        };
+        let stays: BTreeSet<i64> = placed.filter(is_retrys).map(|task| task.offset).collect();
         let leaves = |task: &OfTarget| {
             task.idle
                 && match which {
@@ -69,7 +70,8 @@ impl OwnCursors {
         }
         let live = self.table.live_from(target, open.first().copied().unwrap_or(admitted));
         let is_live = |behind: i64| live.is_some_and(|live| behind > live);
-        let complete = source.runs().rev().take_while(|(_, behind)| is_live(*behind)).collect();
+        let runs = source.runs().rev().chain([(i64::MIN, source.committable())]);
+        let complete = runs.take_while(|(_, behind)| is_live(*behind)).collect();
         let from = Detached { admitted, open, waiting, complete };
         self.table.detach(target, &from, held);
         for task in tasks.iter().filter(|task| task.place.is_some() && leaves(task)) {

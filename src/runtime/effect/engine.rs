@@ -295,7 +295,7 @@ impl<S: EffectStage> Engine<S> {
         let Some(known) = self.lanes.known(no) else { return };
         let (partition, target) = (known.partition, Arc::clone(known.target));
         let Some(generation) = self.partitions.get(&partition).map(|owned| owned.generation) else { return };
-        let History { attempt, first_failed_at_ms } = self.lanes.history(no).unwrap_or_default();
+        let History { attempt, first_failed_at_ms, .. } = self.lanes.history(no).unwrap_or_default();
         let payload = self.payload_for(no);
         if let Payload::Parts(Parts { lane: Some(lane), .. }) = &payload {
             self.learn(no, lane);

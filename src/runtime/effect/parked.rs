@@ -70,7 +70,8 @@ impl<S: EffectStage> Engine<S> {
         let is_plain = glimpse.source_partition == partition
             && !owned.closed
             && !owned.unfolding.is_of(glimpse.source_offset)
-            && owned.standing(Some(glimpse.epoch), glimpse.target, glimpse.source_offset) == Standing::Valid;
+            && owned.standing(Some(glimpse.epoch), false, glimpse.target, glimpse.source_offset)
+                == Standing::Valid;
         if !is_plain {
             return false;
         }
@@ -89,7 +90,11 @@ impl<S: EffectStage> Engine<S> {
                 priority,
             },
             due_ms: if glimpse.held { HELD_MS } else { glimpse.not_before_ms.unwrap_or(0) },
-            history: History { attempt: glimpse.attempt, first_failed_at_ms: glimpse.first_failed_at_ms },
+            history: History {
+                attempt: glimpse.attempt,
+                first_failed_at_ms: glimpse.first_failed_at_ms,
+                is_put_back: false,
+            },
         };
         match self.note_told(partition, place, told, now) {
             Some(no) if keeps && self.has_room(bytes) => {
@@ -132,7 +137,8 @@ impl<S: EffectStage> Engine<S> {
                 return;
             }
         };
-        match owned.standing(epoch, &of.target, mark.source.offset) {
+        let is_put_back = retry::is_put_back(&record.headers);
+        match owned.standing(epoch, is_put_back, &of.target, mark.source.offset) {
             Standing::Valid => {}
             Standing::Void => {
                 tracing::info!(stage = %self.name, partition, offset = record.offset, epoch = %mark.epoch,
@@ -158,7 +164,11 @@ impl<S: EffectStage> Engine<S> {
             },
             // A held lane waits until somebody decides.
             due_ms: if mark.held { HELD_MS } else { mark.not_before_ms.unwrap_or(0) },
-            history: History { attempt: mark.attempt, first_failed_at_ms: mark.first_failed_at_ms },
+            history: History {
+                attempt: mark.attempt,
+                first_failed_at_ms: mark.first_failed_at_ms,
+                is_put_back,
+            },
         };
         if let Some(no) = self.note_told(partition, record.offset, told, now)
             && self.has_room(record.bytes())
@@ -169,7 +179,8 @@ impl<S: EffectStage> Engine<S> {
 
     /// Puts a task into the index that a redrive put back at `place`.
     pub(super) fn index_redriven(&mut self, identity: Identity<'_>, place: i64) {
-        let told = Told { identity, due_ms: 0, history: History::default() };
+        let history = History { is_put_back: true, ..History::default() };
+        let told = Told { identity, due_ms: 0, history };
         self.note_told(identity.partition, place, told, self.env.clock.now_ms());
     }
 

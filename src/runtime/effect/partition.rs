@@ -191,9 +191,16 @@ impl Partition {
     }
 
     /// What a record of the retry partition is that was read just now and names the task of `target` at the source offset
-    /// `offset`. One that a redrive itself wrote has no `epoch`, as none is due; what an owner parks of it later has one.
-    pub(super) fn standing(&self, epoch: Option<Epoch>, target: &str, offset: i64) -> Standing {
-        let cursors = self.cursors.as_deref().filter(|own| !own.is_open);
+    /// `offset`. One that a redrive itself wrote has no `epoch`, as none is due; what an owner parks of it later has one, and
+    /// is still what an operator put back: no cursor took that.
+    pub(super) fn standing(
+        &self,
+        epoch: Option<Epoch>,
+        is_put_back: bool,
+        target: &str,
+        offset: i64,
+    ) -> Standing {
+        let cursors = self.cursors.as_deref().filter(|own| !own.is_open && !is_put_back);
         if epoch.is_some_and(|epoch| self.tenure.is_void(epoch)) {
             Standing::Void
         } else if cursors.is_some_and(|own| own.table.owes(target, offset)) {

@@ -246,6 +246,8 @@ pub(crate) struct OfTarget {
     /// It neither runs nor is it on its way to another topic.
     pub(crate) idle: bool,
     pub(crate) attempt: u32,
+    /// An operator put it back.
+    pub(crate) is_put_back: bool,
 }
 
 impl OfTarget {
@@ -256,6 +258,7 @@ impl OfTarget {
             place: task.parked_at(),
             idle: matches!({ task.phase }, Phase::Waiting | Phase::Resting),
             attempt: task.attempt,
+            is_put_back: task.is_put_back(),
         }
     }
 }

@@ -147,6 +147,8 @@ pub(crate) struct History {
     pub(crate) attempt: u32,
     /// When the first one failed.
     pub(crate) first_failed_at_ms: Option<i64>,
+    /// An operator put it back: the retry topic alone has it, whatever its source record comes to when it is read again.
+    pub(crate) is_put_back: bool,
 }
 
 /// Whether a rest follows an attempt that failed, or one that couldn't begin.
@@ -175,6 +177,8 @@ pub(super) enum Phase {
 
 /// Stands for no place, and for no time (see [`Moment::NONE`]).
 const NONE: i64 = i64::MIN;
+/// The bit of a place that says that an operator put the task back: no log gets that long.
+const PUT_BACK: i64 = 1 << 62;
 
 /// A task. There may be a million that are parked: numbers instead of names, and no gaps between the fields.
 #[derive(Debug, Clone, Copy)]
@@ -218,7 +222,7 @@ impl Task {
 
     /// Where it is parked.
     pub(super) fn place(&self) -> Option<i64> {
-        Some(self.place).filter(|place| *place != NONE)
+        Some(self.place & !PUT_BACK).filter(|place| *place != NONE)
     }
 
     /// The same, with the time from which on it may be tried.
@@ -239,19 +243,25 @@ impl Task {
     /// Notes where it is parked; gives where it was before.
     pub(super) fn put_at(&mut self, place: i64) -> Option<i64> {
         let before = self.place();
-        self.place = place;
+        self.place = place | self.place & PUT_BACK;
         before
+    }
+
+    /// True when an operator put it back.
+    pub(super) fn is_put_back(&self) -> bool {
+        self.place & PUT_BACK != 0
     }
 
     /// What it went through.
     pub(super) fn history(&self) -> History {
         let first = Some(self.first_failed_at.ms()).filter(|first| *first != NONE);
-        History { attempt: self.attempt, first_failed_at_ms: first }
+        History { attempt: self.attempt, first_failed_at_ms: first, is_put_back: self.is_put_back() }
     }
 
     pub(super) fn set_history(&mut self, history: History) {
         self.attempt = history.attempt;
         self.first_failed_at = history.first_failed_at_ms.unwrap_or(NONE).into();
+        self.place = self.place & !PUT_BACK | if history.is_put_back { PUT_BACK } else { 0 };
     }
 
     /// Notes that an attempt failed.

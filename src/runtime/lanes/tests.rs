@@ -129,7 +129,7 @@ fn parked_work_waits_until_its_source_record_came_by_again() {
 fn of_several_copies_the_latest_counts() {
     let mut lanes = Lanes::default();
     let at = |offset| Place { offset, due_ms: 0 };
-    let attempt = |attempt| History { attempt, first_failed_at_ms: Some(1) };
+    let attempt = |attempt| History { attempt, first_failed_at_ms: Some(1), ..History::default() };
     let Indexed::New(task) = lanes.index(identity("a", "t", 7, 100), at(4), attempt(1), 0) else {
         panic!("it is new")
     };
@@ -289,7 +289,7 @@ impl World {
             let offset = self.next_source;
             self.next_source += 1;
             let no = lanes.begin(identity(&name, &target, offset, 100), clear);
-            assert_eq!(lanes.history(no), Some(History { attempt: 1, first_failed_at_ms: None }));
+            assert_eq!(lanes.history(no), Some(History { attempt: 1, ..History::default() }));
             self.owed_source.insert(offset);
             self.lane_of.insert(offset, name);
             self.started(lanes, no, slots);

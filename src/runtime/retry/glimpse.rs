@@ -3,8 +3,8 @@
 
 use super::Epoch;
 use super::mark::{
-    ATTEMPT, EPOCH, FIRST_FAILED_AT, HELD, LANE, MARKER, NOT_BEFORE, ORDINARY, OURS, PRIORITY, SOURCE_OFFSET,
-    SOURCE_PARTITION, SOURCE_TIMESTAMP, SOURCE_TOPIC, STAGE, TARGET,
+    ATTEMPT, EPOCH, FIRST_FAILED_AT, HELD, LANE, MARKER, NOT_BEFORE, ORDINARY, OURS, PRIORITY, PUT_BACK,
+    SOURCE_OFFSET, SOURCE_PARTITION, SOURCE_TIMESTAMP, SOURCE_TOPIC, STAGE, TARGET,
 };
 
 /// What an ordinary parked record says. Fields are those of [`super::Mark`].
@@ -47,8 +47,13 @@ fn place_of(name: &[u8]) -> Option<usize> {
     Some(place)
 }
 
+/// Whether a header says that an operator put the record back.
+fn is_operators(name: &[u8]) -> bool {
+    PUT_BACK.iter().any(|known| name == known.as_bytes())
+}
+
 impl<'r> Glimpse<'r> {
-    /// Reads it; `None` of everything that isn't simply a task that an owner parked: a marker, what a redrive wrote, what
+    /// Reads it; `None` of everything that isn't simply a task that an owner parked: a marker, what an operator put back, what
     /// isn't ours. Then the whole [`super::Mark`] tells.
     pub(crate) fn of(headers: impl Iterator<Item = (&'r [u8], Option<&'r [u8]>)>) -> Option<Self> {
         // The value of the last header of each name.
@@ -56,6 +61,8 @@ impl<'r> Glimpse<'r> {
         for (name, value) in headers {
             if let Some(at) = place_of(name) {
                 values[at] = value;
+            } else if is_operators(name) {
+                return None;
             }
         }
         let [source_topic, source_partition, source_offset, source_timestamp, stage, lane, target, rest @ ..] =
@@ -142,7 +149,7 @@ mod tests {
     use bytes::Bytes;
     use proptest::prelude::*;
 
-    use super::super::{Mark, TaskOf, marker, marker_of};
+    use super::super::{Mark, TaskOf, is_put_back, marker, marker_of};
     use super::*;
     use crate::runtime::record::Headers;
 
@@ -197,7 +204,7 @@ mod tests {
         fn it_says_what_the_mark_says(
             pairs in prop::collection::vec(
                 (
-                    prop::sample::select([&OURS[..], &["of-redrive-id", "ce_id"]].concat()),
+                    prop::sample::select([&OURS[..], &["of-redrive-id", "ce_id"], &PUT_BACK].concat()),
                     prop::option::of(prop::sample::select(vec!["7", "-1", "true", "x", "7.1", "70000", "+7", "007", "9223372036854775808", "123456789012345678", "\u{fffd}"])),
                 ),
                 0..8,
@@ -214,16 +221,18 @@ mod tests {
             };
             let pairs = complete.chain(pairs).map(|(name, value)| (name.to_owned(), value.map(text)));
             let headers = Headers::new(pairs.collect());
+            let names_operator = headers.iter().any(|(name, _)| PUT_BACK.contains(&name));
             match (glimpse(&headers), by_mark(&headers)) {
                 (None, None) => {}
                 (Some(seen), Some((mark, task, epoch))) => {
+                    prop_assert!(!is_put_back(&headers));
                     prop_assert_eq!((seen.source_partition, seen.source_offset), (mark.source.partition, mark.source.offset));
                     prop_assert_eq!((seen.lane, seen.target, seen.priority), (&*task.lane, &*task.target, task.priority));
                     prop_assert_eq!((seen.attempt, seen.held, seen.epoch), (mark.attempt, mark.held, epoch));
                     prop_assert_eq!(seen.not_before_ms, mark.not_before_ms);
                     prop_assert_eq!(seen.first_failed_at_ms, mark.first_failed_at_ms);
                 }
-                (None, Some(_)) => prop_assert_eq!(headers.text(MARKER), Some("true"), "{:?}", headers),
+                (None, Some(_)) => prop_assert!(names_operator || headers.text(MARKER) == Some("true"), "{:?}", headers),
                 (seen, by_mark) => prop_assert!(false, "{:?}, but {:?}", seen, by_mark),
             }
         }

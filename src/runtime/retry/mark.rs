@@ -35,6 +35,17 @@ pub(super) const MARKER: &str = "of-marker";
 /// made of such a record, and judged as any other. It is gone when the task is parked again.
 pub const REDRIVE_ID: &str = "of-redrive-id";
 
+/// How often a record was redriven, the last time included. Once there it stays.
+pub(crate) const REDRIVE_COUNT: &str = "of-redrive-count";
+
+/// The header of a task that somebody asked for once more: it has a lane of its own, and stays marked however often it
+/// is tried.
+pub const RESEND: &str = "of-resend";
+
+/// Headers of what an operator put back, by a redrive or to be sent once more, however often it was parked since: the retry topic
+/// alone has it.
+pub(super) const PUT_BACK: [&str; 2] = [REDRIVE_COUNT, RESEND];
+
 /// The headers that are ours to replace, in the order in which a mark is written; `of-redrive-*` stay with the record. A marker is
 /// told from a parked record by the last, so that no record may bring it along.
 pub(super) const OURS: [&str; 16] = [
@@ -235,6 +246,11 @@ pub(crate) fn marker(stage: &str, epoch: Epoch) -> Headers {
     headers
 }
 
+/// True of what an operator put back.
+pub(crate) fn is_put_back(headers: &Headers) -> bool {
+    PUT_BACK.iter().any(|name| headers.last(name).is_some())
+}
+
 /// The epoch of a marker; `None` for any other record.
 pub(crate) fn marker_of(headers: &Headers) -> Option<Epoch> {
     headers.text(MARKER).filter(|marker| *marker == "true")?;
@@ -323,6 +339,19 @@ mod tests {
         record.headers.push(MARKER, "true");
         let parked = full_mark(&record).write(&record.headers);
         assert_eq!((marker_of(&parked), parked), (None, plain));
+    }
+
+    #[test]
+    fn what_an_operator_put_back_is_told_however_often_it_was_parked_since() {
+        let record = record();
+        let plain = full_mark(&record).write(&Headers::default());
+        assert!(!is_put_back(&plain));
+        for (name, value) in [(REDRIVE_COUNT, "1"), (RESEND, "true")] {
+            let mut put_back = plain.clone();
+            put_back.push(name, value);
+            let again = full_mark(&record).write(&put_back);
+            assert!(is_put_back(&renewed(&again, Epoch { incarnation: 1, generation: 2 })), "{name}");
+        }
     }
 
     #[test]

@@ -7,10 +7,10 @@ mod mark;
 mod schedule;
 mod tenure;
 
-pub use mark::{Mark, MarkError, REDRIVE_ID, SourceOf, TaskOf};
+pub use mark::{Mark, MarkError, REDRIVE_ID, RESEND, SourceOf, TaskOf};
 pub use schedule::Schedule;
 pub use tenure::{Epoch, EpochError};
 
 pub(crate) use glimpse::Glimpse;
-pub(crate) use mark::{marker, marker_of, renewed};
+pub(crate) use mark::{REDRIVE_COUNT, is_put_back, marker, marker_of, renewed};
 pub(crate) use tenure::{Marked, Tenure};

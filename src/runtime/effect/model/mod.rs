@@ -256,6 +256,22 @@ fn what_is_taken_back_before_its_lane_is_held_runs_again() {
     assert_eq!(world.effects, [(0, 0)]);
 }
 
+/// A record that the live stream dead-letters, and the reader of cursors passes over, is taken back; then its target is paused, or
+/// was before, and somebody else takes the partition over.
+#[test]
+fn what_was_put_back_and_was_no_task_before_is_no_cursors() {
+    use Step::{Acknowledge, Commit, Detach, Land, ReadRetry, ReadSource, RowsArrive, SendRows};
+    let dies = [Step::Produce(1, true), ReadSource, Land, Acknowledge];
+    let back = [Step::Redrive { twice: false }, ReadRetry, Land, Acknowledge, ReadRetry];
+    let (begins, pauses) = ([Land, ReadRetry], [Detach(0, Away::Held), SendRows, RowsArrive]);
+    let gone = [Acknowledge, Commit, Step::TakeOver { freezes: false, row_arrives: false }];
+    for steps in
+        [[&begins[..], &dies, &back, &pauses].concat(), [&begins[..], &pauses, &dies, &back, &gone].concat()]
+    {
+        holds_after(Settings { cursors: true, holds: false }, &steps, true);
+    }
+}
+
 /// Two dead letters of one record, which was no task's, are taken back at once, while an owner reads what is parked.
 #[test]
 fn a_record_that_is_taken_back_twice_at_once_takes_effect_once() {
@@ -265,6 +281,23 @@ fn a_record_that_is_taken_back_twice_at_once_takes_effect_once() {
     let twice = Step::Redrive { twice: true };
     let steps = [task, dead, task, Land, ReadRetry, ReadSource, ReadSource, Land, gone, twice];
     holds_after(Settings::default(), &steps, false);
+}
+
+/// A target is taken from the live stream when this came to a record that was open yet, and not to the next one, which is complete.
+#[test]
+fn what_is_complete_behind_the_live_stream_is_complete_to_a_cursor() {
+    use Step::{Acknowledge, Commit, Detach, Land, Produce, ReadRetry, ReadSource, Start, TakeOver};
+    let (effect, fails) = (Step::End(Ending::Effect), Step::End(Ending::Fails));
+    let (first, second) = (Produce(2, false), Produce(1, false));
+    let parks_two = [first, first, second, second, Land, ReadRetry, ReadSource, ReadSource];
+    let third = [Start, fails, ReadSource, Acknowledge, Start, effect, Land, Acknowledge, Commit, Land];
+    let gone = [TakeOver { freezes: false, row_arrives: false }, Land, ReadRetry, ReadRetry, ReadRetry];
+    let slow = [ReadSource, Detach(0, Away::Slow)];
+    holds_after(
+        Settings { cursors: true, holds: false },
+        &[&parks_two[..], &third, &gone, &slow].concat(),
+        false,
+    );
 }
 
 proptest! {

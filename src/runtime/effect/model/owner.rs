@@ -109,6 +109,10 @@ impl Owner {
         self.partition.cursors.as_deref().is_none_or(|own| own.table.targets().next().is_none())
     }
 
+    pub(super) fn is_open(&self, of: Of) -> bool {
+        self.lanes.is_open(identity(of))
+    }
+
     /// An operator took a task back: it may take effect so many times more.
     pub(super) fn may_run(&mut self, of: Of, more: u32) {
         *self.may.entry(of).or_insert(1) += more;
@@ -188,7 +192,7 @@ impl Owner {
             }
             return;
         }
-        match self.partition.standing(epoch, &of.target, offset) {
+        match self.partition.standing(epoch, parked.is_put_back, &of.target, offset) {
             Standing::Valid => {}
             Standing::Void | Standing::TakenBack => return self.partition.retry.complete(at),
         }
@@ -197,8 +201,8 @@ impl Owner {
     }
 
     pub(super) fn index_told(&mut self, at: i64, parked: Parked) {
-        let Parked { of: (lane, offset), attempt, epoch, is_held, .. } = parked;
-        let history = History { attempt, ..History::default() };
+        let Parked { of: (lane, offset), attempt, epoch, is_put_back, is_held, .. } = parked;
+        let history = History { attempt, is_put_back, ..History::default() };
         let place = Place { offset: at, due_ms: if is_held { HELD_MS } else { 0 } };
         match self.lanes.index(identity((lane, offset)), place, history, 0) {
             Indexed::New(_) if epoch.is_none() => {
@@ -211,9 +215,10 @@ impl Owner {
     }
 
     pub(super) fn put_parked(&mut self, task: TaskNo, due_ms: i64) {
-        let attempt = self.lanes.history(task).unwrap_or_default().attempt;
+        let History { attempt, is_put_back, .. } = self.lanes.history(task).unwrap_or_default();
         let (of, epoch) = (self.of(task), Some(self.partition.tenure.own()));
-        let parked = Parked { of, attempt, epoch, is_redriven: false, is_held: due_ms == HELD_MS };
+        let parked =
+            Parked { of, attempt, epoch, is_redriven: false, is_put_back, is_held: due_ms == HELD_MS };
         let out = Out::Retry(Kept::Task(parked));
         self.sent.push_back(Append { out, aside: Aside::Parked { task, due_ms } });
     }
@@ -242,8 +247,7 @@ impl Owner {
         let of = self.of(task);
         self.finish(task, false);
         if let Some(place) = back {
-            let parked = Parked { of, attempt: 0, epoch: None, is_redriven: true, is_held: false };
-            self.index_told(place, parked);
+            self.index_told(place, Parked::put_back(of, None));
         }
     }
 

@@ -1,10 +1,11 @@
 //! What the owner of the partition may do next, one step at a time.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::owner::{Append, Aside, Unfolded, task_of};
 use super::world::{Kept, Letter, Out, Parked, World};
-use super::{Away, Ending, LANES, TARGETS};
+use super::{Away, Ending, LANES, Of, TARGETS};
 use crate::runtime::effect::apart::Apart;
 use crate::runtime::effect::load::{Limits, Load};
 use crate::runtime::effect::partition::Partition;
@@ -100,9 +101,11 @@ impl World {
             Kept::Record(offset) => {
                 // Of two that wait at once, one is enough.
                 if !owner.partition.unfolding.is_of(offset) {
-                    for of in self.still_to_be_made(at as usize).collect::<Vec<_>>() {
-                        self.owner.may_run(of, 1);
-                    }
+                    let mut to_be_made: BTreeSet<Of> = self.still_to_be_made(at as usize).collect();
+                    // Which tasks it comes to is known once it was opened: one that is open by another letter may come again.
+                    let lanes = self.source[offset as usize].lanes().map(|lane| (lane, offset));
+                    to_be_made.extend(lanes.filter(|of| self.owner.is_open(*of)));
+                    to_be_made.into_iter().for_each(|of| self.owner.may_run(of, 1));
                 }
                 self.owner.partition.unfolding.push(at, offset);
                 self.unfold();
@@ -140,9 +143,7 @@ impl World {
                 let of = task_of(lane);
                 if !there.contains(&(of.lane, of.target)) {
                     let epoch = Some(owner.partition.tenure.own());
-                    let of = (lane, offset);
-                    let parked = Parked { of, attempt: 0, epoch, is_redriven: true, is_held: false };
-                    let out = Out::Retry(Kept::Task(parked));
+                    let out = Out::Retry(Kept::Task(Parked::put_back((lane, offset), epoch)));
                     owner.sent.push_back(Append { out, aside: Aside::Unfolded });
                     tasks += 1;
                 }

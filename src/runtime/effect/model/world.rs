@@ -33,7 +33,16 @@ pub(super) struct Parked {
     pub(super) epoch: Option<Epoch>,
     /// It has the id of a redrive.
     pub(super) is_redriven: bool,
+    /// An operator put it back, however often it was parked since.
+    pub(super) is_put_back: bool,
     pub(super) is_held: bool,
+}
+
+impl Parked {
+    /// What a redrive wrote, or what an owner makes of it under its epoch.
+    pub(super) fn put_back(of: Of, epoch: Option<Epoch>) -> Self {
+        Self { of, attempt: 0, epoch, is_redriven: true, is_put_back: true, is_held: false }
+    }
 }
 
 /// A record of the retry partition.
@@ -160,9 +169,7 @@ impl World {
     }
 
     pub(super) fn produce(&mut self, lanes: u8, is_dead: bool) {
-        // With cursors there are none: their reader opens records as the live stream does, so that what a redrive made of such
-        // a one is nothing that it could bring again.
-        self.source.push(Event { lanes, is_dead: is_dead && !self.settings.cursors });
+        self.source.push(Event { lanes, is_dead });
     }
 
     pub(super) fn put(&mut self, out: Out) {
@@ -192,7 +199,7 @@ impl World {
         let Some(Letter { lane, offset }) = self.letters.pop_front() else { return };
         let task = |lane| {
             let of = (lane, offset);
-            Kept::Task(Parked { of, attempt: 0, epoch: None, is_redriven: true, is_held: false })
+            Kept::Task(Parked::put_back(of, None))
         };
         let back = lane.map_or(Kept::Record(offset), task);
         self.retry.extend(std::iter::repeat_n(back, if twice { 2 } else { 1 }));

@@ -50,5 +50,8 @@ fn what_comes_behind_an_answer_waits_in_memory_and_is_parked_if_the_record_says_
     let second = queued(lanes.fresh(identity("a", "t", 2, 100), MANY, 0));
     assert_eq!(start(&mut lanes, 0), None);
     assert_eq!(lanes.park(first, 0), vec![second]);
-    assert_eq!(lanes.history(first), Some(History { attempt: 1, first_failed_at_ms: Some(0) }));
+    assert_eq!(
+        lanes.history(first),
+        Some(History { attempt: 1, first_failed_at_ms: Some(0), ..History::default() })
+    );
 }
