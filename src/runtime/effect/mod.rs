@@ -190,14 +190,13 @@ async fn run_member<S: EffectStage>(
             }
             () = engine.running.woken() => {}
             () = desk.next_commit(), if claims => engine.mark_claimed(),
-            Some(event) = events.recv() => {
-                engine.on_event(event);
-                for event in std::iter::from_fn(|| events.try_recv().ok()).take(AT_ONCE) {
-                    engine.on_event(event);
-                }
-            }
+            Some(event) = events.recv() => engine.on_event(event),
             () = std::future::ready(()), if more => {}
             () = tokio::time::sleep(due) => {}
+        }
+        // Whatever it was that was ready: a drain's time runs from when it was asked for.
+        for event in std::iter::from_fn(|| events.try_recv().ok()).take(AT_ONCE) {
+            engine.on_event(event);
         }
         more = false;
         while engine.turn() && !more {

@@ -3,10 +3,12 @@
 mod anew;
 mod copies;
 mod faults;
+mod restless;
 mod stalled;
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::Poll;
 
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
@@ -30,6 +32,8 @@ enum Gate {
     ToTasks,
     /// Before an attempt ends.
     ToEnds,
+    /// The same for the first record's, which is woken all the time.
+    Restless,
 }
 
 /// How the attempt with that number at the record of that offset ends.
@@ -59,6 +63,18 @@ impl Doer {
         }
         let _ = now.wait_for(|now| *now != gate).await;
     }
+
+    async fn be_restless(&self) {
+        let rests = std::future::poll_fn(|context| match *self.gate.borrow() {
+            Gate::Restless => {
+                self.seen.stood.store(1, Ordering::SeqCst);
+                context.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Gate::Open | Gate::ToTasks | Gate::ToEnds => Poll::Ready(()),
+        });
+        rests.await;
+    }
 }
 
 impl EffectStage for Doer {
@@ -80,6 +96,9 @@ impl EffectStage for Doer {
 
     async fn run(&self, task: &Task<()>) -> Outcome {
         self.pass(Gate::ToEnds).await;
+        if task.record.offset == 0 {
+            self.be_restless().await;
+        }
         let outcome = (self.plan)(task.record.offset, task.attempt);
         if outcome == Outcome::Done {
             self.seen.effects.lock().expect("no panic").push(task.record.offset);
