@@ -5,9 +5,9 @@
 //! with a commit, or to a callback in the settings, and the wrapper names neither. What is unsafe stays in here: a queue
 //! can't outlive its client, and each answer is freed exactly once.
 //!
-//! What was sent is answered exactly once, however late: librdkafka sends a request that failed on the way up to three times,
-//! for `socket.timeout.ms` each, and waits for a coordinator for up to a session. It says one error for all partitions; where
-//! the broker refused some of them, one of those. Without an error all of them were taken.
+//! What was sent is answered exactly once, however late: librdkafka sends a request that failed on the way again, and keeps one
+//! while the coordinator is away, as long as that lasts. It says one error for all partitions; where the broker refused some of
+//! them, one of those. Without an error all of them were taken.
 
 #![expect(unsafe_code, reason = "C calls that the wrapper lacks; the contract of each is stated at the call")]
 

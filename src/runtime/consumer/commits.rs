@@ -1,8 +1,9 @@
 //! Committing: one request at a time is under way, and is answered while the poll thread goes round.
 //!
 //! A broker answers the requests of a connection in turn, and holds a member's wish to join back until the others have come
-//! too. A commit behind that is answered as late as after a session. Whoever waited for it would deliver nothing and tick
-//! nothing for so long; so only who is about to let go of partitions waits.
+//! too. A commit behind that waits as long, and one for a coordinator that is away waits until it is back. Whoever waited for it
+//! would deliver nothing and tick nothing for so long; so only who is about to let go of partitions, or to move a position back,
+//! waits, and for a bounded time.
 //!
 //! One at a time, and the next not before the answer: librdkafka repeats by itself what failed on the way, and so an older
 //! commit could take effect after a newer one. A position counts as committed when the broker said so, under the assignment
@@ -99,22 +100,24 @@ impl Membership {
 
     /// Commits until it is taken, after what is under way. Patience begins with the first answer: while the group forms
     /// anew, a commit waits on the connection behind the joining, and may have to be made again for the new generation.
+    /// Nothing ticks meanwhile: in a rebalance the client doesn't notice that its session is over.
     pub(super) fn commit_patiently(&self, consumer: &BaseConsumer<Self>) {
-        self.is_taken(consumer);
+        let answered_by = Instant::now() + self.links.answer_within;
+        self.await_answer(consumer, answered_by);
         let mut deadline = None;
-        while self.commit(consumer)
-            && !self.is_taken(consumer)
+        while !self.is_committing()
+            && self.commit(consumer)
+            && !self.await_answer(consumer, answered_by)
             && Instant::now() < *deadline.get_or_insert_with(|| Instant::now() + COMMIT_PATIENCE)
         {
-            self.links.tick();
             std::thread::sleep(BETWEEN_TRIES);
         }
     }
 
-    /// Waits until nothing is under way: whether the positions were taken. No longer than the assignment is ours; what is
-    /// answered later is void with it.
-    fn is_taken(&self, consumer: &BaseConsumer<Self>) -> bool {
-        while self.is_committing() && !consumer.assignment_lost() {
+    /// Waits until nothing is under way: whether the positions were taken. No longer than the assignment is ours, and not for a
+    /// coordinator that is away; what is answered later is heard later, and the client joins no group before that.
+    fn await_answer(&self, consumer: &BaseConsumer<Self>, answered_by: Instant) -> bool {
+        while self.is_committing() && !consumer.assignment_lost() && Instant::now() < answered_by {
             if let Some(is_taken) = self.hear_answer(LOOK_EVERY) {
                 return is_taken;
             }

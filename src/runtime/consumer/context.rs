@@ -3,7 +3,7 @@
 //! Superset assignment: whoever owns source partition p also assigns retry partition p, with exactly the same
 //! extras on the way in and out. Everything assigned is paused until the engine has started it. A revoke asks
 //! the engine to drain, waits for its answer (with a deadline, the one time that the poll thread waits for
-//! user work), commits (the one time that it waits for that), and lets go.
+//! user work), commits (and waits for that, too), and lets go.
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};

@@ -134,6 +134,8 @@ struct Links {
     metrics: Arc<Metrics>,
     clock: Clock,
     revoke_drain: Duration,
+    /// How long the answer to a commit is waited for, by who waits.
+    answer_within: Duration,
     generations: Arc<AtomicU64>,
 }
 
@@ -199,6 +201,7 @@ pub(crate) async fn join(
         metrics: Arc::clone(metrics),
         clock: clock.clone(),
         revoke_drain: drain_within(spec.options.revoke_drain, kafka),
+        answer_within: answer_within(kafka),
         generations: Arc::default(),
     };
     let (started_in, started) = oneshot::channel();
@@ -212,6 +215,11 @@ pub(crate) async fn join(
         || RunError::Internal { stage: spec.stage.clone(), what: "the poll thread ended at once".to_owned() };
     let cluster_id = started.await.map_err(|_| gone())??;
     Ok(Member { events, desk, cluster_id, left })
+}
+
+/// The group waits no longer than a session for one that died, so that a commit behind its forming is answered by then.
+fn answer_within(kafka: &KafkaOptions) -> Duration {
+    (kafka.session_timeout * 3 / 2).min(kafka.max_poll_interval / 2)
 }
 
 /// The drain deadline stays below the session time-out and half the poll interval, whatever was asked.

@@ -44,17 +44,18 @@ impl OwnCursors {
         let open: BTreeSet<i64> = tasks.iter().filter(in_memory).map(|task| task.offset).collect();
         let placed = tasks.iter().filter(|task| task.place.is_some());
         // What the live stream did not come to is not the cursor's to take back: it may be given the target again before that.
+        let stays: BTreeSet<i64> = placed
+            .filter(|task| task.offset >= admitted || self.table.is_only_again(target, task.offset))
+            .map(|task| task.offset)
+            .collect();
         // Nor is what an operator put back: the reader passes a record over that was no task's, and it sends nothing once more.
-        let is_retrys = |task: &&OfTarget| {
-            task.is_put_back || task.offset >= admitted || self.table.is_only_again(target, task.offset)
-        };
-        let stays: BTreeSet<i64> = placed.filter(is_retrys).map(|task| task.offset).collect();
+        let may_leave = |task: &OfTarget| !task.is_put_back && !stays.contains(&task.offset);
         let leaves = |task: &OfTarget| {
             task.idle
                 && match which {
                     GiveBack::Untried => task.place.is_none() && task.attempt == 0,
                     GiveBack::InMemory => task.place.is_none(),
-                    GiveBack::All => task.place.is_none() || !stays.contains(&task.offset),
+                    GiveBack::All => task.place.is_none() || may_leave(task),
                 }
         };
         let waiting: BTreeSet<i64> =

@@ -42,8 +42,8 @@ pub(crate) const REDRIVE_COUNT: &str = "of-redrive-count";
 /// is tried.
 pub const RESEND: &str = "of-resend";
 
-/// Headers of what an operator put back, by a redrive or to be sent once more, however often it was parked since: the retry topic
-/// alone has it.
+/// Headers of what an operator put back, by a redrive or to be sent once more, however often it was parked since: then the retry
+/// topic alone has it. A producer's own of that name costs its tasks nothing but that cursors leave them parked.
 pub(super) const PUT_BACK: [&str; 2] = [REDRIVE_COUNT, RESEND];
 
 /// The headers that are ours to replace, in the order in which a mark is written; `of-redrive-*` stay with the record. A marker is

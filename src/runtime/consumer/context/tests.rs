@@ -20,6 +20,7 @@ use crate::task;
 use crate::telemetry::Metrics;
 
 const WITHIN: Duration = Duration::from_secs(30);
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 const BOTH: [Side; 2] = [Side::Source, Side::Retry];
 
 /// A member without an engine, which the test stands in for.
@@ -48,6 +49,7 @@ impl Scene {
             metrics: Metrics::new(),
             clock: Clock::system(),
             revoke_drain: WITHIN,
+            answer_within: ANSWER_WITHIN,
             generations: Arc::default(),
         };
         for topic in ["s", "r"] {
@@ -256,6 +258,35 @@ fn what_is_refused_while_the_group_forms_anew_stays_pending() {
     scene.send();
     assert_eq!(scene.hear(), Some(true));
     assert_eq!(scene.desk.pending(), []);
+}
+
+#[test]
+fn a_coordinator_that_is_away_keeps_nobody_from_letting_go() {
+    let cluster = MockCluster::new(1).expect("it starts");
+    let scene = Scene::begin(&cluster, |revoked| {
+        let handed_in = revoked.partitions.iter().flat_map(|&(_, generation)| both(generation, 9));
+        revoked.reply.send(handed_in.collect()).expect("somebody waits");
+    });
+    let _commits = scene.open();
+    let generation = scene.assigned();
+    scene.desk.commit(&both(generation, 5));
+    scene.commit();
+    scene.desk.commit(&both(generation, 6));
+    cluster.broker_down(1).expect("there is one");
+    scene.send();
+    let (consumer, (gone_in, gone)) = (&scene.consumer, channel());
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            consumer.context().let_go(consumer, &[0]);
+            gone_in.send(()).expect("somebody waits");
+        });
+        let in_time = gone.recv_timeout(WITHIN);
+        cluster.broker_up(1).expect("there is one");
+        assert_eq!(in_time, Ok(()), "it waited for the coordinator");
+    });
+    assert!(scene.hear().is_some(), "answered when it is back");
+    assert_eq!(scene.desk.committed(Side::Source, 0), None, "nothing of it is ours any more");
+    assert_ne!(scene.standing(), [Offset::Offset(9); 2], "it was not waited for");
 }
 
 #[test]

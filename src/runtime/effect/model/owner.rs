@@ -109,10 +109,6 @@ impl Owner {
         self.partition.cursors.as_deref().is_none_or(|own| own.table.targets().next().is_none())
     }
 
-    pub(super) fn is_open(&self, of: Of) -> bool {
-        self.lanes.is_open(identity(of))
-    }
-
     /// An operator took a task back: it may take effect so many times more.
     pub(super) fn may_run(&mut self, of: Of, more: u32) {
         *self.may.entry(of).or_insert(1) += more;

@@ -1,11 +1,10 @@
 //! What the owner of the partition may do next, one step at a time.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::owner::{Append, Aside, Unfolded, task_of};
 use super::world::{Kept, Letter, Out, Parked, World};
-use super::{Away, Ending, LANES, Of, TARGETS};
+use super::{Away, Ending, LANES, TARGETS};
 use crate::runtime::effect::apart::Apart;
 use crate::runtime::effect::load::{Limits, Load};
 use crate::runtime::effect::partition::Partition;
@@ -101,11 +100,9 @@ impl World {
             Kept::Record(offset) => {
                 // Of two that wait at once, one is enough.
                 if !owner.partition.unfolding.is_of(offset) {
-                    let mut to_be_made: BTreeSet<Of> = self.still_to_be_made(at as usize).collect();
-                    // Which tasks it comes to is known once it was opened: one that is open by another letter may come again.
-                    let lanes = self.source[offset as usize].lanes().map(|lane| (lane, offset));
-                    to_be_made.extend(lanes.filter(|of| self.owner.is_open(*of)));
-                    to_be_made.into_iter().for_each(|of| self.owner.may_run(of, 1));
+                    for of in self.still_to_be_made(at as usize).collect::<Vec<_>>() {
+                        self.owner.may_run(of, 1);
+                    }
                 }
                 self.owner.partition.unfolding.push(at, offset);
                 self.unfold();

@@ -87,6 +87,8 @@ pub(super) struct World {
     pub(super) effects: Vec<Of>,
     /// Tasks that died, or came to be tasks by a redrive: they run when they are taken back.
     pub(super) redrivable: BTreeSet<Of>,
+    /// By source offset, how many dead letters were taken back.
+    taken_back: BTreeMap<i64, u32>,
 }
 
 impl World {
@@ -105,6 +107,7 @@ impl World {
             late: VecDeque::new(),
             effects: Vec::new(),
             redrivable: BTreeSet::new(),
+            taken_back: BTreeMap::new(),
         };
         world.take_over(false, false);
         world
@@ -197,6 +200,7 @@ impl World {
     /// An operator takes the first dead letter back.
     pub(super) fn redrive(&mut self, twice: bool) {
         let Some(Letter { lane, offset }) = self.letters.pop_front() else { return };
+        *self.taken_back.entry(offset).or_default() += 1;
         let task = |lane| {
             let of = (lane, offset);
             Kept::Task(Parked::put_back(of, None))
@@ -265,6 +269,10 @@ impl World {
     pub(super) fn take_effect(&mut self, of: Of) {
         self.effects.push(of);
         let left = self.owner.may.get(&of).copied().unwrap_or(1).checked_sub(1);
+        // Owners that crash may dead-letter a record several times. What it comes to is known only once it was opened: a letter that
+        // is taken back while the tasks of another are open may come to them again.
+        let is_taken_back_again = self.taken_back.get(&of.1).is_some_and(|letters| *letters > 1);
+        let left = left.or((self.source[of.1 as usize].is_dead && is_taken_back_again).then_some(0));
         assert!(left.is_some(), "{of:?} again without a crash: {}", self.told());
         self.owner.may.extend(left.map(|left| (of, left)));
     }
