@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::own_cursors::{Covered, Duty, OwnCursors};
+use super::settle::HELD_MS;
 use crate::runtime::cursor::Detached;
 use crate::runtime::lanes::{OfTarget, TaskNo};
 use crate::runtime::offsets::Tracker;
@@ -48,8 +49,11 @@ impl OwnCursors {
             .filter(|task| task.offset >= admitted || self.table.is_only_again(target, task.offset))
             .map(|task| task.offset)
             .collect();
-        // Nor is what an operator put back: the reader passes a record over that was no task's, and it sends nothing once more.
-        let may_leave = |task: &OfTarget| !task.is_put_back && !stays.contains(&task.offset);
+        // Nor is what an operator put back: the reader passes a record over that was no task's, and it sends nothing once more. Nor
+        // what holds its lane until somebody decides.
+        let is_held = |task: &OfTarget| task.place.is_some_and(|place| place.due_ms == HELD_MS);
+        let may_leave =
+            |task: &OfTarget| !task.is_put_back && !is_held(task) && !stays.contains(&task.offset);
         let leaves = |task: &OfTarget| {
             task.idle
                 && match which {
@@ -79,5 +83,36 @@ impl OwnCursors {
             self.table.take_back(target, task.offset);
         }
         Apart { adopted, leaving: tasks.into_iter().filter(|task| leaves(task)).collect() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::cursor::Cursors;
+    use crate::runtime::lanes::{History, Identity, Lanes, Place};
+    use crate::runtime::record::SourcePartition;
+
+    #[test]
+    fn what_holds_its_lane_and_what_an_operator_put_back_stays_parked_when_its_target_is_held() {
+        let mut lanes = Lanes::default();
+        let mut index = |offset: i64, due_ms, is_put_back| {
+            let lane = format!("l{offset}");
+            let identity = Identity { partition: 0, lane: &lane, target: "t".into(), offset, priority: 100 };
+            let history = History { is_put_back, ..History::default() };
+            lanes.index(identity, Place { offset: offset + 100, due_ms }, history, 0);
+        };
+        index(5, 0, false);
+        index(6, HELD_MS, false);
+        index(7, 0, true);
+        let (cluster_id, topic, topic_id) = ("c".into(), "t".into(), "t".into());
+        let at = SourcePartition { cluster_id, topic, topic_id, partition: 0 };
+        let mut own = OwnCursors::new(at, 1, Cursors::restore(&[], 0), 0);
+        let target = Arc::from("t");
+        let (tasks, how) = (lanes.of_target(0, &target), (GiveBack::All, Some("paused".into())));
+        let apart = own.take_apart(&target, tasks, how, (&Tracker::new(10), 10), |_| 0);
+        let leaving: Vec<i64> = apart.leaving.iter().map(|task| task.offset).collect();
+        assert_eq!(leaving, [5]);
+        assert!(own.table.owes("t", 5) && !own.table.owes("t", 6) && !own.table.owes("t", 7));
     }
 }

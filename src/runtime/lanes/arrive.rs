@@ -69,7 +69,7 @@ impl Lanes {
             // Perhaps the append under way, read back before its acknowledgement: that will tell. Or fresh here and parked
             // there: a former owner parked it after our position was committed.
             _ if phase == Phase::Moving || known.is_none() => {
-                self.read_back.entry(no).or_default().push(place.offset);
+                self.read_back.entry(no).or_default().push((place, history));
                 Indexed::Known
             }
             Some(known) if known == place.offset => Indexed::Known,

@@ -59,7 +59,7 @@ pub(crate) struct Lanes {
     gates: Gates,
     targets: Targets,
     /// Copies of tasks that were read back from the retry partition before their acknowledgement was here.
-    read_back: HashMap<TaskNo, Vec<i64>>,
+    read_back: HashMap<TaskNo, Vec<(Place, History)>>,
     /// Partitions whose lanes may start work, each with the offset below which every source record was admitted.
     flowing: HashMap<i32, i64>,
     /// Lanes whose first task is parked at an offset that was not admitted yet: (partition, offset, lane).
@@ -217,16 +217,24 @@ impl Lanes {
         let mut vacated = Vacated::default();
         self.clear_timer(no);
         let lane = self.lane_of(no);
+        let copies = self.read_back.remove(&no).unwrap_or_default();
+        // One that lies behind it counts: somebody had the task tried again meanwhile.
+        let last = copies.iter().filter(|(copy, _)| copy.offset > place.offset);
+        let last = last.max_by_key(|(copy, _)| copy.offset).copied();
+        let here = last.map_or(place, |(copy, _)| copy);
         self.change(no, |task| {
-            match task.put_at(place.offset) {
+            match task.put_at(here.offset) {
                 Some(older) => vacated.places.push(older),
                 None => vacated.source = true,
             }
-            task.set_due(place.due_ms);
+            task.set_due(here.due_ms);
+            if let Some((_, history)) = last {
+                task.set_history(history);
+            }
             task.phase = Phase::Waiting;
         });
-        let copies = self.read_back.remove(&no).unwrap_or_default();
-        vacated.places.extend(copies.into_iter().filter(|&copy| copy != place.offset));
+        let places = copies.iter().map(|(copy, _)| copy.offset).chain([place.offset]);
+        vacated.places.extend(places.filter(|offset| *offset != here.offset));
         if let Some(lane) = lane {
             self.release_lane(lane, no, now_ms);
         }
@@ -246,7 +254,8 @@ impl Lanes {
         self.forget_target(&task, standing);
         vacated.source = task.place().is_none();
         vacated.places.extend(task.place());
-        vacated.places.extend(self.read_back.remove(&no).unwrap_or_default());
+        let copies = self.read_back.remove(&no).unwrap_or_default();
+        vacated.places.extend(copies.into_iter().map(|(copy, _)| copy.offset));
         let Some(lane_no) = lane else { return vacated };
         self.lanes.strike(lane_no, no.slot());
         if self.lanes.get(lane_no).is_some_and(|lane| self.lanes.active(lane) == Some(no)) {

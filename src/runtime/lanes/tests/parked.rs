@@ -23,6 +23,21 @@ fn a_lane_keeps_its_name_only_while_one_of_its_tasks_is_in_memory() {
     assert_eq!(name(&lanes, first).as_deref(), Some("a"));
 }
 
+/// Rule 8: the held head of a lane is redriven while its record is copied forward.
+#[test]
+fn a_held_task_that_is_put_back_while_it_is_carried_forward_runs() {
+    let mut lanes = open_lanes();
+    let (head, held) = (identity("a", "t", 7, 100), Place { offset: 3, due_ms: i64::MAX });
+    let past = History { attempt: 8, first_failed_at_ms: Some(1), ..History::default() };
+    let Indexed::New(no) = lanes.index(head, held, past, 0) else { panic!("it is new") };
+    assert_eq!(lanes.carry(no), Some(held));
+    let anew = History { is_put_back: true, ..History::default() };
+    assert_eq!(lanes.index(head, Place { offset: 9, due_ms: 0 }, anew, 0), Indexed::Known);
+    let vacated = lanes.parked(no, Place { offset: 5, ..held }, 0);
+    assert_eq!((vacated.places, vacated.source), (vec![3, 5], false));
+    assert_eq!((start(&mut lanes, 0), lanes.history(no)), (Some(no), Some(History { attempt: 1, ..anew })));
+}
+
 #[test]
 fn the_lowest_places_are_found_among_what_waits() {
     let mut lanes = Lanes::default();
