@@ -120,9 +120,8 @@ impl KafkaOptions {
                 config.set("queued.max.messages.kbytes", "4096");
                 config.set("queued.min.messages", "10000");
                 config.set("fetch.queue.backoff.ms", "1");
-                // A request that was under way when its broker went keeps the client, the commit before partitions are let go
-                // even the poll thread, for this long; by default for a minute. A session is what a commit may wait behind the
-                // joining of others.
+                // A request that was under way when its broker went keeps the client for this long; by default for a minute. A
+                // session is what a commit may wait behind the joining of others.
                 let patience = (self.session_timeout * 2).max(LEAST_PATIENCE);
                 config.set("socket.timeout.ms", patience.as_millis().to_string());
             }

@@ -12,8 +12,6 @@ use super::producer::OutRecord;
 use super::record::{Headers, Record};
 use super::retry::{Mark, MarkError, REDRIVE_COUNT as COUNT, REDRIVE_ID as ID};
 
-pub use super::retry::RESEND;
-
 /// The coordinates of the dead letter: `<partition>@<offset>` in the dead-letter topic.
 const OF: &str = "of-redrive-of";
 /// The only stage that takes the record.

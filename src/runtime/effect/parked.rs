@@ -65,12 +65,14 @@ impl<S: EffectStage> Engine<S> {
     fn index_at_sight(&mut self, partition: i32, records: &mut Records, (keeps, now): (bool, i64)) -> bool {
         let Some(sight) = records.sight() else { return false };
         let Some(glimpse) = Glimpse::of(sight.headers()) else { return false };
+        // What an operator put back gives no glimpse.
+        let is_put_back = false;
         let (place, bytes) = (sight.offset(), sight.bytes());
         let Some(owned) = self.partitions.get_mut(&partition) else { return false };
         let is_plain = glimpse.source_partition == partition
             && !owned.closed
             && !owned.unfolding.is_of(glimpse.source_offset)
-            && owned.standing(Some(glimpse.epoch), false, glimpse.target, glimpse.source_offset)
+            && owned.standing(Some(glimpse.epoch), is_put_back, glimpse.target, glimpse.source_offset)
                 == Standing::Valid;
         if !is_plain {
             return false;
@@ -93,7 +95,7 @@ impl<S: EffectStage> Engine<S> {
             history: History {
                 attempt: glimpse.attempt,
                 first_failed_at_ms: glimpse.first_failed_at_ms,
-                is_put_back: false,
+                is_put_back,
             },
         };
         match self.note_told(partition, place, told, now) {

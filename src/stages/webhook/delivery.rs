@@ -11,7 +11,7 @@ use super::body::{WebhookId, body};
 use super::headers::Told;
 use crate::event::{Actor, EventType, TraceParent};
 use crate::runtime::Record;
-use crate::runtime::redrive::RESEND;
+use crate::runtime::retry::RESEND;
 use crate::stages::intake::Reading;
 
 /// What one event is to all its endpoints.

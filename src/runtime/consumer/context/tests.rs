@@ -135,13 +135,16 @@ fn both(generation: u64, offset: i64) -> [Position; 2] {
     BOTH.map(|side| Position { side, partition: 0, generation, offset, metadata: "".into() })
 }
 
+/// What a drain hands in.
+fn hand_in_nine(revoked: Revoked) {
+    let handed_in = revoked.partitions.iter().flat_map(|&(_, generation)| both(generation, 9));
+    revoked.reply.send(handed_in.collect()).expect("somebody waits");
+}
+
 #[test]
 fn what_a_drain_hands_in_is_committed_before_the_partition_is_let_go() {
     let cluster = MockCluster::new(1).expect("it starts");
-    let scene = Scene::begin(&cluster, |revoked| {
-        let handed_in = revoked.partitions.iter().flat_map(|&(_, generation)| both(generation, 9));
-        revoked.reply.send(handed_in.collect()).expect("somebody waits");
-    });
+    let scene = Scene::begin(&cluster, hand_in_nine);
     let _commits = scene.open();
     let generation = scene.assigned();
     scene.desk.commit(&both(generation, 5));
@@ -182,10 +185,7 @@ fn what_a_late_engine_hands_in_is_not_committed_over_what_the_next_owner_did() {
 #[test]
 fn what_was_under_way_before_a_revoke_does_not_land_behind_what_the_drain_handed_in() {
     let cluster = MockCluster::new(1).expect("it starts");
-    let scene = Scene::begin(&cluster, |revoked| {
-        let handed_in = revoked.partitions.iter().flat_map(|&(_, generation)| both(generation, 9));
-        revoked.reply.send(handed_in.collect()).expect("somebody waits");
-    });
+    let scene = Scene::begin(&cluster, hand_in_nine);
     let _commits = scene.open();
     let generation = scene.assigned();
     let busy = RDKafkaRespErr::RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS;
@@ -263,10 +263,7 @@ fn what_is_refused_while_the_group_forms_anew_stays_pending() {
 #[test]
 fn a_coordinator_that_is_away_keeps_nobody_from_letting_go() {
     let cluster = MockCluster::new(1).expect("it starts");
-    let scene = Scene::begin(&cluster, |revoked| {
-        let handed_in = revoked.partitions.iter().flat_map(|&(_, generation)| both(generation, 9));
-        revoked.reply.send(handed_in.collect()).expect("somebody waits");
-    });
+    let scene = Scene::begin(&cluster, hand_in_nine);
     let _commits = scene.open();
     let generation = scene.assigned();
     scene.desk.commit(&both(generation, 5));

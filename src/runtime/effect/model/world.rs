@@ -201,10 +201,7 @@ impl World {
     pub(super) fn redrive(&mut self, twice: bool) {
         let Some(Letter { lane, offset }) = self.letters.pop_front() else { return };
         *self.taken_back.entry(offset).or_default() += 1;
-        let task = |lane| {
-            let of = (lane, offset);
-            Kept::Task(Parked::put_back(of, None))
-        };
+        let task = |lane| Kept::Task(Parked::put_back((lane, offset), None));
         let back = lane.map_or(Kept::Record(offset), task);
         self.retry.extend(std::iter::repeat_n(back, if twice { 2 } else { 1 }));
     }
