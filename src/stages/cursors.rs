@@ -222,6 +222,8 @@ fn row(cursor: cursors::Cursor) -> CursorRow {
         resume: cursor.resume,
         // Without it the stretch is delivered all the same, but nobody is told how far it is.
         backfill: cursor.backfill.and_then(|kept| Some(serde_json::from_str::<Kept>(&kept).ok()?.running())),
+        // Without them tasks may be repeated, behind later ones: it is no loss.
+        places: cursor.places.and_then(|runs| serde_json::from_str(&runs).ok()).unwrap_or_default(),
     }
 }
 
@@ -241,6 +243,8 @@ fn cursor(row: &CursorRow) -> cursors::Cursor {
         backfill: row.backfill.as_ref().map(|running| {
             serde_json::to_string(&Kept::of(running)).expect("texts and numbers are always JSON")
         }),
+        places: (!row.places.is_empty())
+            .then(|| serde_json::to_string(&row.places).expect("numbers are always JSON")),
     }
 }
 

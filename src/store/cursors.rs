@@ -28,6 +28,8 @@ pub struct Cursor {
     pub resume: Option<i64>,
     /// That backfill, as JSON.
     pub backfill: Option<String>,
+    /// Places in the retry topic, as JSON.
+    pub places: Option<String>,
 }
 
 /// What is asked of a cursor.
@@ -256,15 +258,16 @@ async fn write(tx: &mut Transaction, place: &Place<'_>, cursor: &Cursor) -> Resu
         cursor.reason.as_deref().into(),
         cursor.resume.into(),
         cursor.backfill.as_deref().into(),
+        cursor.places.as_deref().into(),
     ];
     tx.execute(
         "INSERT INTO cursors (stage, cluster_id, topic_id, partition, target, next_offset, done, until_offset,
-             state, reason, resume_offset, backfill)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+             state, reason, resume_offset, backfill, places)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
          ON CONFLICT (stage, cluster_id, topic_id, partition, target) DO UPDATE SET
              next_offset = excluded.next_offset, done = excluded.done, until_offset = excluded.until_offset,
              state = excluded.state, reason = excluded.reason, resume_offset = excluded.resume_offset,
-             backfill = excluded.backfill",
+             backfill = excluded.backfill, places = excluded.places",
         &with(place, values),
     )
     .await?;
@@ -314,5 +317,6 @@ fn cursor(row: &Row) -> Result<Cursor, StoreError> {
         reason: row.opt_text("reason")?,
         resume: row.opt_int("resume_offset")?,
         backfill: row.opt_text("backfill")?,
+        places: row.opt_text("places")?,
     })
 }

@@ -35,6 +35,8 @@ pub(crate) struct Position {
     pub(crate) generation: u64,
     /// The next offset.
     pub(crate) offset: i64,
+    /// Of the retry side: of two under one assignment the later has the higher one.
+    pub(crate) version: u64,
     /// The commit's metadata; at most [`MOST_CHARACTERS`](crate::runtime::offsets::MOST_CHARACTERS).
     pub(crate) metadata: Arc<str>,
 }
@@ -133,6 +135,11 @@ impl Desk {
     /// What was committed last, while the partition is ours.
     pub(crate) fn committed(&self, side: Side, partition: i32) -> Option<i64> {
         self.lock().committed.get(&(side, partition)).map(|position| position.offset)
+    }
+
+    /// The version of what was committed last, while the partition is ours.
+    pub(crate) fn committed_version(&self, side: Side, partition: i32) -> Option<u64> {
+        self.lock().committed.get(&(side, partition)).map(|position| position.version)
     }
 
     /// True when exactly this was committed last, under this assignment.
@@ -296,7 +303,7 @@ mod tests {
     use super::*;
 
     fn at(side: Side, offset: i64) -> Position {
-        Position { side, partition: 3, generation: 1, offset, metadata: "".into() }
+        Position { side, partition: 3, generation: 1, offset, version: 0, metadata: "".into() }
     }
 
     fn owning() -> Desk {

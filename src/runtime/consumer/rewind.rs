@@ -131,7 +131,8 @@ impl Poller {
         let metadata: Arc<str> = Tracker::new(to).map(number).into();
         // The partition was let go and isn't assigned yet: this is of an assignment that nobody else knows.
         let (partition, generation) = (source.partition, self.links.next_generation());
-        let earlier = Position { side: Side::Source, partition, generation, offset: to, metadata };
+        let earlier =
+            Position { side: Side::Source, partition, generation, offset: to, version: 0, metadata };
         self.links.desk.take_up(partition, generation);
         self.links.desk.commit(std::slice::from_ref(&earlier));
         consumer.context().commit_patiently(consumer);

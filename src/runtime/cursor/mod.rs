@@ -17,6 +17,7 @@
 //!
 //! - `state`: one cursor; `table`: all cursors of a partition, and who may be read next. Pure.
 //! - `backfill`: a stretch that a target gets once more: `next` goes back, `resume` says to where it was.
+//! - `retired`: what rows say of the retry partition, ahead of its position.
 //! - `row`, `store`: what is stored, and the port to it; `memory` is the port without a database.
 //!
 //! What must not live here: lanes, jobs, Kafka.
@@ -24,6 +25,7 @@
 mod backfill;
 mod finished;
 mod memory;
+mod retired;
 mod row;
 mod state;
 mod store;

@@ -21,6 +21,8 @@ pub struct CursorRow {
     pub resume: Option<i64>,
     /// That backfill.
     pub backfill: Option<Running>,
+    /// Places of the target in the retry partition that are complete whatever its position says, as runs: first, behind the last.
+    pub places: Vec<(i64, i64)>,
 }
 
 /// Whether a cursor is read.

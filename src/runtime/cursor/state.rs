@@ -21,17 +21,6 @@ pub(crate) struct Detached {
     pub(crate) complete: Vec<(i64, i64)>,
 }
 
-/// How far it is known that something finished is the cursor's again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum TakenBack {
-    /// Only here.
-    Unsent,
-    /// In the row that was sent last.
-    Sent,
-    /// In the row that is stored.
-    Stored,
-}
-
 /// See the module.
 #[derive(Debug, Clone)]
 pub(super) struct Cursor {
@@ -53,10 +42,14 @@ pub(super) struct Cursor {
     stored: Option<CursorRow>,
     /// A row was sent since and nobody knows yet whether the store holds it: its `until`, the lowest of several.
     unsure: Option<Option<i64>>,
-    /// Which row knows of what was finished and taken back.
-    taken_back: TakenBack,
-    /// It may say something else than the row that is stored.
-    is_touched: bool,
+    /// The number of its last change,
+    noted: u64,
+    /// of the last that took something back that was finished,
+    taken_back: u64,
+    /// of the last before the row that was sent,
+    sent: u64,
+    /// and of the last that the store knows of.
+    known: u64,
 }
 
 impl Cursor {
@@ -104,8 +97,10 @@ impl Cursor {
             ended: Vec::new(),
             stored: None,
             unsure: None,
-            taken_back: TakenBack::Stored,
-            is_touched: true,
+            noted: 0,
+            taken_back: 0,
+            sent: 0,
+            known: 0,
         }
     }
 
@@ -127,14 +122,16 @@ impl Cursor {
             ended: Vec::new(),
             stored: Some(row.clone()),
             unsure: None,
-            taken_back: TakenBack::Stored,
-            is_touched: false,
+            noted: 0,
+            taken_back: 0,
+            sent: 0,
+            known: 0,
             finished,
         }
     }
 
-    /// The cursor as it is to be stored.
-    pub(super) fn row(&self, target: &Arc<str>) -> CursorRow {
+    /// The cursor as it is to be stored, with the places that are complete in the retry partition.
+    pub(super) fn row(&self, target: &Arc<str>, places: Vec<(i64, i64)>) -> CursorRow {
         let next = self.next();
         let state = match (&self.held, self.until) {
             (Some(why), _) => CursorState::Held(Arc::clone(why)),
@@ -149,6 +146,7 @@ impl Cursor {
             state,
             resume: self.resume,
             backfill: self.running.clone(),
+            places,
         }
     }
 
@@ -174,7 +172,7 @@ impl Cursor {
         self.covers(offset)
             && self.stored.as_ref().is_some_and(|row| below(row.until))
             && self.unsure.is_none_or(below)
-            && self.taken_back == TakenBack::Stored
+            && self.taken_back <= self.known
     }
 
     /// Where the reader goes on.
@@ -236,7 +234,7 @@ impl Cursor {
     /// What was acknowledged in the retry topic at `offset` is the cursor's again.
     pub(super) fn take_back(&mut self, offset: i64) {
         if self.is_finished(offset) {
-            self.taken_back = TakenBack::Unsent;
+            self.taken_back = self.noted;
         }
         self.finished.remove(offset);
         self.dispatched = self.dispatched.min(offset);
@@ -356,21 +354,34 @@ impl Cursor {
         self.gate().is_none() && self.until.is_some_and(|until| self.next() >= until && committed >= until)
     }
 
-    /// Notes that it is about to be changed.
-    pub(super) fn touch(&mut self) {
-        self.is_touched = true;
+    /// Notes that it is about to be changed, as the change of this number.
+    pub(super) fn touch(&mut self, number: u64) {
+        self.noted = number;
+    }
+
+    /// The number of its last change, if the store doesn't know of it.
+    pub(super) fn unknown(&self) -> Option<u64> {
+        (self.known < self.noted).then_some(self.noted)
+    }
+
+    /// True when the store knows of the change of this number.
+    pub(super) fn is_known(&self, number: u64) -> bool {
+        self.known >= number
     }
 
     /// Looks whether the store must be told: what it is to hold, if so. Among thousands of cursors few were touched.
-    pub(super) fn changed(&mut self, target: &Arc<str>) -> Option<CursorRow> {
-        if !self.is_touched {
+    pub(super) fn changed(
+        &mut self,
+        target: &Arc<str>,
+        places: impl FnOnce() -> Vec<(i64, i64)>,
+    ) -> Option<CursorRow> {
+        self.unknown()?;
+        let row = self.row(target, places());
+        if self.unsure.is_none() && self.stored.as_ref() == Some(&row) {
+            self.known = self.noted;
             return None;
         }
-        let row = self.row(target);
-        self.is_touched = self.unsure.is_some()
-            || self.stored.as_ref() != Some(&row)
-            || self.taken_back != TakenBack::Stored;
-        self.is_touched.then_some(row)
+        Some(row)
     }
 
     /// Whether the store must be told at once: others wait for it.
@@ -393,18 +404,14 @@ impl Cursor {
             None => row.until,
             Some(other) => other.into_iter().chain(row.until).min(),
         });
-        if self.taken_back == TakenBack::Unsent {
-            self.taken_back = TakenBack::Sent;
-        }
+        self.sent = self.noted;
     }
 
     /// The store holds `row` of this cursor.
     pub(super) fn note_stored(&mut self, row: CursorRow) {
         self.stored = Some(row);
         self.unsure = None;
-        if self.taken_back == TakenBack::Sent {
-            self.taken_back = TakenBack::Stored;
-        }
+        self.known = self.sent;
     }
 
     /// A backfill that got to where it began is over.

@@ -25,7 +25,8 @@ fn row(target: &str, next: i64, until: Option<i64>) -> CursorRow {
         set_aside: 1,
     });
     let done = format!("map of {next}");
-    CursorRow { target: target.into(), next, done, until, state, resume: Some(3), backfill }
+    let places = vec![(next, next + 2), (next + 5, next + 6)];
+    CursorRow { target: target.into(), next, done, until, state, resume: Some(3), backfill, places }
 }
 
 fn write(rows: &[CursorRow]) -> CursorWrite {

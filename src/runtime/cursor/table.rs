@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::backfill::{Backfill, BackfillProgress, BackfillState, Running};
+use super::retired::Retired;
 use super::row::{CursorRow, Gap};
 use super::state::{Cursor, Detached};
 use super::store::CursorWrite;
@@ -28,6 +29,9 @@ pub(crate) enum Live {
 #[derive(Debug, Default)]
 pub(crate) struct Cursors {
     cursors: BTreeMap<Arc<str>, Cursor>,
+    /// The number of the last change of a cursor.
+    noted: u64,
+    retired: Retired,
     /// Targets whose rows are to be deleted.
     gone: BTreeSet<Arc<str>>,
     gaps: Vec<Gap>,
@@ -44,14 +48,17 @@ impl Cursors {
     /// A cursor, to be changed.
     fn cursor_mut(&mut self, target: &str) -> Option<&mut Cursor> {
         let cursor = self.cursors.get_mut(target)?;
-        cursor.touch();
+        self.noted += 1;
+        cursor.touch(self.noted);
         Some(cursor)
     }
 
     /// The cursors as they were claimed. No source record at or above `complete_to` is complete.
     pub(crate) fn restore(rows: &[CursorRow], complete_to: i64) -> Self {
         let cursors = rows.iter().map(|row| (Arc::clone(&row.target), Cursor::restore(row))).collect();
-        Self { cursors, complete_to, ..Self::default() }
+        let mut retired = Retired::default();
+        rows.iter().for_each(|row| retired.restore(&row.target, &row.places));
+        Self { cursors, retired, complete_to, ..Self::default() }
     }
 
     /// The targets that have a cursor.
@@ -125,7 +132,10 @@ impl Cursors {
         match self.cursor_mut(target) {
             Some(cursor) => cursor.detach_again(from, held),
             None => {
-                self.cursors.insert(Arc::clone(target), Cursor::detach(from, held));
+                self.noted += 1;
+                let mut cursor = Cursor::detach(from, held);
+                cursor.touch(self.noted);
+                self.cursors.insert(Arc::clone(target), cursor);
             }
         }
     }
@@ -205,6 +215,49 @@ impl Cursors {
     pub(crate) fn finish(&mut self, target: &str, offset: i64) {
         if let Some(cursor) = self.cursor_mut(target) {
             cursor.finish(offset);
+        }
+    }
+
+    /// A place of `target` in the retry partition is complete, or will be once its cursor is stored: see [`Cursors::unknown`].
+    pub(crate) fn retire(&mut self, target: &Arc<str>, place: i64) {
+        self.retired.add(target, place);
+        self.cursor_mut(target);
+    }
+
+    /// The retry side's position says so from this version on.
+    pub(crate) fn note_retired(&mut self, target: &str, place: i64, version: u64) {
+        self.retired.say(target, place, version);
+    }
+
+    /// The retry partition was read back: its position says it of all that rows named, from this version on.
+    pub(crate) fn note_read_back(&mut self, version: u64) {
+        self.retired.read_back(version);
+    }
+
+    /// The group has taken the retry side's position of this version.
+    pub(crate) fn note_committed(&mut self, version: u64) {
+        self.retired.committed(version);
+    }
+
+    /// True when a place of `target` is complete, whatever the position says that the group has.
+    pub(crate) fn is_retired(&self, target: &str, place: i64) -> bool {
+        self.retired.contains(target, place)
+    }
+
+    /// What the store must know before the group may hear of anything that `target` has finished by now: a change by number.
+    /// `None` when it knows.
+    pub(crate) fn unknown(&self, target: &str) -> Option<u64> {
+        match self.cursors.get(target) {
+            Some(cursor) => cursor.unknown(),
+            None => self.gone.contains(target).then_some(self.noted),
+        }
+    }
+
+    /// True when the store knows of that change.
+    pub(crate) fn is_known(&self, target: &str, change: u64) -> bool {
+        match self.cursors.get(target) {
+            Some(cursor) => cursor.is_known(change),
+            None => !self.gone.contains(target),
         }
     }
 
@@ -307,11 +360,12 @@ impl Cursors {
     /// Gives the new ones.
     pub(crate) fn lose(&mut self, from: i64, to: i64) -> Vec<Gap> {
         let mut gaps = Vec::new();
+        self.noted += 1;
         for (target, cursor) in &mut self.cursors {
             if cursor.dispatched() < from {
                 continue;
             }
-            cursor.touch();
+            cursor.touch(self.noted);
             if let Some((from, to)) = cursor.lose_below(to) {
                 gaps.push(Gap { target: Arc::clone(target), from, to });
             }
@@ -325,7 +379,7 @@ impl Cursors {
         let over: Vec<Arc<str>> = self
             .cursors
             .iter()
-            .filter(|(_, cursor)| cursor.is_over(committed))
+            .filter(|(target, cursor)| cursor.is_over(committed) && self.retired.is_known(target))
             .map(|(target, _)| Arc::clone(target))
             .collect();
         for target in over {
@@ -339,7 +393,7 @@ impl Cursors {
         self.ended.extend(self.cursors.values_mut().flat_map(Cursor::take_ended));
         let (mut rows, mut backfills) = (Vec::new(), self.ended.clone());
         for (target, cursor) in &mut self.cursors {
-            if let Some(row) = cursor.changed(target) {
+            if let Some(row) = cursor.changed(target, || self.retired.runs(target)) {
                 cursor.note_sent(&row);
                 backfills.extend(cursor.progress());
                 rows.push(row);
@@ -390,53 +444,4 @@ impl Cursors {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nothing_of_a_target_starts_beyond_the_place_that_the_reader_got_to() {
-        let (target, mut cursors): (Arc<str>, _) = ("a".into(), Cursors::default());
-        let from = Detached {
-            admitted: 10,
-            open: BTreeSet::from([4, 7]),
-            waiting: BTreeSet::from([4]),
-            ..Detached::default()
-        };
-        cursors.detach(&target, &from, None);
-        assert_eq!(cursors.gate("a"), Some(4));
-        assert!(cursors.dispatch("a", 4));
-        assert_eq!(cursors.gate("a"), Some(5));
-        cursors.reach("a", 4, 10, 10);
-        assert_eq!(cursors.gate("a"), Some(10));
-        let held = Some(Arc::from("paused"));
-        cursors.detach(&target, &Detached { admitted: 10, ..Detached::default() }, held);
-        assert_eq!(cursors.gate("a"), Some(i64::MIN));
-    }
-
-    /// A task that is parked counts as finished; taken back it is the cursor's only once the store says so, and neither what
-    /// the store holds already says that, nor a write that was under way.
-    #[test]
-    fn what_is_taken_back_completes_nothing_before_the_store_knows_of_it() {
-        let (target, mut cursors): (Arc<str>, _) = ("a".into(), Cursors::default());
-        let from = Detached { admitted: 10, ..Detached::default() };
-        cursors.detach(&target, &from, None);
-        assert!(cursors.dispatch("a", 10));
-        cursors.finish("a", 10);
-        let write = cursors.send();
-        cursors.stored(write);
-        assert!(cursors.is_stored_over("a", 12));
-        cursors.reach("a", 11, 12, 12);
-        let under_way = cursors.send();
-        cursors.take_back("a", 10);
-        assert!(!cursors.is_stored_over("a", 10), "the store says that it is finished");
-        cursors.stored(under_way);
-        assert!(!cursors.is_stored_over("a", 10), "still");
-        assert!(cursors.dispatch("a", 10), "the reader brings it again");
-        cursors.finish("a", 10);
-        let write = cursors.send();
-        assert_eq!(write.rows.len(), 1, "told although it says what was stored before");
-        cursors.stored(write);
-        assert!(cursors.is_stored_over("a", 10));
-        assert!(cursors.send().rows.is_empty());
-    }
-}
+mod tests;

@@ -299,7 +299,10 @@ impl<S: EffectStage> Engine<S> {
         let stage = &self.hands.stage;
         let room = |target: &str| room(&**stage, concurrency, target, pass.now_ms);
         let clear = self.lanes.clear(partition, spec.lane, spec.target, concurrency, &room);
-        let Some(clear) = clear.filter(|_| !self.stretch.is_over()) else {
+        // What ends at once is told at once.
+        let is_told = self.spec.cursors.is_none()
+            || self.own_cursors(partition).is_none_or(|own| own.table.unknown(spec.target).is_none());
+        let Some(clear) = clear.filter(|_| is_told && !self.stretch.is_over()) else {
             if pass.tight {
                 detach(&mut task.record);
             }

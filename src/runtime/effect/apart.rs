@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::own_cursors::{Covered, Duty, OwnCursors};
+use super::own_cursors::{Duty, OwnCursors};
 use super::settle::HELD_MS;
 use crate::runtime::cursor::Detached;
 use crate::runtime::lanes::{OfTarget, TaskNo};
@@ -67,9 +67,8 @@ impl OwnCursors {
         let mut adopted = 0;
         for task in tasks.iter().filter(|task| task.place.is_none() && !leaves(task)) {
             if !self.has(task.no) {
-                let (target, offset) = (Arc::clone(target), task.offset);
-                self.adopt(task.no, &target, offset, bytes_of(task.no));
-                self.covered.push(Covered { target, offset, duty: Duty::Source, counts: true });
+                self.adopt(task.no, target, task.offset, bytes_of(task.no));
+                self.cover(target, task.offset, Duty::Source, true);
                 adopted += 1;
             }
         }

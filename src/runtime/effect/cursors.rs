@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use super::engine::Engine;
-use super::own_cursors::{Covered, Duty, OwnCursors};
+use super::own_cursors::{Duty, OwnCursors};
 use super::report::What;
 use super::survey::Surveyed;
 use crate::runtime::backoff::Backoff;
@@ -130,8 +130,7 @@ impl<S: EffectStage> Engine<S> {
             Live::Covered => true,
         };
         if waits {
-            let target = Arc::clone(target);
-            own.covered.push(Covered { target, offset, duty: Duty::Source, counts: true });
+            own.cover(target, offset, Duty::Source, true);
         } else {
             self.balance.handed += 1;
             self.count("handed", 1);
@@ -157,7 +156,7 @@ impl<S: EffectStage> Engine<S> {
         let mut duties: Vec<Duty> = vacated.places.into_iter().map(Duty::Place).collect();
         duties.extend(vacated.source.then_some(Duty::Source));
         for (at, duty) in duties.into_iter().enumerate() {
-            own.covered.push(Covered { target: Arc::clone(&target), offset, duty, counts: at == 0 });
+            own.cover(&target, offset, duty, at == 0);
         }
     }
 
@@ -199,7 +198,8 @@ impl<S: EffectStage> Engine<S> {
         let write = own.table.send();
         own.looked_at_ms = now_ms;
         if write.is_empty() {
-            return;
+            // What was changed may be again as it is stored.
+            return self.settle_stored(partition);
         }
         own.storing = true;
         let (at, epoch) = (Arc::clone(&own.at), own.epoch);
@@ -228,7 +228,7 @@ impl<S: EffectStage> Engine<S> {
                 for target in changed {
                     self.update_gate(partition, &target);
                 }
-                self.settle_covered(partition);
+                self.settle_stored(partition);
             }
             Ok(StoreAnswer::Lost) => {
                 // Nothing is written any more.
@@ -248,21 +248,10 @@ impl<S: EffectStage> Engine<S> {
         }
     }
 
-    /// What stored cursors cover is complete where it came from.
-    fn settle_covered(&mut self, partition: i32) {
+    /// What waited for cursors that are stored now is complete where it came from.
+    fn settle_stored(&mut self, partition: i32) {
         let Some(owned) = self.partitions.get_mut(&partition) else { return };
-        let Some(own) = owned.cursors.as_deref_mut() else { return };
-        let (settled, waiting): (Vec<Covered>, Vec<Covered>) = std::mem::take(&mut own.covered)
-            .into_iter()
-            .partition(|covered| own.table.is_stored_over(&covered.target, covered.offset));
-        own.covered = waiting;
-        for covered in &settled {
-            match covered.duty {
-                Duty::Source => owned.task_complete(covered.offset),
-                Duty::Place(place) => owned.place_complete(place),
-            }
-        }
-        let handed = settled.iter().filter(|covered| covered.counts).count() as u64;
+        let handed = owned.settle_stored();
         self.balance.handed += handed;
         self.count("handed", handed);
     }

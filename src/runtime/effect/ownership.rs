@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use super::engine::Engine;
 use super::partition::Partition;
-use crate::runtime::consumer::{Assigned, Position, Rewind, Start};
+use crate::runtime::consumer::{Assigned, Position, Rewind, Side, Start};
 use crate::runtime::error::PartitionFault;
 use crate::runtime::progress::PartitionState;
 use crate::runtime::rebalance::Draining;
@@ -96,6 +96,7 @@ impl<S: EffectStage> Engine<S> {
             owned.state = PartitionState::Flowing;
             if let Some(own) = owned.cursors.as_deref_mut() {
                 own.is_open = true;
+                own.table.note_read_back(owned.retry.version());
             }
             let (generation, from) = (owned.generation, owned.recall_from);
             self.desk.start(Start { partition, generation, from, source: true });
@@ -202,6 +203,13 @@ impl<S: EffectStage> Engine<S> {
         let positions: Vec<_> =
             owned.filter_map(|(&number, owned)| owned.positions(number)).flatten().collect();
         self.desk.commit(&positions);
+        for (&number, owned) in self.partitions.iter_mut() {
+            if let (Some(own), Some(version)) =
+                (owned.cursors.as_deref_mut(), self.desk.committed_version(Side::Retry, number))
+            {
+                own.table.note_committed(version);
+            }
+        }
         self.mark_claimed();
         self.carry_all_forward();
         self.prune();

@@ -72,8 +72,12 @@ impl<S: EffectStage> Engine<S> {
         let is_plain = glimpse.source_partition == partition
             && !owned.closed
             && !owned.unfolding.is_of(glimpse.source_offset)
-            && owned.standing(Some(glimpse.epoch), is_put_back, glimpse.target, glimpse.source_offset)
-                == Standing::Valid;
+            && owned.standing(
+                Some(glimpse.epoch),
+                is_put_back,
+                glimpse.target,
+                (glimpse.source_offset, place),
+            ) == Standing::Valid;
         if !is_plain {
             return false;
         }
@@ -140,7 +144,7 @@ impl<S: EffectStage> Engine<S> {
             }
         };
         let is_put_back = retry::is_put_back(&record.headers);
-        match owned.standing(epoch, is_put_back, &of.target, mark.source.offset) {
+        match owned.standing(epoch, is_put_back, &of.target, (mark.source.offset, record.offset)) {
             Standing::Valid => {}
             Standing::Void => {
                 tracing::info!(stage = %self.name, partition, offset = record.offset, epoch = %mark.epoch,
@@ -149,10 +153,7 @@ impl<S: EffectStage> Engine<S> {
                 self.env.metrics.retry_void.with_label_values(&[&*self.name]).inc();
                 return;
             }
-            Standing::TakenBack => {
-                owned.retry.complete(record.offset);
-                return;
-            }
+            Standing::Over => return owned.place_was_complete(&of.target, record.offset),
         }
         owned.note_parked(mark.source.offset);
         let (lane, target, priority) = (&*of.lane, &*of.target, of.priority);
@@ -197,13 +198,15 @@ impl<S: EffectStage> Engine<S> {
                 Some(no)
             }
             Indexed::Replaced { task: no, older } => {
-                owned.place_complete(older);
+                owned.place_complete(self.lanes.known(no).map(|known| known.target), older);
                 self.note_placed(partition, no);
                 self.forget(no);
                 Some(no)
             }
             Indexed::Older => {
-                owned.retry.complete(offset);
+                let newer = self.lanes.open_of(told.identity);
+                let target = newer.and_then(|no| self.lanes.known(no)).map(|known| known.target);
+                owned.place_complete(target, offset);
                 None
             }
             Indexed::Known => None,

@@ -8,12 +8,12 @@ use hashbrown::hash_map::Entry;
 
 use super::backlog::{Backlog, Chunk};
 use super::dying::Dying;
-use super::own_cursors::OwnCursors;
+use super::own_cursors::{Duty, OwnCursors};
 use super::unfolding::Unfolding;
 use crate::runtime::backoff::Backoff;
 use crate::runtime::consumer::{Assigned, Gauge, Position, Side, Span};
 use crate::runtime::duplicates::Duplicates;
-use crate::runtime::lanes::TaskNo;
+use crate::runtime::lanes::{TaskNo, Vacated};
 use crate::runtime::offsets::{MOST_CHARACTERS, Tracker};
 use crate::runtime::progress::PartitionState;
 use crate::runtime::retry::{Epoch, Tenure};
@@ -66,8 +66,8 @@ pub(super) enum Standing {
     Valid,
     /// Its writer had lost the partition.
     Void,
-    /// A cursor took the task back, and the owner before went before the retry topic knew.
-    TakenBack,
+    /// It is over, or a cursor took the task back, and the group doesn't know yet.
+    Over,
 }
 
 /// One assignment of one partition.
@@ -190,21 +190,24 @@ impl Partition {
         records.offsets().take(most).filter(|&offset| self.source.is_complete(offset)).collect()
     }
 
-    /// What a record of the retry partition is that was read just now and names the task of `target` at the source offset
-    /// `offset`. One that a redrive itself wrote has no `epoch`, as none is due; what an owner parks of it later has one, and
+    /// What a record of the retry partition is that was read just now at `place` and names the task of `target` at the source
+    /// offset `offset`. One that a redrive itself wrote has no `epoch`, as none is due; what an owner parks of it later has one, and
     /// is still what an operator put back: no cursor took that.
     pub(super) fn standing(
         &self,
         epoch: Option<Epoch>,
         is_put_back: bool,
         target: &str,
-        offset: i64,
+        (offset, place): (i64, i64),
     ) -> Standing {
-        let cursors = self.cursors.as_deref().filter(|own| !own.is_open && !is_put_back);
+        let is_over = |own: &OwnCursors| {
+            own.table.is_retired(target, place)
+                || !own.is_open && !is_put_back && own.table.owes(target, offset)
+        };
         if epoch.is_some_and(|epoch| self.tenure.is_void(epoch)) {
             Standing::Void
-        } else if cursors.is_some_and(|own| own.table.owes(target, offset)) {
-            Standing::TakenBack
+        } else if self.cursors.as_deref().is_some_and(is_over) {
+            Standing::Over
         } else {
             Standing::Valid
         }
@@ -228,10 +231,11 @@ impl Partition {
         }
         let [source, retry] = self.maps.of([(&self.source, claimed), (&self.retry, marked)]);
         let generation = self.generation;
-        let at = |side, offset, metadata| Position { side, partition, generation, offset, metadata };
+        let at =
+            |side, offset, metadata| Position { side, partition, generation, offset, version: 0, metadata };
         Some([
             at(Side::Source, self.source.committable(), source),
-            at(Side::Retry, self.retry.committable(), retry),
+            Position { version: self.retry.version(), ..at(Side::Retry, self.retry.committable(), retry) },
         ])
     }
 
@@ -247,9 +251,68 @@ impl Partition {
         }
     }
 
-    /// Notes that a place in the retry partition is complete.
-    pub(super) fn place_complete(&mut self, offset: i64) {
-        self.retry.complete(offset);
+    /// Notes that a task of `target` at `offset` left its places in the retry partition, and its source record if it was
+    /// owed to that. Invariant 2 (order): while the store doesn't know what its cursor has finished, the group doesn't hear of
+    /// what ended later. Without cursors there is no `target`.
+    pub(super) fn vacate(
+        &mut self,
+        (no, target, offset): (TaskNo, Option<&Arc<str>>, i64),
+        vacated: Vacated,
+        took_effect: bool,
+    ) {
+        for place in vacated.places {
+            self.place_complete(target, place);
+        }
+        if !vacated.source {
+            return;
+        }
+        let of_cursor = self.cursors.as_deref_mut().is_some_and(|own| own.end(no, took_effect));
+        if !of_cursor && self.tells(target, offset, Duty::Source) {
+            self.task_complete(offset);
+        }
+    }
+
+    /// Notes that a place of `target` in the retry partition is complete.
+    pub(super) fn place_complete(&mut self, target: Option<&Arc<str>>, place: i64) {
+        if self.tells(target, place, Duty::Place(place)) {
+            self.note_place(target, place);
+        }
+    }
+
+    /// A place that is read just now is over.
+    pub(super) fn place_was_complete(&mut self, target: &Arc<str>, place: i64) {
+        match self.cursors.as_deref() {
+            Some(own) if !own.table.is_retired(target, place) => self.place_complete(Some(target), place),
+            // Our own append: the group hears of it once the cursor is stored.
+            Some(own) if own.is_open => {}
+            Some(_) | None => self.retry.complete(place),
+        }
+    }
+
+    /// What waited for cursors that are stored now is complete where it came from. Gives how many tasks they took over.
+    pub(super) fn settle_stored(&mut self) -> u64 {
+        let stored = self.cursors.as_deref_mut().map(OwnCursors::take_stored).unwrap_or_default();
+        for of in &stored {
+            match of.duty {
+                Duty::Source => self.task_complete(of.offset),
+                Duty::Place(place) => self.note_place(Some(&of.target), place),
+            }
+        }
+        stored.iter().filter(|of| of.is_handed()).count() as u64
+    }
+
+    fn tells(&mut self, target: Option<&Arc<str>>, offset: i64, duty: Duty) -> bool {
+        match (self.cursors.as_deref_mut(), target) {
+            (Some(own), Some(target)) => own.tells(target, offset, duty),
+            (_, _) => true,
+        }
+    }
+
+    fn note_place(&mut self, target: Option<&Arc<str>>, place: i64) {
+        self.retry.complete(place);
+        if let (Some(own), Some(target)) = (self.cursors.as_deref_mut(), target) {
+            own.table.note_retired(target, place, self.retry.version());
+        }
     }
 
     /// Notes that one task of a source record is complete; the last one completes the record.

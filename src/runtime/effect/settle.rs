@@ -305,15 +305,15 @@ impl<S: EffectStage> Engine<S> {
                     && let back @ Some(_) = owned.dying.end(no)
                 {
                     // Its letter was taken back before its lane was held.
-                    owned.place_complete(delivered.offset);
+                    owned.place_complete(self.lanes.known(no).map(|known| known.target), delivered.offset);
                     return self.bury(partition, no, back);
                 }
                 let record = self.parts_of(no).and_then(|parts| parts.record);
                 let lane = self.lanes.known(no).and_then(|known| known.lane.map(Into::into));
                 self.forget(no);
-                let place = Place { offset: delivered.offset, due_ms };
+                let (place, target) = (Place { offset: delivered.offset, due_ms }, self.target_of(no));
                 let vacated = self.lanes.parked(no, place, self.env.clock.now_ms());
-                self.vacate(partition, (no, offset), vacated, false);
+                self.vacate(partition, (no, target, offset), vacated, false);
                 self.note_placed(partition, no);
                 if let (Some(record), Some(lane)) = (record, lane) {
                     self.keep(no, record.bytes(), || (record, lane));
@@ -361,8 +361,9 @@ impl<S: EffectStage> Engine<S> {
         if !self.payloads.is_empty() {
             self.forget(no);
         }
+        let target = self.target_of(no);
         let vacated = self.lanes.complete(no, now);
-        self.vacate(partition, (no, offset), vacated, outcome == "done");
+        self.vacate(partition, (no, target, offset), vacated, outcome == "done");
     }
 
     /// A task ended without an effect.
@@ -379,15 +380,21 @@ impl<S: EffectStage> Engine<S> {
         self.end(partition, no, "skipped", written_ms);
     }
 
-    fn vacate(&mut self, partition: i32, (no, offset): (TaskNo, i64), vacated: Vacated, took_effect: bool) {
-        let Some(owned) = self.partitions.get_mut(&partition) else { return };
-        for place in vacated.places {
-            owned.place_complete(place);
-        }
-        let mut cursors = owned.cursors.as_deref_mut().filter(|_| vacated.source);
-        let of_cursor = cursors.as_mut().is_some_and(|own| own.end(no, took_effect));
-        if vacated.source && !of_cursor {
-            owned.task_complete(offset);
+    /// The target of a task, where targets may have cursors.
+    fn target_of(&self, no: TaskNo) -> Option<Arc<str>> {
+        self.spec.cursors.as_ref()?;
+        self.lanes.known(no).map(|known| Arc::clone(known.target))
+    }
+
+    fn vacate(
+        &mut self,
+        partition: i32,
+        (no, target, offset): (TaskNo, Option<Arc<str>>, i64),
+        vacated: Vacated,
+        took_effect: bool,
+    ) {
+        if let Some(owned) = self.partitions.get_mut(&partition) {
+            owned.vacate((no, target.as_ref(), offset), vacated, took_effect);
         }
     }
 

@@ -432,5 +432,12 @@ impl<S> Drop for Engine<S> {
 fn position_of(partition: i32, owned: &Partition) -> Option<Position> {
     // The stored position says everything; Kafka's only follows it.
     let (generation, offset, metadata) = (owned.generation, owned.position, Arc::from(""));
-    owned.located.then_some(Position { side: Side::Source, partition, generation, offset, metadata })
+    owned.located.then_some(Position {
+        side: Side::Source,
+        partition,
+        generation,
+        offset,
+        version: 0,
+        metadata,
+    })
 }

@@ -15,7 +15,7 @@ const WITHIN: Duration = Duration::from_secs(30);
 const SLOW: Duration = Duration::from_secs(2);
 
 fn at(generation: u64, offset: i64) -> Position {
-    Position { side: Side::Source, partition: 0, generation, offset, metadata: "".into() }
+    Position { side: Side::Source, partition: 0, generation, offset, version: 0, metadata: "".into() }
 }
 
 /// What may happen between an engine, its poll thread and the broker.

@@ -132,7 +132,7 @@ struct Revoked {
 }
 
 fn both(generation: u64, offset: i64) -> [Position; 2] {
-    BOTH.map(|side| Position { side, partition: 0, generation, offset, metadata: "".into() })
+    BOTH.map(|side| Position { side, partition: 0, generation, offset, version: 0, metadata: "".into() })
 }
 
 /// What a drain hands in.

@@ -3,8 +3,8 @@
 //! that are redriven.
 //!
 //! Checked, whatever happens: every task takes effect; no lane's order breaks, but for what died and was redriven; no owner
-//! repeats what was durably over when it took the partition up, nor what took effect under it; without cursors nothing is
-//! repeated behind what came later in its lane; the next owner finds nothing left to do. Decisions are those of the engine:
+//! repeats what was durably over when it took the partition up, nor what took effect under it; nothing is repeated behind what
+//! came later in its lane; the next owner finds nothing left to do. Decisions are those of the engine:
 //! lanes, tenure, trackers, cursors, the partition's own state. What the engine does with them in between is told here once more,
 //! without its jobs.
 
@@ -296,6 +296,45 @@ fn what_is_complete_behind_the_live_stream_is_complete_to_a_cursor() {
     holds_after(
         Settings { cursors: true, holds: false },
         &[&parks_two[..], &third, &gone, &slow].concat(),
+        false,
+    );
+}
+
+/// A cursor's task is parked, takes effect from its place, and the next of its lane takes effect behind it. The store hears of
+/// both before the owner dies, and the group of neither.
+#[test]
+fn what_took_effect_in_the_retry_topic_is_not_repeated_behind_what_a_cursor_has_finished() {
+    use Step::{
+        Acknowledge, Detach, Land, Produce, ReadAgain, ReadRetry, ReadSource, RowsArrive, SendRows, Start,
+    };
+    let (effect, fails) = (Step::End(Ending::Effect), Step::End(Ending::Fails));
+    let brought = [Produce(1, false), ReadSource, ReadAgain(1), Start];
+    let stored = [SendRows, RowsArrive];
+    let gone = Step::TakeOver { freezes: false, row_arrives: false };
+    let first = [fails, Land, Acknowledge, SendRows, RowsArrive, Start, effect];
+    let begins = [Land, Acknowledge, ReadRetry, Detach(0, Away::Slow)];
+    holds_after(
+        Settings { cursors: true, holds: false },
+        &[&begins[..], &brought, &first, &brought, &[effect], &stored, &[gone]].concat(),
+        false,
+    );
+}
+
+/// A target is given back to the live stream, whose first task ends behind the last of its cursor, and the group hears of that
+/// before the store does.
+#[test]
+fn what_a_cursor_finished_is_not_repeated_behind_what_the_live_stream_did_then() {
+    use Step::{
+        Attach, Commit, Detach, Land, Produce, ReadAgain, ReadRetry, ReadSource, RowsArrive, SendRows, Start,
+    };
+    let effect = Step::End(Ending::Effect);
+    let begins = [Produce(1, false), Produce(1, false), Land, ReadRetry, Detach(0, Away::Slow)];
+    let attached = [ReadSource, ReadAgain(1), Attach, SendRows, RowsArrive, ReadSource];
+    let both = [Start, effect, Start, effect];
+    let gone = [Commit, Step::TakeOver { freezes: false, row_arrives: false }];
+    holds_after(
+        Settings { cursors: true, holds: false },
+        &[&begins[..], &attached, &both, &gone].concat(),
         false,
     );
 }

@@ -7,10 +7,10 @@ use super::world::{Event, Kept, Out, Parked};
 use super::{LANES, Of, TARGETS};
 use crate::runtime::consumer::{Assigned, Gauge, Span};
 use crate::runtime::cursor::{CursorRow, CursorWrite, Cursors, Live};
-use crate::runtime::effect::own_cursors::{Covered, Duty, OwnCursors};
+use crate::runtime::effect::own_cursors::{Duty, OwnCursors};
 use crate::runtime::effect::partition::{OpenRecord, Partition, Standing};
 use crate::runtime::effect::settle::HELD_MS;
-use crate::runtime::lanes::{Admitted, History, Identity, Indexed, Lanes, Place, TaskNo, Vacated};
+use crate::runtime::lanes::{Admitted, History, Identity, Indexed, Lanes, Place, TaskNo};
 use crate::runtime::offsets::CompletedRuns;
 use crate::runtime::record::SourcePartition;
 use crate::runtime::retry::TaskOf;
@@ -142,7 +142,7 @@ impl Owner {
                     Live::Own => {}
                     Live::Finished | Live::Handed => continue,
                     Live::Covered => {
-                        own.covered.push(Covered { target, offset, duty: Duty::Source, counts: true });
+                        own.cover(&target, offset, Duty::Source, true);
                         open += 1;
                         continue;
                     }
@@ -188,9 +188,10 @@ impl Owner {
             }
             return;
         }
-        match self.partition.standing(epoch, parked.is_put_back, &of.target, offset) {
+        match self.partition.standing(epoch, parked.is_put_back, &of.target, (offset, at)) {
             Standing::Valid => {}
-            Standing::Void | Standing::TakenBack => return self.partition.retry.complete(at),
+            Standing::Void => return self.partition.retry.complete(at),
+            Standing::Over => return self.partition.place_was_complete(&of.target, at),
         }
         self.partition.note_parked(offset);
         self.index_told(at, parked);
@@ -205,8 +206,8 @@ impl Owner {
                 self.may.insert((lane, offset), 1);
             }
             Indexed::New(_) | Indexed::Known => {}
-            Indexed::Replaced { older, .. } => self.partition.place_complete(older),
-            Indexed::Older => self.partition.retry.complete(at),
+            Indexed::Replaced { older, .. } => self.partition.place_complete(Some(&target_of(lane)), older),
+            Indexed::Older => self.partition.place_complete(Some(&target_of(lane)), at),
         }
     }
 
@@ -233,9 +234,9 @@ impl Owner {
     }
 
     pub(super) fn finish(&mut self, task: TaskNo, took_effect: bool) {
-        let offset = self.lanes.offset(task).expect("still open");
+        let (lane, offset) = self.of(task);
         let vacated = self.lanes.complete(task, 0);
-        self.vacate((task, offset), vacated, took_effect);
+        self.partition.vacate((task, Some(&target_of(lane)), offset), vacated, took_effect);
     }
 
     /// A task lies in the dead-letter topic, and begins anew where it was taken back from there already.
@@ -244,16 +245,6 @@ impl Owner {
         self.finish(task, false);
         if let Some(place) = back {
             self.index_told(place, Parked::put_back(of, None));
-        }
-    }
-
-    pub(super) fn vacate(&mut self, (task, offset): (TaskNo, i64), vacated: Vacated, took_effect: bool) {
-        let owned = &mut self.partition;
-        vacated.places.into_iter().for_each(|place| owned.place_complete(place));
-        let mut cursors = owned.cursors.as_deref_mut().filter(|_| vacated.source);
-        let of_cursor = cursors.as_mut().is_some_and(|own| own.end(task, took_effect));
-        if vacated.source && !of_cursor {
-            owned.task_complete(offset);
         }
     }
 
@@ -289,7 +280,7 @@ impl Owner {
         own.expect(&target, offset);
         let places = vacated.places.into_iter().map(Duty::Place);
         for duty in places.chain(vacated.source.then_some(Duty::Source)) {
-            own.covered.push(Covered { target: Arc::clone(&target), offset, duty, counts: true });
+            own.cover(&target, offset, duty, true);
         }
     }
 
@@ -320,23 +311,17 @@ impl Owner {
         let targets: Vec<Arc<str>> = write.rows.iter().map(|row| Arc::clone(&row.target)).collect();
         own.table.stored(write);
         targets.iter().for_each(|target| self.update_gate(target));
-        let Some(own) = self.partition.cursors.as_deref_mut() else { return };
-        let (settled, waiting): (Vec<Covered>, Vec<Covered>) = std::mem::take(&mut own.covered)
-            .into_iter()
-            .partition(|covered| own.table.is_stored_over(&covered.target, covered.offset));
-        own.covered = waiting;
-        for Covered { offset, duty, .. } in settled {
-            match duty {
-                Duty::Source => self.partition.task_complete(offset),
-                Duty::Place(place) => self.partition.place_complete(place),
-            }
-        }
+        self.partition.settle_stored();
     }
 }
 
 pub(super) fn task_of(lane: usize) -> TaskOf {
     let (name, target) = LANES[lane];
     TaskOf { lane: name.into(), target: TARGETS[target].into(), priority: 100 }
+}
+
+pub(super) fn target_of(lane: usize) -> Arc<str> {
+    TARGETS[LANES[lane].1].into()
 }
 
 fn identity((lane, offset): Of) -> Identity<'static> {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::owner::{Append, Aside, Unfolded, task_of};
+use super::owner::{Append, Aside, Unfolded, target_of, task_of};
 use super::world::{Kept, Letter, Out, Parked, World};
 use super::{Away, Ending, LANES, TARGETS};
 use crate::runtime::effect::apart::Apart;
@@ -33,12 +33,14 @@ impl World {
             Aside::Marker => {}
             Aside::Parked { task, due_ms } => {
                 if let back @ Some(_) = owner.partition.dying.end(task) {
-                    owner.partition.place_complete(offset);
+                    let target = target_of(owner.of(task).0);
+                    owner.partition.place_complete(Some(&target), offset);
                     return owner.bury(task, back);
                 }
-                let source = owner.lanes.offset(task).expect("still open");
+                let known = owner.lanes.known(task).expect("still open");
+                let (target, source) = (Arc::clone(known.target), known.offset);
                 let vacated = owner.lanes.parked(task, Place { offset, due_ms }, 0);
-                owner.vacate((task, source), vacated, false);
+                owner.partition.vacate((task, Some(&target), source), vacated, false);
             }
             Aside::Unfolded => {
                 if let Some(unfolded) = &mut owner.unfolding {
@@ -117,6 +119,7 @@ impl World {
         let owner = &mut self.owner;
         if let Some(own) = owner.partition.cursors.as_deref_mut() {
             own.is_open = true;
+            own.table.note_read_back(owner.partition.retry.version());
         }
         let admitted = owner.partition.admitted();
         owner.lanes.open(0, admitted, 0);
@@ -275,6 +278,9 @@ impl World {
             && let Some(own) = self.owner.open_cursors()
         {
             self.owner.writing = Some(own.table.send()).filter(|write| !write.is_empty());
+            if self.owner.writing.is_none() {
+                self.owner.partition.settle_stored();
+            }
         }
     }
 }

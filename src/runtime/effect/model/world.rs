@@ -144,6 +144,7 @@ impl World {
     pub(super) fn commit(&mut self) {
         let Some(positions) = self.owner.partition.positions(0) else { return };
         if let Some(own) = self.owner.partition.cursors.as_deref_mut() {
+            own.table.note_committed(positions[1].version);
             own.table.sweep(positions[0].offset);
         }
         let committed = positions.map(|position| decode(&position.metadata).expect("ours"));
@@ -241,17 +242,18 @@ impl World {
             let CompletedRuns { base, runs, .. } = &self.committed[side];
             Tracker::resume(*base, runs)
         });
+        let rows: Vec<CursorRow> = self.rows.values().cloned().collect();
+        let complete_to = source.runs().next_back().map_or(source.committable(), |(_, end)| end);
+        let cursors = Cursors::restore(&rows, complete_to);
         let mut open: BTreeSet<Of> = BTreeSet::new();
         for (place, kept) in self.valid().filter(|(place, _)| !retry.is_complete(*place as i64)) {
             match kept {
                 Kept::Marker(_) => {}
+                Kept::Task(parked) if cursors.is_retired(TARGETS[LANES[parked.of.0].1], place as i64) => {}
                 Kept::Task(parked) => open.extend([parked.of]),
                 Kept::Record(_) => open.extend(self.still_to_be_made(place)),
             }
         }
-        let rows: Vec<CursorRow> = self.rows.values().cloned().collect();
-        let complete_to = source.runs().next_back().map_or(source.committable(), |(_, end)| end);
-        let cursors = Cursors::restore(&rows, complete_to);
         let all =
             self.source.iter().zip(0..).flat_map(|(event, at)| event.lanes().map(move |lane| (lane, at)));
         let is_over = |&(lane, offset): &Of| {
@@ -340,10 +342,9 @@ impl World {
             let first = |of: &&Of| self.effects.iter().position(|effect| effect == *of);
             let last = |of: &&Of| self.effects.iter().rposition(|effect| effect == *of);
             let firsts: Vec<_> = ordered.iter().map(first).collect();
-            // A record is complete with all its tasks: until then a crash repeats those that are done. And a cursor's row and the
-            // retry partition's position are two writes: what a crash between them repeats may lie before what it doesn't.
+            // A record is complete with all its tasks: until then a crash repeats those that are done.
             let alone = ordered.iter().filter(|of| self.source[of.1 as usize].lanes().count() == 1);
-            let alone = alone.filter(|of| !self.settings.cursors && !self.redrivable.contains(of));
+            let alone = alone.filter(|of| !self.redrivable.contains(of));
             let lasts: Vec<_> = alone.map(last).collect();
             assert!(firsts.is_sorted() && lasts.is_sorted(), "lane {name}: {ordered:?}: {}", self.told());
         }
