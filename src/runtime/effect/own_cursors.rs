@@ -103,7 +103,7 @@ pub(super) struct OwnCursors {
     pub(super) surveys_next: bool,
     seen: Duplicates,
     tasks: HashMap<TaskNo, (Arc<str>, i64)>,
-    open: BTreeMap<(Arc<str>, i64), AtOffset>,
+    open: HashMap<Arc<str>, BTreeMap<i64, AtOffset>>,
 }
 
 impl OwnCursors {
@@ -134,7 +134,7 @@ impl OwnCursors {
             surveys_next: false,
             seen: Duplicates::new(remembers),
             tasks: HashMap::new(),
-            open: BTreeMap::new(),
+            open: HashMap::new(),
         }
     }
 
@@ -194,15 +194,16 @@ impl OwnCursors {
     /// doesn't count: it waits for the reader.
     fn fits(&self, target: &Arc<str>, room: usize) -> bool {
         let most = if self.full.contains(target) { room / 2 } else { room.saturating_sub(1) };
+        let Some(open) = self.open.get(target) else { return true };
+        let Some(excess) = open.len().checked_sub(most).filter(|excess| *excess > 0) else { return true };
         let gate = self.table.dispatched(target).unwrap_or(i64::MAX);
-        let brought = self.open.range((Arc::clone(target), i64::MIN)..(Arc::clone(target), gate));
-        brought.take(most + 1).count() <= most
+        open.range(gate..).take(excess).count() == excess
     }
 
     /// Notes whether `target` can be reached.
     pub(super) fn note_away(&mut self, target: &Arc<str>, is_away: bool) {
-        let all = (Arc::clone(target), i64::MIN)..=(Arc::clone(target), i64::MAX);
-        let load = self.open.range(all).fold(Load::default(), |load, (_, at)| load.plus(at.load()));
+        let open = self.open.get(target).into_iter().flat_map(BTreeMap::values);
+        let load = open.fold(Load::default(), |load, at| load.plus(at.load()));
         self.loads.note_away(target, is_away, load);
     }
 
@@ -298,8 +299,8 @@ impl OwnCursors {
     /// A task is owed to its target's cursor from now on.
     pub(super) fn adopt(&mut self, no: TaskNo, target: &Arc<str>, offset: i64, bytes: usize) {
         if self.tasks.insert(no, (Arc::clone(target), offset)).is_none() {
-            let at = self.open.entry((Arc::clone(target), offset)).or_default();
-            at.tasks += 1;
+            let open = self.open.entry(Arc::clone(target)).or_default();
+            open.entry(offset).or_default().tasks += 1;
             self.loads.add(target, Load { tasks: 1, bytes: 0 });
             self.weigh(no, bytes);
         }
@@ -307,10 +308,10 @@ impl OwnCursors {
 
     /// The record of a task that is owed to a cursor is in memory.
     pub(super) fn weigh(&mut self, no: TaskNo, bytes: usize) {
-        let Some(key) = self.tasks.get(&no) else { return };
-        if let Some(at) = self.open.get_mut(key).filter(|at| at.bytes == 0) {
+        let Some((target, offset)) = self.tasks.get(&no) else { return };
+        if let Some(at) = at_offset(&mut self.open, target, *offset).filter(|at| at.bytes == 0) {
             at.bytes = bytes;
-            self.loads.add(&key.0, Load { tasks: 0, bytes });
+            self.loads.add(target, Load { tasks: 0, bytes });
         }
     }
 
@@ -324,7 +325,7 @@ impl OwnCursors {
 
     /// Tasks of `target` at `offset` come again by the reader; others at that offset may be open still.
     pub(super) fn expect(&mut self, target: &Arc<str>, offset: i64) {
-        if let Some(at) = self.open.get_mut(&(Arc::clone(target), offset)) {
+        if let Some(at) = at_offset(&mut self.open, target, offset) {
             at.to_be_read = true;
         }
     }
@@ -332,7 +333,7 @@ impl OwnCursors {
     /// The reader brought the tasks of `target` at `offset`, and those that weren't open were adopted. Without any
     /// there is nothing left to do.
     pub(super) fn was_read(&mut self, target: &Arc<str>, offset: i64) {
-        match self.open.get_mut(&(Arc::clone(target), offset)) {
+        match at_offset(&mut self.open, target, offset) {
             Some(at) => {
                 at.to_be_read = false;
                 self.settle(target, offset);
@@ -344,7 +345,7 @@ impl OwnCursors {
     /// A task ended, or is acknowledged in another topic. False when it was no cursor's.
     pub(super) fn end(&mut self, no: TaskNo, took_effect: bool) -> bool {
         let Some((target, offset)) = self.tasks.remove(&no) else { return false };
-        if let Some(at) = self.open.get_mut(&(Arc::clone(&target), offset)) {
+        if let Some(at) = at_offset(&mut self.open, &target, offset) {
             at.took_effect |= took_effect;
         }
         self.drop_one(&target, offset);
@@ -352,7 +353,7 @@ impl OwnCursors {
     }
 
     fn drop_one(&mut self, target: &Arc<str>, offset: i64) {
-        if let Some(at) = self.open.get_mut(&(Arc::clone(target), offset)) {
+        if let Some(at) = at_offset(&mut self.open, target, offset) {
             at.tasks -= 1;
             self.loads.take(target, Load { tasks: 1, bytes: 0 });
             self.settle(target, offset);
@@ -360,16 +361,27 @@ impl OwnCursors {
     }
 
     fn settle(&mut self, target: &Arc<str>, offset: i64) {
-        let key = (Arc::clone(target), offset);
-        let Some(at) = self.open.get(&key).filter(|at| at.tasks == 0) else { return };
+        let Some(open) = self.open.get_mut(target) else { return };
+        let Some(at) = open.get(&offset).filter(|at| at.tasks == 0) else { return };
         let (is_finished, took_effect) = (!at.to_be_read, at.took_effect);
         self.loads.take(target, at.load());
-        self.open.remove(&key);
+        open.remove(&offset);
+        if open.is_empty() {
+            self.open.remove(target);
+        }
         if is_finished {
             self.table.note_ended(target, offset, took_effect);
             self.table.finish(target, offset);
         }
     }
+}
+
+fn at_offset<'o>(
+    open: &'o mut HashMap<Arc<str>, BTreeMap<i64, AtOffset>>,
+    target: &Arc<str>,
+    offset: i64,
+) -> Option<&'o mut AtOffset> {
+    open.get_mut(target)?.get_mut(&offset)
 }
 
 #[cfg(test)]
