@@ -158,6 +158,15 @@ fn unsafe_code_is_in_the_files_that_may_hold_it() {
     }
 }
 
+/// Behind FROM, PostgreSQL puts each column aside before the first row is seen; see `src/store/batch.rs`.
+#[test]
+fn columns_of_rows_that_are_written_are_unnested_side_by_side() {
+    for source in sources("src/store") {
+        let behind_from = source.text.contains("SELECT * FROM UNNEST(");
+        assert!(!behind_from, "{}: write SELECT UNNEST(…), UNNEST(…)", source.path.display());
+    }
+}
+
 #[test]
 fn nothing_is_left_for_later_in_the_source() {
     // Written in two halves, so that this file doesn't hold them.

@@ -82,10 +82,11 @@ macro_rules! add_both {
                 $there
             ),
             add_sql!(
-                "SELECT * FROM UNNEST($1::TEXT[], $2::TEXT[], $3::TEXT[], $4::TEXT[], $5::TEXT[], $6::TEXT[],
-                     $7::TEXT[], $8::TEXT[], $9::BIGINT[], $10::TEXT[], $11::BIGINT[], $12::BIGINT[], $13::TEXT[],
-                     $14::BYTEA[], $15::BIGINT[], $16::BIGINT[], $17::TEXT[],
-                     $18::BIGINT[], $19::BIGINT[], $20::BIGINT[])",
+                "SELECT UNNEST($1::TEXT[]), UNNEST($2::TEXT[]), UNNEST($3::TEXT[]), UNNEST($4::TEXT[]),
+                     UNNEST($5::TEXT[]), UNNEST($6::TEXT[]), UNNEST($7::TEXT[]), UNNEST($8::TEXT[]),
+                     UNNEST($9::BIGINT[]), UNNEST($10::TEXT[]), UNNEST($11::BIGINT[]), UNNEST($12::BIGINT[]),
+                     UNNEST($13::TEXT[]), UNNEST($14::BYTEA[]), UNNEST($15::BIGINT[]), UNNEST($16::BIGINT[]),
+                     UNNEST($17::TEXT[]), UNNEST($18::BIGINT[]), UNNEST($19::BIGINT[]), UNNEST($20::BIGINT[])",
                 $there
             ),
         )

@@ -1,5 +1,8 @@
 //! Many rows in one round trip: PostgreSQL takes whole columns by UNNEST, SQLite takes row after row.
 //!
+//! Where rows are written, each column is unnested in the list of what is selected: PostgreSQL goes through them side by
+//! side there. Behind FROM it puts each column aside as a whole before the first row is seen, which costs as much as a key.
+//!
 //! What is read or written is said twice, once for one row and once for many; this file only turns rows into
 //! columns and chooses.
 

@@ -247,9 +247,11 @@ pub async fn add(tx: &mut Transaction, events: &[NewEvent], now_ms: i64) -> Resu
         tx,
         add_sql!("VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)"),
         add_sql!(
-            "SELECT * FROM UNNEST($1::TEXT[], $2::TEXT[], $3::BIGINT[], $4::TEXT[], $5::TEXT[], $6::BIGINT[],
-                 $7::BIGINT[], $8::BIGINT[], $9::TEXT[], $10::TEXT[], $11::TEXT[], $12::TEXT[], $13::BIGINT[],
-                 $14::BIGINT[], $15::BYTEA[], $16::TEXT[], $17::TEXT[], $18::TEXT[])"
+            "SELECT UNNEST($1::TEXT[]), UNNEST($2::TEXT[]), UNNEST($3::BIGINT[]), UNNEST($4::TEXT[]),
+                 UNNEST($5::TEXT[]), UNNEST($6::BIGINT[]), UNNEST($7::BIGINT[]), UNNEST($8::BIGINT[]),
+                 UNNEST($9::TEXT[]), UNNEST($10::TEXT[]), UNNEST($11::TEXT[]), UNNEST($12::TEXT[]),
+                 UNNEST($13::BIGINT[]), UNNEST($14::BIGINT[]), UNNEST($15::BYTEA[]), UNNEST($16::TEXT[]),
+                 UNNEST($17::TEXT[]), UNNEST($18::TEXT[])"
         ),
         events.iter().map(|event| event_values(event, now_ms)).collect(),
     )
@@ -265,8 +267,9 @@ pub async fn save_orders(tx: &mut Transaction, orders: &[OrderRow], now_ms: i64)
         tx,
         save_sql!("VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)"),
         save_sql!(
-            "SELECT * FROM UNNEST($1::TEXT[], $2::TEXT[], $3::BIGINT[], $4::TEXT[], $5::BIGINT[], $6::TEXT[],
-                 $7::TEXT[], $8::BYTEA[], $9::BIGINT[])"
+            "SELECT UNNEST($1::TEXT[]), UNNEST($2::TEXT[]), UNNEST($3::BIGINT[]), UNNEST($4::TEXT[]),
+                 UNNEST($5::BIGINT[]), UNNEST($6::TEXT[]), UNNEST($7::TEXT[]), UNNEST($8::BYTEA[]),
+                 UNNEST($9::BIGINT[])"
         ),
         orders.iter().map(|order| order_values(order, now_ms)).collect(),
     )

@@ -119,9 +119,11 @@ pub async fn decide(tx: &mut Transaction, decisions: &[Decision], now_ms: i64) -
             "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)"
         ),
         decide_sql!(
-            "SELECT * FROM UNNEST($1::TEXT[], $2::TEXT[], $3::TEXT[], $4::TEXT[], $5::TEXT[], $6::TEXT[],
-                 $7::TEXT[], $8::TEXT[], $9::TEXT[], $10::TEXT[], $11::TEXT[], $12::TEXT[], $13::TEXT[],
-                 $14::TEXT[], $15::TEXT[], $16::TEXT[], $17::BIGINT[], $18::BIGINT[], $19::BIGINT[])"
+            "SELECT UNNEST($1::TEXT[]), UNNEST($2::TEXT[]), UNNEST($3::TEXT[]), UNNEST($4::TEXT[]),
+                 UNNEST($5::TEXT[]), UNNEST($6::TEXT[]), UNNEST($7::TEXT[]), UNNEST($8::TEXT[]),
+                 UNNEST($9::TEXT[]), UNNEST($10::TEXT[]), UNNEST($11::TEXT[]), UNNEST($12::TEXT[]),
+                 UNNEST($13::TEXT[]), UNNEST($14::TEXT[]), UNNEST($15::TEXT[]), UNNEST($16::TEXT[]),
+                 UNNEST($17::BIGINT[]), UNNEST($18::BIGINT[]), UNNEST($19::BIGINT[])"
         ),
         rows.collect(),
     )

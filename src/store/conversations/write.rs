@@ -67,8 +67,9 @@ pub async fn change(tx: &mut Transaction, changes: &[(OrderKey, Change, i64)]) -
         tx,
         change_sql!("VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"),
         change_sql!(
-            "SELECT * FROM UNNEST($1::TEXT[], $2::TEXT[], $3::TEXT[], $4::BIGINT[], $5::TEXT[], $6::TEXT[],
-                 $7::TEXT[], $8::BIGINT[], $9::TEXT[], $10::BIGINT[], $11::BIGINT[], $12::BIGINT[])"
+            "SELECT UNNEST($1::TEXT[]), UNNEST($2::TEXT[]), UNNEST($3::TEXT[]), UNNEST($4::BIGINT[]),
+                 UNNEST($5::TEXT[]), UNNEST($6::TEXT[]), UNNEST($7::TEXT[]), UNNEST($8::BIGINT[]),
+                 UNNEST($9::TEXT[]), UNNEST($10::BIGINT[]), UNNEST($11::BIGINT[]), UNNEST($12::BIGINT[])"
         ),
         rows.collect(),
     )
@@ -103,7 +104,8 @@ pub async fn join(tx: &mut Transaction, joins: &[(OrderKey, Participant)]) -> Re
         tx,
         join_sql!("VALUES ($1, $2, $3, $4, $5, $6)"),
         join_sql!(
-            "SELECT * FROM UNNEST($1::TEXT[], $2::TEXT[], $3::TEXT[], $4::TEXT[], $5::BYTEA[], $6::BIGINT[])"
+            "SELECT UNNEST($1::TEXT[]), UNNEST($2::TEXT[]), UNNEST($3::TEXT[]), UNNEST($4::TEXT[]),
+                 UNNEST($5::BYTEA[]), UNNEST($6::BIGINT[])"
         ),
         rows.collect(),
     )
@@ -147,8 +149,9 @@ pub async fn say(
         tx,
         say_sql!("VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"),
         say_sql!(
-            "SELECT * FROM UNNEST($1::TEXT[], $2::TEXT[], $3::TEXT[], $4::TEXT[], $5::TEXT[], $6::TEXT[],
-                 $7::TEXT[], $8::TEXT[], $9::TEXT[], $10::BYTEA[], $11::BIGINT[], $12::BIGINT[])"
+            "SELECT UNNEST($1::TEXT[]), UNNEST($2::TEXT[]), UNNEST($3::TEXT[]), UNNEST($4::TEXT[]),
+                 UNNEST($5::TEXT[]), UNNEST($6::TEXT[]), UNNEST($7::TEXT[]), UNNEST($8::TEXT[]),
+                 UNNEST($9::TEXT[]), UNNEST($10::BYTEA[]), UNNEST($11::BIGINT[]), UNNEST($12::BIGINT[])"
         ),
         rows.collect(),
     )

@@ -64,7 +64,7 @@ pub async fn lock(tx: &mut Transaction, keys: &[(String, String)]) -> Result<Vec
         tx,
         "INSERT INTO webhook_health (tenant_id, endpoint_id) VALUES ($1, $2) ON CONFLICT DO NOTHING",
         "INSERT INTO webhook_health (tenant_id, endpoint_id)
-         SELECT * FROM UNNEST($1::TEXT[], $2::TEXT[]) ON CONFLICT DO NOTHING",
+         SELECT UNNEST($1::TEXT[]), UNNEST($2::TEXT[]) ON CONFLICT DO NOTHING",
         keys.iter().map(|(tenant, id)| vec![tenant.as_str().into(), id.as_str().into()]).collect(),
     )
     .await?;
