@@ -269,7 +269,7 @@ mod tests {
                 let sql = "INSERT INTO webhook_endpoints (tenant_id, id, url, events, timeout_ms, secrets, state, created_at,
                      updated_at, owner, contact)
                      VALUES ('shop', $1, 'https://example.com/', '*', 1000, $2, 'enabled', 1, 1, 'p-1', $2)";
-                let sealed = Value::Bytes(Some(contact.as_bytes().to_vec()));
+                let sealed = Value::from(&contact);
                 tx.execute(sql, &[format!("wh_{nth:03}").as_str().into(), sealed]).await.unwrap();
             }
             // The last one's endpoint is gone, so that nothing has to be written to anybody.

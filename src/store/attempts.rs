@@ -287,8 +287,8 @@ pub async fn forget(db: &Database, before_ms: i64, limit: i64) -> Result<u64, St
 }
 
 /// The columns of one row, in the order of the statements above.
-fn values(attempt: &Attempt) -> Vec<Value> {
-    vec![
+fn values(attempt: &Attempt) -> [Value<'_>; 20] {
+    [
         attempt.tenant.as_str().into(),
         attempt.attempt_id.as_str().into(),
         attempt.endpoint_id.as_str().into(),
@@ -302,7 +302,7 @@ fn values(attempt: &Attempt) -> Vec<Value> {
         attempt.status.into(),
         attempt.latency_ms.into(),
         attempt.error.as_deref().into(),
-        Value::Bytes(attempt.response.as_ref().map(|sealed| sealed.as_bytes().to_vec())),
+        attempt.response.as_ref().into(),
         attempt.attempted_at.into(),
         attempt.next_attempt_at.into(),
         attempt.source_topic.as_deref().into(),

@@ -10,11 +10,11 @@ use super::conversations::OrderKey;
 use super::{Engine, Row, StoreError, Transaction, Value};
 
 /// Writes `rows`: by `many` at once, whose parameters are columns, or by `one` for each.
-pub(super) async fn write(
+pub(super) async fn write<const COLUMNS: usize>(
     tx: &mut Transaction,
     one: &'static str,
     many: &'static str,
-    rows: Vec<Vec<Value>>,
+    rows: Vec<[Value<'_>; COLUMNS]>,
 ) -> Result<(), StoreError> {
     if rows.is_empty() {
         return Ok(());
@@ -41,8 +41,8 @@ pub(super) async fn of_orders(
 ) -> Result<Vec<Row>, StoreError> {
     match tx.engine() {
         Engine::Postgres => {
-            let tenants = keys.iter().map(|key| Some(key.tenant.clone())).collect();
-            let orders = keys.iter().map(|key| Some(key.order.clone())).collect();
+            let tenants = keys.iter().map(|key| Some(key.tenant.as_str().into())).collect();
+            let orders = keys.iter().map(|key| Some(key.order.as_str().into())).collect();
             tx.rows(many, &[Value::Texts(tenants), Value::Texts(orders)]).await
         }
         Engine::Sqlite => {
@@ -56,17 +56,18 @@ pub(super) async fn of_orders(
 }
 
 /// Rows as columns; every row holds the same kinds of values.
-fn columns(rows: Vec<Vec<Value>>) -> Result<Vec<Value>, StoreError> {
-    let mut columns: Vec<Value> = Vec::new();
+fn columns<const COLUMNS: usize>(rows: Vec<[Value<'_>; COLUMNS]>) -> Result<Vec<Value<'_>>, StoreError> {
+    let count = rows.len();
+    let mut columns: Vec<Value<'_>> = match rows.first() {
+        Some(first) => first.iter().map(|value| empty(value, count)).collect(),
+        None => Vec::new(),
+    };
     for row in rows {
-        for (at, value) in row.into_iter().enumerate() {
-            match (columns.get_mut(at), value) {
-                (None, Value::Int(value)) => columns.push(Value::Ints(vec![value])),
-                (None, Value::Text(value)) => columns.push(Value::Texts(vec![value])),
-                (None, Value::Bytes(value)) => columns.push(Value::Blobs(vec![value])),
-                (Some(Value::Ints(column)), Value::Int(value)) => column.push(value),
-                (Some(Value::Texts(column)), Value::Text(value)) => column.push(value),
-                (Some(Value::Blobs(column)), Value::Bytes(value)) => column.push(value),
+        for (at, (column, value)) in columns.iter_mut().zip(row).enumerate() {
+            match (column, value) {
+                (Value::Ints(column), Value::Int(value)) => column.push(value),
+                (Value::Texts(column), Value::Text(value)) => column.push(value),
+                (Value::Blobs(column), Value::Bytes(value)) => column.push(value),
                 (_, _) => return Err(StoreError::Data(format!("column {at} holds values of two kinds"))),
             }
         }
@@ -74,15 +75,36 @@ fn columns(rows: Vec<Vec<Value>>) -> Result<Vec<Value>, StoreError> {
     Ok(columns)
 }
 
+/// A column for `count` values such as this one.
+fn empty<'a>(value: &Value<'_>, count: usize) -> Value<'a> {
+    match value {
+        Value::Int(_) | Value::Ints(_) => Value::Ints(Vec::with_capacity(count)),
+        Value::Text(_) | Value::Texts(_) => Value::Texts(Vec::with_capacity(count)),
+        Value::Bytes(_) | Value::Blobs(_) => Value::Blobs(Vec::with_capacity(count)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::borrow::Cow;
+
     use super::*;
 
     #[test]
     fn rows_become_columns_of_one_kind_each() {
-        let rows = vec![vec![Value::from(1_i64), Value::from("a")], vec![Value::Int(None), Value::from("b")]];
-        let texts = vec![Some("a".to_owned()), Some("b".to_owned())];
+        let rows = vec![[Value::from(1_i64), Value::from("a")], [Value::Int(None), Value::from("b")]];
+        let texts = vec![Some("a".into()), Some("b".into())];
         assert_eq!(columns(rows).unwrap(), [Value::Ints(vec![Some(1), None]), Value::Texts(texts)]);
-        assert!(columns(vec![vec![Value::from(1_i64)], vec![Value::from("a")]]).is_err());
+        assert!(columns(vec![[Value::from(1_i64)], [Value::from("a")]]).is_err());
+    }
+
+    #[test]
+    fn what_rows_hold_is_not_copied_into_columns() {
+        let (text, bytes) = ("a".to_owned(), vec![1]);
+        let row = [Value::from(text.as_str()), Value::from(bytes.as_slice())];
+        let columns = columns(vec![row]).unwrap();
+        let [Value::Texts(texts), Value::Blobs(blobs)] = columns.as_slice() else { panic!("{columns:?}") };
+        assert!(matches!(texts.as_slice(), [Some(Cow::Borrowed("a"))]), "{texts:?}");
+        assert!(matches!(blobs.as_slice(), [Some(Cow::Borrowed([1]))]), "{blobs:?}");
     }
 }

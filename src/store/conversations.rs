@@ -301,7 +301,7 @@ fn order_key(row: &Row) -> Result<OrderKey, StoreError> {
     Ok(OrderKey::new(row.text("tenant_id")?, row.text("order_id")?))
 }
 
-fn key_values(key: &OrderKey) -> [Value; 2] {
+fn key_values(key: &OrderKey) -> [Value<'_>; 2] {
     [key.tenant.as_str().into(), key.order.as_str().into()]
 }
 

@@ -299,11 +299,11 @@ async fn note_progress(
     Ok(())
 }
 
-fn key(place: &Place<'_>) -> Vec<Value> {
+fn key<'a>(place: &Place<'a>) -> Vec<Value<'a>> {
     vec![place.stage.into(), place.cluster_id.into(), place.topic_id.into(), place.partition.into()]
 }
 
-fn with<const N: usize>(place: &Place<'_>, values: [Value; N]) -> Vec<Value> {
+fn with<'a, const N: usize>(place: &Place<'a>, values: [Value<'a>; N]) -> Vec<Value<'a>> {
     key(place).into_iter().chain(values).collect()
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use sqlx::Connection as _;
-use sqlx::postgres::{PgArguments, PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::postgres::{PgArguments, PgBindIterExt as _, PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::sqlite::{
     SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
     SqliteSynchronous,
@@ -158,7 +158,7 @@ impl Database {
     ///
     /// # Errors
     /// As the database says; see [`StoreError`].
-    pub async fn rows(&self, sql: &'static str, values: &[Value]) -> Result<Vec<Row>, StoreError> {
+    pub async fn rows(&self, sql: &'static str, values: &[Value<'_>]) -> Result<Vec<Row>, StoreError> {
         Ok(match &self.pool {
             Pool::Postgres(pool) => {
                 let arguments = postgres_arguments(values)?;
@@ -178,7 +178,7 @@ impl Database {
     ///
     /// # Errors
     /// As the database says; see [`StoreError`].
-    pub async fn row(&self, sql: &'static str, values: &[Value]) -> Result<Option<Row>, StoreError> {
+    pub async fn row(&self, sql: &'static str, values: &[Value<'_>]) -> Result<Option<Row>, StoreError> {
         Ok(self.rows(sql, values).await?.into_iter().next())
     }
 
@@ -214,7 +214,7 @@ impl Transaction {
     ///
     /// # Errors
     /// As the database says; see [`StoreError`].
-    pub async fn execute(&mut self, sql: &'static str, values: &[Value]) -> Result<u64, StoreError> {
+    pub async fn execute(&mut self, sql: &'static str, values: &[Value<'_>]) -> Result<u64, StoreError> {
         Ok(match &mut self.0 {
             Open::Postgres(tx) => {
                 sqlx::query_with(sql, postgres_arguments(values)?).execute(&mut **tx).await?.rows_affected()
@@ -229,7 +229,7 @@ impl Transaction {
     ///
     /// # Errors
     /// As the database says; see [`StoreError`].
-    pub async fn rows(&mut self, sql: &'static str, values: &[Value]) -> Result<Vec<Row>, StoreError> {
+    pub async fn rows(&mut self, sql: &'static str, values: &[Value<'_>]) -> Result<Vec<Row>, StoreError> {
         Ok(match &mut self.0 {
             Open::Postgres(tx) => {
                 let rows = sqlx::query_with(sql, postgres_arguments(values)?).fetch_all(&mut **tx).await?;
@@ -246,7 +246,7 @@ impl Transaction {
     ///
     /// # Errors
     /// As the database says; see [`StoreError`].
-    pub async fn row(&mut self, sql: &'static str, values: &[Value]) -> Result<Option<Row>, StoreError> {
+    pub async fn row(&mut self, sql: &'static str, values: &[Value<'_>]) -> Result<Option<Row>, StoreError> {
         Ok(self.rows(sql, values).await?.into_iter().next())
     }
 
@@ -271,31 +271,31 @@ fn bad_url(error: sqlx::Error) -> StoreError {
     StoreError::Settings(format!("can't be understood: {error}"))
 }
 
-fn postgres_arguments(values: &[Value]) -> Result<PgArguments, StoreError> {
+fn postgres_arguments(values: &[Value<'_>]) -> Result<PgArguments, StoreError> {
     use sqlx::Arguments as _;
     let mut arguments = PgArguments::default();
-    for value in values.iter().cloned() {
+    for value in values {
         let added = match value {
             Value::Int(value) => arguments.add(value),
-            Value::Text(value) => arguments.add(value),
-            Value::Bytes(value) => arguments.add(value),
-            Value::Ints(value) => arguments.add(value),
-            Value::Texts(value) => arguments.add(value),
-            Value::Blobs(value) => arguments.add(value),
+            Value::Text(value) => arguments.add(value.as_deref()),
+            Value::Bytes(value) => arguments.add(value.as_deref()),
+            Value::Ints(values) => arguments.add(values),
+            Value::Texts(values) => arguments.add(values),
+            Value::Blobs(values) => arguments.add(values.iter().map(Option::as_deref).bind_iter()),
         };
         added.map_err(|error| StoreError::Data(error.to_string()))?;
     }
     Ok(arguments)
 }
 
-fn sqlite_arguments(values: &[Value]) -> Result<SqliteArguments, StoreError> {
+fn sqlite_arguments(values: &[Value<'_>]) -> Result<SqliteArguments, StoreError> {
     use sqlx::Arguments as _;
     let mut arguments = SqliteArguments::default();
-    for value in values.iter().cloned() {
+    for value in values {
         let added = match value {
             Value::Int(value) => arguments.add(value),
-            Value::Text(value) => arguments.add(value),
-            Value::Bytes(value) => arguments.add(value),
+            Value::Text(value) => arguments.add(value.as_deref()),
+            Value::Bytes(value) => arguments.add(value.as_deref()),
             Value::Ints(_) | Value::Texts(_) | Value::Blobs(_) => {
                 return Err(StoreError::Data("SQLite has no arrays".to_owned()));
             }

@@ -361,7 +361,11 @@ pub async fn place_of(db: &Database, tenant: &str, event_id: &str) -> Result<Opt
 
 const ORDER: &str = "SELECT * FROM orders WHERE tenant_id = $1 AND order_id = $2";
 
-fn filter_values(tenant: &str, order_id: &str, filter: &Filter) -> Result<Vec<Value>, StoreError> {
+fn filter_values<'a>(
+    tenant: &'a str,
+    order_id: &'a str,
+    filter: &Filter,
+) -> Result<Vec<Value<'a>>, StoreError> {
     let kinds = serde_json::to_string(&filter.kinds).map_err(|error| StoreError::Data(error.to_string()))?;
     Ok(vec![
         tenant.into(),
@@ -398,15 +402,15 @@ fn order_row(row: &Row) -> Result<OrderRow, StoreError> {
     })
 }
 
-fn columns(pairs: &[(&str, &str)]) -> [Value; 2] {
-    let texts =
-        |of: fn(&(&str, &str)) -> String| Value::Texts(pairs.iter().map(|pair| Some(of(pair))).collect());
-    [texts(|pair| pair.0.to_owned()), texts(|pair| pair.1.to_owned())]
+fn columns<'a>(pairs: &[(&'a str, &'a str)]) -> [Value<'a>; 2] {
+    let (firsts, seconds) =
+        pairs.iter().map(|(first, second)| (Some((*first).into()), Some((*second).into()))).unzip();
+    [Value::Texts(firsts), Value::Texts(seconds)]
 }
 
-fn event_values(event: &NewEvent, now_ms: i64) -> Vec<Value> {
+fn event_values(event: &NewEvent, now_ms: i64) -> [Value<'_>; 18] {
     let (topic, partition, offset) = &event.coordinates;
-    vec![
+    [
         event.tenant.as_str().into(),
         event.order_id.as_str().into(),
         event.version.into(),
@@ -428,8 +432,8 @@ fn event_values(event: &NewEvent, now_ms: i64) -> Vec<Value> {
     ]
 }
 
-fn order_values(order: &OrderRow, now_ms: i64) -> Vec<Value> {
-    vec![
+fn order_values(order: &OrderRow, now_ms: i64) -> [Value<'_>; 9] {
+    [
         order.tenant.as_str().into(),
         order.order_id.as_str().into(),
         order.version.into(),

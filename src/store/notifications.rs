@@ -90,8 +90,8 @@ macro_rules! decide_sql {
 /// # Errors
 /// As the database says; so for all below.
 pub async fn decide(tx: &mut Transaction, decisions: &[Decision], now_ms: i64) -> Result<(), StoreError> {
-    let rows = decisions.iter().map(|decision| -> Vec<Value> {
-        vec![
+    let rows = decisions.iter().map(|decision| -> [Value<'_>; 19] {
+        [
             decision.key.tenant.as_str().into(),
             decision.notification_id.into(),
             decision.key.order.as_str().into(),
@@ -213,7 +213,7 @@ const OF_ORDER: &str = "SELECT * FROM notifications WHERE tenant_id = $1 AND ord
 const OF_ORDERS: &str = "SELECT n.* FROM UNNEST($1::TEXT[], $2::TEXT[]) AS asked (tenant_id, order_id)
      JOIN notifications n ON n.tenant_id = asked.tenant_id AND n.order_id = asked.order_id";
 
-fn key_values(key: &OrderKey) -> [Value; 2] {
+fn key_values(key: &OrderKey) -> [Value<'_>; 2] {
     [key.tenant.as_str().into(), key.order.as_str().into()]
 }
 

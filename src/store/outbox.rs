@@ -69,25 +69,6 @@ macro_rules! append_sql {
 /// # Errors
 /// As the database says.
 pub async fn append_all(tx: &mut Transaction, messages: &[Message], now_ms: i64) -> Result<(), StoreError> {
-    let row = |message: &Message| -> Result<Vec<Value>, StoreError> {
-        let headers: Vec<(&str, String)> =
-            message.headers.iter().map(|(name, value)| (name.as_str(), STANDARD.encode(value))).collect();
-        let headers = serde_json::to_string(&headers).map_err(|error| StoreError::Data(error.to_string()))?;
-        let (text_key, exact_key) = columns_of(message.key.as_deref());
-        Ok(vec![
-            message.id.into(),
-            message.tenant.as_str().into(),
-            message.topic.as_str().into(),
-            text_key.as_str().into(),
-            message.kind.as_str().into(),
-            message.payload.clone().into(),
-            message.partition.map(i64::from).into(),
-            headers.into(),
-            bucket(&message.topic, &text_key).into(),
-            now_ms.into(),
-            exact_key.into(),
-        ])
-    };
     batch::write(
         tx,
         append_sql!("VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"),
@@ -99,7 +80,7 @@ pub async fn append_all(tx: &mut Transaction, messages: &[Message], now_ms: i64)
                            exact_key, place)
              ORDER BY place"
         ),
-        messages.iter().map(row).collect::<Result<_, _>>()?,
+        messages.iter().map(|message| message_values(message, now_ms)).collect::<Result<_, _>>()?,
     )
     .await
 }
@@ -146,7 +127,7 @@ pub async fn waiting_buckets(db: &Database) -> Result<Vec<i64>, StoreError> {
 pub async fn claim(db: &Database, bucket: i64, last: i64, limit: i64) -> Result<Option<Claim>, StoreError> {
     const OLDEST: &str =
         "SELECT * FROM outbox WHERE bucket = $1 AND sequence > $2 ORDER BY sequence LIMIT $3";
-    let values: [Value; 3] = [bucket.into(), last.into(), limit.into()];
+    let values: [Value<'_>; 3] = [bucket.into(), last.into(), limit.into()];
     let (rows, lock) = match db.engine() {
         Engine::Sqlite => (db.rows(OLDEST, &values).await?, None),
         Engine::Postgres => {
@@ -233,6 +214,27 @@ async fn delete(tx: &mut Transaction, published: &[i64]) -> Result<(), StoreErro
 pub async fn depth(db: &Database) -> Result<(i64, Option<i64>), StoreError> {
     let row = db.row("SELECT COUNT(*) AS depth, MIN(created_at) AS oldest FROM outbox", &[]).await?;
     row.map_or(Ok((0, None)), |row| Ok((row.int("depth")?, row.opt_int("oldest")?)))
+}
+
+fn message_values(message: &Message, now_ms: i64) -> Result<[Value<'_>; 11], StoreError> {
+    let headers: Vec<(&str, String)> =
+        message.headers.iter().map(|(name, value)| (name.as_str(), STANDARD.encode(value))).collect();
+    let headers = serde_json::to_string(&headers).map_err(|error| StoreError::Data(error.to_string()))?;
+    let (text_key, exact_key) = columns_of(message.key.as_deref());
+    let bucket = bucket(&message.topic, &text_key);
+    Ok([
+        message.id.into(),
+        message.tenant.as_str().into(),
+        message.topic.as_str().into(),
+        text_key.into(),
+        message.kind.as_str().into(),
+        message.payload.as_deref().into(),
+        message.partition.map(i64::from).into(),
+        headers.into(),
+        bucket.into(),
+        now_ms.into(),
+        exact_key.into(),
+    ])
 }
 
 /// The columns of a key: its text, and its bytes where the text doesn't tell them.

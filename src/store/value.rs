@@ -1,103 +1,117 @@
 //! What goes into a statement and comes out of a row, the same for both engines.
 
+use std::borrow::Cow;
+
 use sqlx::postgres::PgRow;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{ColumnIndex, Decode, Row as _, Type};
 
 use super::StoreError;
 
-/// A parameter of a statement. The typed nulls are there because PostgreSQL asks for the type.
+/// A parameter of a statement, borrowed where it can be. The typed nulls are there because PostgreSQL asks for the type.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Value {
+pub enum Value<'a> {
     /// BIGINT.
     Int(Option<i64>),
     /// TEXT.
-    Text(Option<String>),
+    Text(Option<Cow<'a, str>>),
     /// BYTEA or BLOB.
-    Bytes(Option<Vec<u8>>),
+    Bytes(Option<Cow<'a, [u8]>>),
     /// BIGINT[], PostgreSQL only (for UNNEST).
     Ints(Vec<Option<i64>>),
     /// TEXT[], PostgreSQL only (for UNNEST).
-    Texts(Vec<Option<String>>),
+    Texts(Vec<Option<Cow<'a, str>>>),
     /// BYTEA[], PostgreSQL only (for UNNEST).
-    Blobs(Vec<Option<Vec<u8>>>),
+    Blobs(Vec<Option<Cow<'a, [u8]>>>),
 }
 
-impl From<i64> for Value {
+impl From<i64> for Value<'_> {
     fn from(value: i64) -> Self {
         Self::Int(Some(value))
     }
 }
 
-impl From<i32> for Value {
+impl From<i32> for Value<'_> {
     fn from(value: i32) -> Self {
         Self::Int(Some(i64::from(value)))
     }
 }
 
-impl From<bool> for Value {
+impl From<bool> for Value<'_> {
     fn from(value: bool) -> Self {
         Self::Int(Some(i64::from(value)))
     }
 }
 
-impl From<Option<i64>> for Value {
+impl From<Option<i64>> for Value<'_> {
     fn from(value: Option<i64>) -> Self {
         Self::Int(value)
     }
 }
 
-impl From<&str> for Value {
-    fn from(value: &str) -> Self {
-        Self::Text(Some(value.to_owned()))
+impl<'a> From<&'a str> for Value<'a> {
+    fn from(value: &'a str) -> Self {
+        Self::Text(Some(value.into()))
     }
 }
 
-impl From<String> for Value {
+impl From<String> for Value<'_> {
     fn from(value: String) -> Self {
-        Self::Text(Some(value))
+        Self::Text(Some(value.into()))
     }
 }
 
-impl From<Option<String>> for Value {
+impl From<Option<String>> for Value<'_> {
     fn from(value: Option<String>) -> Self {
-        Self::Text(value)
+        Self::Text(value.map(Cow::Owned))
     }
 }
 
-impl From<Option<&str>> for Value {
-    fn from(value: Option<&str>) -> Self {
-        Self::Text(value.map(str::to_owned))
+impl<'a> From<Option<&'a str>> for Value<'a> {
+    fn from(value: Option<&'a str>) -> Self {
+        Self::Text(value.map(Cow::Borrowed))
     }
 }
 
-impl From<uuid::Uuid> for Value {
+impl From<uuid::Uuid> for Value<'_> {
     fn from(value: uuid::Uuid) -> Self {
-        Self::Text(Some(value.to_string()))
+        Self::Text(Some(value.to_string().into()))
     }
 }
 
-impl From<Vec<u8>> for Value {
+impl From<Vec<u8>> for Value<'_> {
     fn from(value: Vec<u8>) -> Self {
-        Self::Bytes(Some(value))
+        Self::Bytes(Some(value.into()))
     }
 }
 
-impl From<&[u8]> for Value {
-    fn from(value: &[u8]) -> Self {
-        Self::Bytes(Some(value.to_vec()))
+impl<'a> From<&'a [u8]> for Value<'a> {
+    fn from(value: &'a [u8]) -> Self {
+        Self::Bytes(Some(value.into()))
     }
 }
 
-impl From<Option<Vec<u8>>> for Value {
+impl<'a> From<Option<&'a [u8]>> for Value<'a> {
+    fn from(value: Option<&'a [u8]>) -> Self {
+        Self::Bytes(value.map(Cow::Borrowed))
+    }
+}
+
+impl From<Option<Vec<u8>>> for Value<'_> {
     fn from(value: Option<Vec<u8>>) -> Self {
-        Self::Bytes(value)
+        Self::Bytes(value.map(Cow::Owned))
     }
 }
 
-impl From<&crate::crypto::Sealed> for Value {
-    fn from(value: &crate::crypto::Sealed) -> Self {
-        Self::Bytes(Some(value.as_bytes().to_vec()))
+impl<'a> From<&'a crate::crypto::Sealed> for Value<'a> {
+    fn from(value: &'a crate::crypto::Sealed) -> Self {
+        Self::Bytes(Some(value.as_bytes().into()))
+    }
+}
+
+impl<'a> From<Option<&'a crate::crypto::Sealed>> for Value<'a> {
+    fn from(value: Option<&'a crate::crypto::Sealed>) -> Self {
+        Self::Bytes(value.map(|sealed| sealed.as_bytes().into()))
     }
 }
 

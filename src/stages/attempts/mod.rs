@@ -27,7 +27,7 @@ use crate::runtime::{
     StoreBatch, StoreFault, StoreStage, Stored, start_store_stage,
 };
 use crate::store::attempts::{self, Attempt};
-use crate::store::webhooks::health as kept_health;
+use crate::store::webhooks::health::{self as kept_health, Health};
 use crate::store::{Database, Transaction, outbox, positions};
 use crate::topology::Stage;
 
@@ -245,17 +245,20 @@ impl Attempts {
         receipts: &[Receipt],
         now_ms: i64,
     ) -> Result<(), StoreFault> {
-        let mut endpoints: BTreeMap<(String, String), Vec<Seen>> = BTreeMap::new();
+        let mut endpoints: BTreeMap<(&str, &str), Vec<Seen>> = BTreeMap::new();
         for receipt in receipts {
-            let key = (receipt.row.tenant.clone(), receipt.row.endpoint_id.clone());
+            let key = (receipt.row.tenant.as_str(), receipt.row.endpoint_id.as_str());
             endpoints.entry(key).or_default().push(seen(receipt));
         }
-        let keys: Vec<_> = endpoints.keys().cloned().collect();
+        let key = |(tenant, endpoint): &(&str, &str)| ((*tenant).to_owned(), (*endpoint).to_owned());
+        let keys: Vec<_> = endpoints.keys().map(key).collect();
         let known = kept_health::lock(tx, &keys).await.map_err(|error| away(&error))?;
+        let by_key = |health: Health| ((health.tenant.clone(), health.endpoint.clone()), health);
+        let mut known: BTreeMap<_, _> = known.into_iter().map(by_key).collect();
         let (mut changed, mut news) = (Vec::new(), Vec::new());
-        for mut health in known {
-            let key = (health.tenant.clone(), health.endpoint.clone());
-            let Some(((tenant, endpoint), all)) = endpoints.get_key_value(&key) else { continue };
+        for (of, all) in &endpoints {
+            let Some(mut health) = known.remove(&key(of)) else { continue };
+            let (tenant, endpoint) = *of;
             // It was removed while this was under way.
             if health.generation.is_none() {
                 kept_health::forget(tx, tenant, endpoint).await.map_err(|error| away(&error))?;

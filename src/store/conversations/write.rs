@@ -48,7 +48,7 @@ pub async fn change(tx: &mut Transaction, changes: &[(OrderKey, Change, i64)]) -
     let rows = changes.iter().map(|(key, change, at_ms)| {
         let kind = if change.becomes_dispute { Kind::Dispute } else { Kind::Order };
         let payment = change.payment.as_ref();
-        vec![
+        [
             key.tenant.as_str().into(),
             key.order.as_str().into(),
             kind.as_str().into(),
@@ -91,12 +91,12 @@ macro_rules! join_sql {
 /// occurs once per order and role.
 pub async fn join(tx: &mut Transaction, joins: &[(OrderKey, Participant)]) -> Result<(), StoreError> {
     let rows = joins.iter().map(|(key, participant)| {
-        vec![
+        [
             key.tenant.as_str().into(),
             key.order.as_str().into(),
             participant.role.as_str().into(),
             participant.user_id.as_str().into(),
-            participant.contact.as_ref().map(|sealed| sealed.as_bytes().to_vec()).into(),
+            participant.contact.as_ref().into(),
             participant.joined_at.into(),
         ]
     });
@@ -129,8 +129,8 @@ pub async fn say(
     messages: &[(OrderKey, Message)],
     now_ms: i64,
 ) -> Result<(), StoreError> {
-    let rows = messages.iter().map(|(key, message)| -> Vec<Value> {
-        vec![
+    let rows = messages.iter().map(|(key, message)| -> [Value<'_>; 12] {
+        [
             key.tenant.as_str().into(),
             key.order.as_str().into(),
             message.message_id.into(),

@@ -65,7 +65,7 @@ pub async fn lock(tx: &mut Transaction, keys: &[(String, String)]) -> Result<Vec
         "INSERT INTO webhook_health (tenant_id, endpoint_id) VALUES ($1, $2) ON CONFLICT DO NOTHING",
         "INSERT INTO webhook_health (tenant_id, endpoint_id)
          SELECT UNNEST($1::TEXT[]), UNNEST($2::TEXT[]) ON CONFLICT DO NOTHING",
-        keys.iter().map(|(tenant, id)| vec![tenant.as_str().into(), id.as_str().into()]).collect(),
+        keys.iter().map(|(tenant, id)| [tenant.as_str().into(), id.as_str().into()]).collect(),
     )
     .await?;
     let pairs: Vec<_> = keys.iter().map(|(tenant, id)| OrderKey::new(tenant, id)).collect();
@@ -96,7 +96,7 @@ pub async fn put(tx: &mut Transaction, rows: &[Health]) -> Result<(), StoreError
          WHERE h.tenant_id = n.tenant_id AND h.endpoint_id = n.endpoint_id",
         rows.iter()
             .map(|row| {
-                vec![
+                [
                     row.tenant.as_str().into(),
                     row.endpoint.as_str().into(),
                     row.last_success_at.into(),

@@ -269,7 +269,7 @@ pub(super) async fn count_change(tx: &mut Transaction) -> Result<(), StoreError>
 }
 
 /// The columns of one row, in the order of the statements above.
-fn columns(endpoint: &Endpoint) -> [Value; 22] {
+fn columns(endpoint: &Endpoint) -> [Value<'_>; 22] {
     let reason = match &endpoint.state {
         EndpointState::Enabled | EndpointState::Paused => None,
         EndpointState::Disabled(reason) => Some(reason.as_str()),
@@ -281,14 +281,14 @@ fn columns(endpoint: &Endpoint) -> [Value; 22] {
         endpoint.events.to_string().into(),
         endpoint.events_before.to_string().into(),
         endpoint.filter.as_deref().into(),
-        Value::Bytes(endpoint.headers.as_ref().map(|sealed| sealed.as_bytes().to_vec())),
+        endpoint.headers.as_ref().into(),
         endpoint.rate.map(i64::from).into(),
         endpoint.concurrency.map(i64::from).into(),
         endpoint.retry_attempts.map(i64::from).into(),
         endpoint.retry_delay_ms.into(),
         endpoint.timeout_ms.into(),
         (&endpoint.secrets).into(),
-        Value::Bytes(endpoint.contact.as_ref().map(|sealed| sealed.as_bytes().to_vec())),
+        endpoint.contact.as_ref().into(),
         endpoint.description.as_deref().into(),
         endpoint.state.as_str().into(),
         reason.into(),
