@@ -7,6 +7,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::table::Cursors;
+
 /// What the retry side's position says of a place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Said {
@@ -18,25 +20,36 @@ enum Said {
     From(u64),
 }
 
-/// See the module. What it holds is what completes between two commits.
+/// Places of a partition that are named, at most: what completes between two commits is far less.
+const MOST: usize = 50_000;
+
+/// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Retired {
     places: BTreeMap<Arc<str>, BTreeMap<i64, Said>>,
+    count: usize,
 }
 
 impl Retired {
     /// What rows named: `runs` of places of `target`.
     pub(super) fn restore(&mut self, target: &Arc<str>, runs: &[(i64, i64)]) {
-        let places =
-            runs.iter().flat_map(|&(first, behind)| first..behind).map(|place| (place, Said::WhenReadBack));
-        if !runs.is_empty() {
-            self.places.entry(Arc::clone(target)).or_default().extend(places);
+        for place in runs.iter().flat_map(|&(first, behind)| first..behind) {
+            self.insert(target, place, Said::WhenReadBack);
         }
     }
 
-    /// A place of `target` is complete, or will be once its row is stored.
-    pub(super) fn add(&mut self, target: &Arc<str>, place: i64) {
-        self.places.entry(Arc::clone(target)).or_default().insert(place, Said::Nothing);
+    /// A place of `target` is complete, or will be once its row is stored. False when there are too many.
+    pub(super) fn add(&mut self, target: &Arc<str>, place: i64) -> bool {
+        let has_room = self.count < MOST;
+        if has_room {
+            self.insert(target, place, Said::Nothing);
+        }
+        has_room
+    }
+
+    fn insert(&mut self, target: &Arc<str>, place: i64, said: Said) {
+        let former = self.places.entry(Arc::clone(target)).or_default().insert(place, said);
+        self.count += usize::from(former.is_none());
     }
 
     /// Positions of this version and later ones say that a place is complete.
@@ -52,12 +65,16 @@ impl Retired {
         named.filter(|said| **said == Said::WhenReadBack).for_each(|said| *said = Said::From(version));
     }
 
-    /// The group has taken a position of this version.
-    pub(super) fn committed(&mut self, version: u64) {
-        self.places.retain(|_, places| {
+    /// The group has taken a position of this version. Gives the targets of which nothing is to be named any more.
+    pub(super) fn committed(&mut self, version: u64) -> Vec<Arc<str>> {
+        let count = &mut self.count;
+        let known = self.places.extract_if(.., |_, places| {
+            *count -= places.len();
             places.retain(|_, said| !matches!(said, Said::From(from) if *from <= version));
-            !places.is_empty()
+            *count += places.len();
+            places.is_empty()
         });
+        known.map(|(target, _)| target).collect()
     }
 
     /// True when the place is complete.
@@ -83,6 +100,55 @@ impl Retired {
     }
 }
 
+impl Cursors {
+    /// A place of `target` in the retry partition is complete, or will be once its cursor is stored: see [`Cursors::unknown`].
+    /// False when there are too many to be named.
+    pub(crate) fn retire(&mut self, target: &Arc<str>, place: i64) -> bool {
+        self.cursor_mut(target);
+        self.retired.add(target, place)
+    }
+
+    /// The retry side's position says so from this version on.
+    pub(crate) fn note_retired(&mut self, target: &str, place: i64, version: u64) {
+        self.retired.say(target, place, version);
+    }
+
+    /// The retry partition was read back: its position says it of all that rows named, from this version on.
+    pub(crate) fn note_read_back(&mut self, version: u64) {
+        self.retired.read_back(version);
+    }
+
+    /// The group has taken the retry side's position of this version.
+    pub(crate) fn note_committed(&mut self, version: u64) {
+        // A row that names places for long may name what another log has there.
+        for target in self.retired.committed(version) {
+            self.cursor_mut(&target);
+        }
+    }
+
+    /// True when a place of `target` is complete, whatever the position says that the group has.
+    pub(crate) fn is_retired(&self, target: &str, place: i64) -> bool {
+        self.retired.contains(target, place)
+    }
+
+    /// What the store must know before the group may hear of anything that `target` has finished by now: a change by number.
+    /// `None` when it knows.
+    pub(crate) fn unknown(&self, target: &str) -> Option<u64> {
+        match self.cursors.get(target) {
+            Some(cursor) => cursor.unknown(),
+            None => self.gone.contains(target).then_some(self.noted),
+        }
+    }
+
+    /// True when the store knows of that change.
+    pub(crate) fn is_known(&self, target: &str, change: u64) -> bool {
+        match self.cursors.get(target) {
+            Some(cursor) => cursor.is_known(change),
+            None => !self.gone.contains(target),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,8 +156,7 @@ mod tests {
     #[test]
     fn a_place_is_named_until_a_position_is_committed_that_says_it_is_complete() {
         let (mut retired, a, b): (_, Arc<str>, Arc<str>) = (Retired::default(), "a".into(), "b".into());
-        [4, 5, 7].into_iter().for_each(|place| retired.add(&a, place));
-        retired.add(&b, 6);
+        assert!([4, 5, 7].into_iter().all(|place| retired.add(&a, place)) && retired.add(&b, 6));
         assert_eq!(retired.runs("a"), [(4, 6), (7, 8)]);
         assert!(retired.contains("a", 5) && !retired.contains("a", 6));
         retired.say("a", 4, 3);
@@ -99,7 +164,7 @@ mod tests {
         retired.committed(3);
         assert_eq!(retired.runs("a"), [(5, 6), (7, 8)], "of 7 no position says it yet");
         retired.say("a", 7, 5);
-        retired.committed(5);
+        assert_eq!(retired.committed(5), [a]);
         assert!(retired.is_known("a") && !retired.is_known("b"));
     }
 
@@ -107,13 +172,23 @@ mod tests {
     fn what_rows_named_is_said_once_it_was_read_back_and_what_is_our_own_is_not() {
         let (mut retired, a): (_, Arc<str>) = (Retired::default(), "a".into());
         retired.restore(&a, &[(4, 6)]);
-        retired.add(&a, 9);
-        retired.committed(7);
+        assert!(retired.add(&a, 9));
+        assert!(retired.committed(7).is_empty());
         assert_eq!(retired.runs("a"), [(4, 6), (9, 10)]);
         retired.read_back(8);
-        retired.committed(7);
-        assert!(retired.contains("a", 4));
-        retired.committed(8);
+        assert!(retired.committed(7).is_empty() && retired.contains("a", 4));
+        assert!(retired.committed(8).is_empty());
         assert_eq!(retired.runs("a"), [(9, 10)]);
+    }
+
+    #[test]
+    fn no_more_are_named_than_there_is_room_for() {
+        let (mut retired, a): (_, Arc<str>) = (Retired::default(), "a".into());
+        let most = i64::try_from(MOST).unwrap();
+        assert!((0..most).all(|place| retired.add(&a, place)));
+        assert!(!retired.add(&a, most) && !retired.contains("a", most));
+        retired.say("a", 0, 1);
+        retired.committed(1);
+        assert!(retired.add(&a, most));
     }
 }

@@ -28,12 +28,12 @@ pub(crate) enum Live {
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Cursors {
-    cursors: BTreeMap<Arc<str>, Cursor>,
+    pub(super) cursors: BTreeMap<Arc<str>, Cursor>,
     /// The number of the last change of a cursor.
-    noted: u64,
-    retired: Retired,
+    pub(super) noted: u64,
+    pub(super) retired: Retired,
     /// Targets whose rows are to be deleted.
-    gone: BTreeSet<Arc<str>>,
+    pub(super) gone: BTreeSet<Arc<str>>,
     gaps: Vec<Gap>,
     /// Backfills that ended.
     ended: Vec<BackfillProgress>,
@@ -46,7 +46,7 @@ pub(crate) struct Cursors {
 
 impl Cursors {
     /// A cursor, to be changed.
-    fn cursor_mut(&mut self, target: &str) -> Option<&mut Cursor> {
+    pub(super) fn cursor_mut(&mut self, target: &str) -> Option<&mut Cursor> {
         let cursor = self.cursors.get_mut(target)?;
         self.noted += 1;
         cursor.touch(self.noted);
@@ -132,6 +132,8 @@ impl Cursors {
         match self.cursor_mut(target) {
             Some(cursor) => cursor.detach_again(from, held),
             None => {
+                // Its row is written over.
+                self.gone.remove(target);
                 self.noted += 1;
                 let mut cursor = Cursor::detach(from, held);
                 cursor.touch(self.noted);
@@ -215,49 +217,6 @@ impl Cursors {
     pub(crate) fn finish(&mut self, target: &str, offset: i64) {
         if let Some(cursor) = self.cursor_mut(target) {
             cursor.finish(offset);
-        }
-    }
-
-    /// A place of `target` in the retry partition is complete, or will be once its cursor is stored: see [`Cursors::unknown`].
-    pub(crate) fn retire(&mut self, target: &Arc<str>, place: i64) {
-        self.retired.add(target, place);
-        self.cursor_mut(target);
-    }
-
-    /// The retry side's position says so from this version on.
-    pub(crate) fn note_retired(&mut self, target: &str, place: i64, version: u64) {
-        self.retired.say(target, place, version);
-    }
-
-    /// The retry partition was read back: its position says it of all that rows named, from this version on.
-    pub(crate) fn note_read_back(&mut self, version: u64) {
-        self.retired.read_back(version);
-    }
-
-    /// The group has taken the retry side's position of this version.
-    pub(crate) fn note_committed(&mut self, version: u64) {
-        self.retired.committed(version);
-    }
-
-    /// True when a place of `target` is complete, whatever the position says that the group has.
-    pub(crate) fn is_retired(&self, target: &str, place: i64) -> bool {
-        self.retired.contains(target, place)
-    }
-
-    /// What the store must know before the group may hear of anything that `target` has finished by now: a change by number.
-    /// `None` when it knows.
-    pub(crate) fn unknown(&self, target: &str) -> Option<u64> {
-        match self.cursors.get(target) {
-            Some(cursor) => cursor.unknown(),
-            None => self.gone.contains(target).then_some(self.noted),
-        }
-    }
-
-    /// True when the store knows of that change.
-    pub(crate) fn is_known(&self, target: &str, change: u64) -> bool {
-        match self.cursors.get(target) {
-            Some(cursor) => cursor.is_known(change),
-            None => !self.gone.contains(target),
         }
     }
 
@@ -402,7 +361,7 @@ impl Cursors {
         CursorWrite {
             rows,
             backfills,
-            gone: self.gone.iter().filter(|target| !self.cursors.contains_key(*target)).cloned().collect(),
+            gone: self.gone.iter().cloned().collect(),
             gaps: self.gaps.clone(),
             granted: self.granted.clone(),
         }

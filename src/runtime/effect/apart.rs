@@ -4,8 +4,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::own_cursors::{Duty, OwnCursors};
+use super::own_cursors::OwnCursors;
 use super::settle::HELD_MS;
+use super::waiting::Duty;
 use crate::runtime::cursor::Detached;
 use crate::runtime::lanes::{OfTarget, TaskNo};
 use crate::runtime::offsets::Tracker;
@@ -68,7 +69,7 @@ impl OwnCursors {
         for task in tasks.iter().filter(|task| task.place.is_none() && !leaves(task)) {
             if !self.has(task.no) {
                 self.adopt(task.no, target, task.offset, bytes_of(task.no));
-                self.cover(target, task.offset, Duty::Source, true);
+                self.cover(target, task.offset, Duty::Source(task.offset), true);
                 adopted += 1;
             }
         }

@@ -2,11 +2,13 @@
 //! place: the map of what is complete there, what the next owner has to read, and what can't be deleted.
 //!
 //! When the map passes half of what a commit takes, or the open part spans more than twice what is open in it, the lowest
-//! waiting records are copied to the end unchanged, but for the epoch, and their old places are complete then.
+//! waiting records are copied to the end unchanged, but for the epoch, and their old places are complete then. Nothing is copied
+//! while such a place waits for a cursor to be stored.
 
 use std::sync::Arc;
 
 use super::engine::Engine;
+use super::own_cursors::OwnCursors;
 use super::put_aside;
 use super::report::{Aside, What};
 use crate::runtime::backoff::Backoff;
@@ -44,6 +46,10 @@ impl<S: EffectStage> Engine<S> {
         let span = owned.retry.delivered() - owned.retry.committable();
         if !is_due(owned.retry.map_characters(0), span, self.lanes.census(partition).placed) {
             owned.to_carry.clear();
+            return;
+        }
+        // What waits for the store counts as open: copying would go round and round.
+        if owned.cursors.as_deref().is_some_and(OwnCursors::has_places_waiting) {
             return;
         }
         if owned.to_carry.is_empty() {

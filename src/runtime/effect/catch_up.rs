@@ -79,8 +79,8 @@ async fn open_again<S: EffectStage>(
 }
 
 impl<S: EffectStage> Engine<S> {
-    /// Does what cursors need: store, read, hand back.
-    pub(super) fn pump_cursors(&mut self, now_ms: i64) {
+    /// Does what cursors need: store, read, hand back. While nothing `starts`, what runs may end, and that is stored.
+    pub(super) fn pump_cursors(&mut self, now_ms: i64, starts: bool) {
         if self.spec.cursors.is_none() || self.looking.wait().is_some() {
             return;
         }
@@ -90,7 +90,9 @@ impl<S: EffectStage> Engine<S> {
             let is_open = self.partitions.get(&partition).is_some_and(|owned| {
                 !owned.closed && owned.cursors.as_deref().is_some_and(|own| own.is_open)
             });
-            if is_open {
+            if is_open && !starts {
+                self.store_cursors(partition, now_ms, false);
+            } else if is_open {
                 self.make_way(partition);
                 self.attach(partition);
                 self.store_cursors(partition, now_ms, false);

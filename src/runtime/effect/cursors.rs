@@ -8,9 +8,11 @@
 use std::sync::Arc;
 
 use super::engine::Engine;
-use super::own_cursors::{Duty, OwnCursors};
+use super::own_cursors::OwnCursors;
+use super::partition::Partition;
 use super::report::What;
 use super::survey::Surveyed;
+use super::waiting::Duty;
 use crate::runtime::backoff::Backoff;
 use crate::runtime::cursor::{Claimed, CursorRow, CursorWish, CursorWrite, Cursors, Live, StoreAnswer};
 use crate::runtime::lanes::TaskNo;
@@ -20,6 +22,8 @@ use crate::runtime::stage::{EffectStage, TargetState};
 
 /// How often changed positions are stored when nobody waits for them.
 const STORE_EVERY_MS: i64 = 500;
+/// A store that takes longer is away to what waits for it.
+const STORED_WITHIN_MS: i64 = 2_000;
 /// How often the store is asked for wishes.
 const ASK_EVERY_MS: i64 = 1_000;
 
@@ -102,7 +106,7 @@ impl<S: EffectStage> Engine<S> {
         if !rows.is_empty() {
             tracing::info!(stage = %self.name, partition, cursors = rows.len(), "took cursors over");
         }
-        owned.cursors = Some(Box::new(OwnCursors::new(at, epoch, table, remembers)));
+        owned.claimed_cursors(OwnCursors::new(at, epoch, table, remembers));
         self.begin_scan(partition);
     }
 
@@ -130,10 +134,9 @@ impl<S: EffectStage> Engine<S> {
             Live::Covered => true,
         };
         if waits {
-            own.cover(target, offset, Duty::Source, true);
+            own.cover(target, offset, Duty::Source(offset), true);
         } else {
-            self.balance.handed += 1;
-            self.count("handed", 1);
+            self.count_handed(1);
         }
         self.balance.opened += 1;
         self.count("opened", 1);
@@ -148,13 +151,11 @@ impl<S: EffectStage> Engine<S> {
         let vacated = self.lanes.complete(no, self.env.clock.now_ms());
         let Some(own) = self.cursors_of(partition) else { return };
         if own.give_back(no) {
-            self.balance.handed += 1;
-            self.count("handed", 1);
-            return;
+            return self.count_handed(1);
         }
         own.expect(&target, offset);
         let mut duties: Vec<Duty> = vacated.places.into_iter().map(Duty::Place).collect();
-        duties.extend(vacated.source.then_some(Duty::Source));
+        duties.extend(vacated.source.then_some(Duty::Source(offset)));
         for (at, duty) in duties.into_iter().enumerate() {
             own.cover(&target, offset, duty, at == 0);
         }
@@ -192,15 +193,18 @@ impl<S: EffectStage> Engine<S> {
         let is_due = (at_last && !own.store_backoff.is_waiting())
             || now_ms >= own.store_at_ms
                 && (own.table.is_urgent() || now_ms - own.looked_at_ms >= STORE_EVERY_MS);
+        if own.storing && now_ms - own.looked_at_ms >= STORED_WITHIN_MS {
+            own.note_store(false);
+            return self.settle_stored(partition);
+        }
         if own.storing || !is_due {
             return;
         }
-        let write = own.table.send();
         own.looked_at_ms = now_ms;
-        if write.is_empty() {
-            // What was changed may be again as it is stored.
-            return self.settle_stored(partition);
-        }
+        let Some(owned) = self.partitions.get_mut(&partition) else { return };
+        let (write, handed) = owned.send_rows();
+        self.count_handed(handed);
+        let Some(own) = self.cursors_of(partition).filter(|_| !write.is_empty()) else { return };
         own.storing = true;
         let (at, epoch) = (Arc::clone(&own.at), own.epoch);
         self.spawn(partition, async move {
@@ -223,6 +227,7 @@ impl<S: EffectStage> Engine<S> {
         match answer {
             Ok(StoreAnswer::Stored) => {
                 own.store_backoff = Backoff::default();
+                own.note_store(true);
                 let changed: Vec<Arc<str>> = write.rows.iter().map(|row| Arc::clone(&row.target)).collect();
                 own.table.stored(write);
                 for target in changed {
@@ -244,16 +249,21 @@ impl<S: EffectStage> Engine<S> {
                     tracing::warn!(partition, %why, "cursors can't be stored; trying until it works");
                 }
                 own.store_at_ms = now + own.store_backoff.next_pause().as_millis() as i64;
+                own.note_store(false);
+                self.settle_stored(partition);
             }
         }
     }
 
     /// What waited for cursors that are stored now is complete where it came from.
     fn settle_stored(&mut self, partition: i32) {
-        let Some(owned) = self.partitions.get_mut(&partition) else { return };
-        let handed = owned.settle_stored();
-        self.balance.handed += handed;
-        self.count("handed", handed);
+        let handed = self.partitions.get_mut(&partition).map_or(0, Partition::settle_stored);
+        self.count_handed(handed);
+    }
+
+    fn count_handed(&mut self, tasks: u64) {
+        self.balance.handed += tasks;
+        self.count("handed", tasks);
     }
 
     /// Asks now and then what is wished of the cursors.

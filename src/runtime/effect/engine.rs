@@ -169,10 +169,11 @@ impl<S: EffectStage> Engine<S> {
         self.glance();
         let now = self.seen.1;
         self.lanes.wake(now);
-        if !self.is_current(now) || self.supervision.paused().is_some() {
+        let starts = self.is_current(now) && self.supervision.paused().is_none();
+        self.pump_cursors(now, starts);
+        if !starts {
             return false;
         }
-        self.pump_cursors(now);
         self.stretch = Stretch::new();
         let mut more = self.start_waiting(now);
         let mut number = None;

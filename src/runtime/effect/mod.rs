@@ -50,6 +50,7 @@ mod sparing;
 mod survey;
 mod tally;
 mod unfolding;
+mod waiting;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

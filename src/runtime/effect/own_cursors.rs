@@ -8,47 +8,12 @@ use super::load::{Limits, Load, Loads};
 use super::log_reader::LogReader;
 use super::lone::Lone;
 use super::survey::Survey;
+use super::waiting::Waiting;
 use crate::runtime::backoff::Backoff;
 use crate::runtime::cursor::Cursors;
 use crate::runtime::duplicates::{Duplicates, Seen, Verdict};
 use crate::runtime::lanes::TaskNo;
 use crate::runtime::record::SourcePartition;
-
-/// Where a task was owed before its target's cursor took it over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Duty {
-    /// To the source record at the task's offset.
-    Source,
-    /// To the retry topic: its place there.
-    Place(i64),
-}
-
-/// Why something waits until a cursor is stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Why {
-    /// The cursor takes a task over; `counts` is false for what is owed for the same task a second time.
-    TakenOver { counts: bool },
-    /// A task is over, and what its target had finished before isn't stored.
-    Over,
-}
-
-/// A task that is done with where it was owed, once its target's cursor is stored.
-#[derive(Debug, Clone)]
-pub(super) struct Waiting {
-    pub(super) target: Arc<str>,
-    pub(super) offset: i64,
-    pub(super) duty: Duty,
-    why: Why,
-    /// The change of the cursor that the store is to know of, by number.
-    change: u64,
-}
-
-impl Waiting {
-    /// True when it is a task that was handed to a cursor.
-    pub(super) fn is_handed(&self) -> bool {
-        self.why == Why::TakenOver { counts: true }
-    }
-}
 
 /// The tasks of one target at one offset.
 #[derive(Debug, Default)]
@@ -75,7 +40,9 @@ pub(super) struct OwnCursors {
     pub(super) epoch: i64,
     /// The retry partition was read back: what comes from it now is new.
     pub(super) is_open: bool,
-    waiting: Vec<Waiting>,
+    pub(super) waiting: Vec<Waiting>,
+    /// The store took what it was given last, and in time: what is over waits for it.
+    pub(super) is_store_there: bool,
     pub(super) reader: Option<LogReader>,
     /// Which targets can't be reached, and what of all targets is in memory: of those no more each than what failed before
     /// and one that it is probed with. They are detached, and given back to the live stream only when they were reached.
@@ -115,6 +82,7 @@ impl OwnCursors {
             epoch,
             is_open: false,
             waiting: Vec::new(),
+            is_store_there: true,
             loads: Loads::default(),
             reader: None,
             lone: Lone::default(),
@@ -136,51 +104,6 @@ impl OwnCursors {
             tasks: HashMap::new(),
             open: HashMap::new(),
         }
-    }
-
-    /// Tasks that wait for the cursor that takes them over to be stored.
-    pub(super) fn waiting(&self) -> u64 {
-        self.waiting.iter().filter(|of| of.is_handed()).count() as u64
-    }
-
-    /// Whether the record at `offset` waits for a cursor to be stored.
-    pub(super) fn covers(&self, offset: i64) -> bool {
-        self.waiting.iter().any(|of| of.duty == Duty::Source && of.offset == offset)
-    }
-
-    /// The cursor of `target` takes its task at `offset` over from where it was owed; `counts` is false for what is owed for
-    /// the same task a second time.
-    pub(super) fn cover(&mut self, target: &Arc<str>, offset: i64, duty: Duty, counts: bool) {
-        self.retire(target, duty);
-        let change = self.table.unknown(target).unwrap_or(0);
-        let why = Why::TakenOver { counts };
-        self.waiting.push(Waiting { target: Arc::clone(target), offset, duty, why, change });
-    }
-
-    /// A task of `target` is over where it was owed. Answers whether the group may hear of it now; if not, it hears of it once
-    /// the cursor is stored.
-    pub(super) fn tells(&mut self, target: &Arc<str>, offset: i64, duty: Duty) -> bool {
-        self.retire(target, duty);
-        let Some(change) = self.table.unknown(target) else { return true };
-        self.waiting.push(Waiting { target: Arc::clone(target), offset, duty, why: Why::Over, change });
-        false
-    }
-
-    fn retire(&mut self, target: &Arc<str>, duty: Duty) {
-        match duty {
-            Duty::Source => {}
-            Duty::Place(place) => self.table.retire(target, place),
-        }
-    }
-
-    /// Gives what waited for cursors that are stored now.
-    pub(super) fn take_stored(&mut self) -> Vec<Waiting> {
-        let table = &self.table;
-        let is_stored = |of: &mut Waiting| {
-            table.is_known(&of.target, of.change)
-                && (of.why == Why::Over || table.is_stored_over(&of.target, of.offset))
-        };
-        self.waiting.extract_if(.., is_stored).collect()
     }
 
     /// Whether more of `target` may be brought now. What is away has one event at hand; of others more are brought once half

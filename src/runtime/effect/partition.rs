@@ -8,10 +8,12 @@ use hashbrown::hash_map::Entry;
 
 use super::backlog::{Backlog, Chunk};
 use super::dying::Dying;
-use super::own_cursors::{Duty, OwnCursors};
+use super::own_cursors::OwnCursors;
 use super::unfolding::Unfolding;
+use super::waiting::Duty;
 use crate::runtime::backoff::Backoff;
 use crate::runtime::consumer::{Assigned, Gauge, Position, Side, Span};
+use crate::runtime::cursor::CursorWrite;
 use crate::runtime::duplicates::Duplicates;
 use crate::runtime::lanes::{TaskNo, Vacated};
 use crate::runtime::offsets::{MOST_CHARACTERS, Tracker};
@@ -267,15 +269,23 @@ impl Partition {
             return;
         }
         let of_cursor = self.cursors.as_deref_mut().is_some_and(|own| own.end(no, took_effect));
-        if !of_cursor && self.tells(target, offset, Duty::Source) {
+        if !of_cursor && self.tells(target, Duty::Source(offset)) {
             self.task_complete(offset);
         }
     }
 
     /// Notes that a place of `target` in the retry partition is complete.
     pub(super) fn place_complete(&mut self, target: Option<&Arc<str>>, place: i64) {
-        if self.tells(target, place, Duty::Place(place)) {
+        if self.tells(target, Duty::Place(place)) {
             self.note_place(target, place);
+        }
+    }
+
+    /// The partition's cursors are claimed, perhaps once more: places that waited for the former ones wait for these.
+    pub(super) fn claimed_cursors(&mut self, own: OwnCursors) {
+        let former = self.cursors.replace(Box::new(own));
+        for (target, place) in former.into_iter().flat_map(|former| former.places_waiting()) {
+            self.place_complete(Some(&target), place);
         }
     }
 
@@ -289,21 +299,28 @@ impl Partition {
         }
     }
 
+    /// What the store is to be told of the cursors, and how many tasks they have taken over by now: some may say again what is
+    /// stored, and what waited for them is told before what comes later.
+    pub(super) fn send_rows(&mut self) -> (CursorWrite, u64) {
+        let write = self.cursors.as_deref_mut().map(|own| own.table.send()).unwrap_or_default();
+        (write, self.settle_stored())
+    }
+
     /// What waited for cursors that are stored now is complete where it came from. Gives how many tasks they took over.
     pub(super) fn settle_stored(&mut self) -> u64 {
         let stored = self.cursors.as_deref_mut().map(OwnCursors::take_stored).unwrap_or_default();
         for of in &stored {
             match of.duty {
-                Duty::Source => self.task_complete(of.offset),
+                Duty::Source(offset) => self.task_complete(offset),
                 Duty::Place(place) => self.note_place(Some(&of.target), place),
             }
         }
         stored.iter().filter(|of| of.is_handed()).count() as u64
     }
 
-    fn tells(&mut self, target: Option<&Arc<str>>, offset: i64, duty: Duty) -> bool {
+    fn tells(&mut self, target: Option<&Arc<str>>, duty: Duty) -> bool {
         match (self.cursors.as_deref_mut(), target) {
-            (Some(own), Some(target)) => own.tells(target, offset, duty),
+            (Some(own), Some(target)) => own.tells(target, duty),
             (_, _) => true,
         }
     }

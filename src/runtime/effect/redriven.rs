@@ -71,7 +71,7 @@ impl<S: EffectStage> Engine<S> {
         {
             tracing::info!(stage = %self.name, partition, offset = record.offset,
                 "a redriven task is still open; its copy is refused");
-            owned.retry.complete(record.offset);
+            owned.place_complete(Some(&of.target), record.offset);
         }
         open.is_some()
     }
@@ -93,7 +93,7 @@ impl<S: EffectStage> Engine<S> {
         let is_ours = epoch == Some(owned.tenure.own()) && record.headers.last(REDRIVE_ID).is_some();
         let is_over = again && is_ours && !self.lanes.is_open(identity(&mark, of));
         if is_over {
-            owned.retry.complete(record.offset);
+            owned.place_complete(Some(&of.target), record.offset);
         }
         is_over
     }

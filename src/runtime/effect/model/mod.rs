@@ -3,8 +3,8 @@
 //! that are redriven.
 //!
 //! Checked, whatever happens: every task takes effect; no lane's order breaks, but for what died and was redriven; no owner
-//! repeats what was durably over when it took the partition up, nor what took effect under it; nothing is repeated behind what
-//! came later in its lane; the next owner finds nothing left to do. Decisions are those of the engine:
+//! repeats what was durably over when it took the partition up, nor what took effect under it; unless the store of
+//! cursors was away nothing is repeated behind what came later in its lane; the next owner finds nothing left to do. Decisions are those of the engine:
 //! lanes, tenure, trackers, cursors, the partition's own state. What the engine does with them in between is told here once more,
 //! without its jobs.
 
@@ -67,6 +67,10 @@ enum Step {
     Attach,
     SendRows,
     RowsArrive,
+    /// The store doesn't answer, and may have taken the rows.
+    RowsFail {
+        taken: bool,
+    },
 }
 
 /// How a target is taken from the live stream.
@@ -123,6 +127,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(Step::Attach),
         4 => Just(Step::SendRows),
         4 => Just(Step::RowsArrive),
+        1 => any::<bool>().prop_map(|taken| Step::RowsFail { taken }),
     ]
 }
 
@@ -146,6 +151,7 @@ fn act(world: &mut World, step: Step) {
         Step::Attach => world.attach(),
         Step::SendRows => world.send_rows(),
         Step::RowsArrive => world.rows_arrive(),
+        Step::RowsFail { taken } => world.rows_fail(taken),
     }
 }
 
@@ -316,6 +322,28 @@ fn what_took_effect_in_the_retry_topic_is_not_repeated_behind_what_a_cursor_has_
     holds_after(
         Settings { cursors: true, holds: false },
         &[&begins[..], &brought, &first, &brought, &[effect], &stored, &[gone]].concat(),
+        false,
+    );
+}
+
+/// The store is told of another target, and not of one whose row says what it is to say: what that one did in the live stream
+/// before is told no later than what it does then.
+#[test]
+fn what_waits_for_a_row_that_needs_no_telling_is_told_before_what_comes_later() {
+    use Step::{
+        Attach, Commit, Detach, Land, Produce, ReadAgain, ReadRetry, ReadSource, Resume, RowsArrive,
+        SendRows, Start,
+    };
+    let effect = Step::End(Ending::Effect);
+    let stored = [SendRows, RowsArrive];
+    let begins =
+        [Produce(1, false), Land, ReadRetry, Detach(0, Away::Slow), ReadSource, ReadAgain(1), Attach];
+    let both = [Produce(2, false), Produce(2, false), ReadSource, ReadSource, Resume(0), Start, effect];
+    let then = [Detach(1, Away::Slow), SendRows, Start, effect, Commit];
+    let gone = [Step::TakeOver { freezes: false, row_arrives: false }];
+    holds_after(
+        Settings { cursors: true, holds: false },
+        &[&begins[..], &stored, &[Start, effect], &stored, &both, &then, &gone].concat(),
         false,
     );
 }

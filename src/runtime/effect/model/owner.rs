@@ -7,9 +7,10 @@ use super::world::{Event, Kept, Out, Parked};
 use super::{LANES, Of, TARGETS};
 use crate::runtime::consumer::{Assigned, Gauge, Span};
 use crate::runtime::cursor::{CursorRow, CursorWrite, Cursors, Live};
-use crate::runtime::effect::own_cursors::{Duty, OwnCursors};
+use crate::runtime::effect::own_cursors::OwnCursors;
 use crate::runtime::effect::partition::{OpenRecord, Partition, Standing};
 use crate::runtime::effect::settle::HELD_MS;
+use crate::runtime::effect::waiting::Duty;
 use crate::runtime::lanes::{Admitted, History, Identity, Indexed, Lanes, Place, TaskNo};
 use crate::runtime::offsets::CompletedRuns;
 use crate::runtime::record::SourcePartition;
@@ -97,7 +98,7 @@ impl Owner {
         }
         let (cluster_id, topic, topic_id) = ("c".into(), "t".into(), "t".into());
         let at = SourcePartition { cluster_id, topic, topic_id, partition: 0 };
-        self.partition.cursors = Some(Box::new(OwnCursors::new(at, epoch, table, 0)));
+        self.partition.claimed_cursors(OwnCursors::new(at, epoch, table, 0));
     }
 
     pub(super) fn put_marker(&mut self) {
@@ -142,7 +143,7 @@ impl Owner {
                     Live::Own => {}
                     Live::Finished | Live::Handed => continue,
                     Live::Covered => {
-                        own.cover(&target, offset, Duty::Source, true);
+                        own.cover(&target, offset, Duty::Source(offset), true);
                         open += 1;
                         continue;
                     }
@@ -172,7 +173,7 @@ impl Owner {
             let again = is_valid && self.partition.unfolding.note(offset, &of);
             let is_ours = epoch == Some(self.partition.tenure.own()) && is_redriven;
             if again && is_ours && !self.lanes.is_open(identity((lane, offset))) {
-                self.partition.retry.complete(at);
+                self.partition.place_complete(Some(&of.target), at);
                 return;
             }
         }
@@ -184,7 +185,7 @@ impl Owner {
             && let Some(task) = self.lanes.open_of(identity((lane, offset)))
         {
             if !self.partition.dying.put_back(task, at) {
-                self.partition.retry.complete(at);
+                self.partition.place_complete(Some(&of.target), at);
             }
             return;
         }
@@ -279,7 +280,7 @@ impl Owner {
         }
         own.expect(&target, offset);
         let places = vacated.places.into_iter().map(Duty::Place);
-        for duty in places.chain(vacated.source.then_some(Duty::Source)) {
+        for duty in places.chain(vacated.source.then_some(Duty::Source(offset))) {
             own.cover(&target, offset, duty, true);
         }
     }
@@ -309,8 +310,18 @@ impl Owner {
             return;
         };
         let targets: Vec<Arc<str>> = write.rows.iter().map(|row| Arc::clone(&row.target)).collect();
+        own.note_store(true);
         own.table.stored(write);
         targets.iter().for_each(|target| self.update_gate(target));
+        self.partition.settle_stored();
+    }
+
+    /// Nobody knows whether it does.
+    pub(super) fn on_not_stored(&mut self) {
+        self.writing = None;
+        if let Some(own) = self.partition.cursors.as_deref_mut() {
+            own.note_store(false);
+        }
         self.partition.settle_stored();
     }
 }

@@ -274,13 +274,9 @@ impl World {
     }
 
     pub(super) fn send_rows(&mut self) {
-        if self.owner.writing.is_none()
-            && let Some(own) = self.owner.open_cursors()
-        {
-            self.owner.writing = Some(own.table.send()).filter(|write| !write.is_empty());
-            if self.owner.writing.is_none() {
-                self.owner.partition.settle_stored();
-            }
+        if self.owner.writing.is_none() && self.owner.open_cursors().is_some() {
+            let (write, _handed) = self.owner.partition.send_rows();
+            self.owner.writing = Some(write).filter(|write| !write.is_empty());
         }
     }
 }

@@ -89,6 +89,8 @@ pub(super) struct World {
     pub(super) redrivable: BTreeSet<Of>,
     /// By source offset, how many dead letters were taken back.
     taken_back: BTreeMap<i64, u32>,
+    /// Nothing waited for the store then.
+    store_was_away: bool,
 }
 
 impl World {
@@ -108,6 +110,7 @@ impl World {
             effects: Vec::new(),
             redrivable: BTreeSet::new(),
             taken_back: BTreeMap::new(),
+            store_was_away: false,
         };
         world.take_over(false, false);
         world
@@ -170,6 +173,17 @@ impl World {
         if self.store_rows() {
             self.owner.on_stored();
         }
+    }
+
+    pub(super) fn rows_fail(&mut self, taken: bool) {
+        if self.owner.writing.is_none() {
+            return;
+        }
+        self.store_was_away = true;
+        if taken {
+            self.store_rows();
+        }
+        self.owner.on_not_stored();
     }
 
     pub(super) fn produce(&mut self, lanes: u8, is_dead: bool) {
@@ -344,7 +358,7 @@ impl World {
             let firsts: Vec<_> = ordered.iter().map(first).collect();
             // A record is complete with all its tasks: until then a crash repeats those that are done.
             let alone = ordered.iter().filter(|of| self.source[of.1 as usize].lanes().count() == 1);
-            let alone = alone.filter(|of| !self.redrivable.contains(of));
+            let alone = alone.filter(|of| !self.store_was_away && !self.redrivable.contains(of));
             let lasts: Vec<_> = alone.map(last).collect();
             assert!(firsts.is_sorted() && lasts.is_sorted(), "lane {name}: {ordered:?}: {}", self.told());
         }
