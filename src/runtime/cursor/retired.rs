@@ -28,19 +28,21 @@ const MOST: usize = 50_000;
 pub(super) struct Retired {
     places: BTreeMap<Arc<str>, BTreeMap<i64, Said>>,
     count: usize,
+    /// The version that the group took last, while nothing was said of a place since.
+    looked_at: Option<u64>,
 }
 
 impl Retired {
     /// What rows named: `runs` of places of `target`.
     pub(super) fn restore(&mut self, target: &Arc<str>, runs: &[(i64, i64)]) {
-        for place in runs.iter().flat_map(|&(first, behind)| first..behind) {
+        for place in runs.iter().flat_map(|&(first, behind)| first..behind).take(MOST) {
             self.insert(target, place, Said::WhenReadBack);
         }
     }
 
     /// A place of `target` is complete, or will be once its row is stored. False when there are too many.
     pub(super) fn add(&mut self, target: &Arc<str>, place: i64) -> bool {
-        let has_room = self.count < MOST;
+        let has_room = self.count < MOST || self.contains(target, place);
         if has_room {
             self.insert(target, place, Said::Nothing);
         }
@@ -56,17 +58,22 @@ impl Retired {
     pub(super) fn say(&mut self, target: &str, place: i64, version: u64) {
         if let Some(said) = self.places.get_mut(target).and_then(|places| places.get_mut(&place)) {
             *said = Said::From(version);
+            self.looked_at = None;
         }
     }
 
     /// The retry partition was read back: the same of all that rows named.
     pub(super) fn read_back(&mut self, version: u64) {
+        self.looked_at = None;
         let named = self.places.values_mut().flat_map(BTreeMap::values_mut);
         named.filter(|said| **said == Said::WhenReadBack).for_each(|said| *said = Said::From(version));
     }
 
     /// The group has taken a position of this version. Gives the targets of which nothing is to be named any more.
     pub(super) fn committed(&mut self, version: u64) -> Vec<Arc<str>> {
+        if self.looked_at.replace(version) == Some(version) {
+            return Vec::new();
+        }
         let count = &mut self.count;
         let known = self.places.extract_if(.., |_, places| {
             *count -= places.len();

@@ -2,8 +2,8 @@
 //! place: the map of what is complete there, what the next owner has to read, and what can't be deleted.
 //!
 //! When the map passes half of what a commit takes, or the open part spans more than twice what is open in it, the lowest
-//! waiting records are copied to the end unchanged, but for the epoch, and their old places are complete then. Nothing is copied
-//! while such a place waits for a cursor to be stored.
+//! waiting records are copied to the end unchanged, but for the epoch, and their old places are complete then. While
+//! places wait for a cursor to be stored, nothing is copied twice.
 
 use std::sync::Arc;
 
@@ -49,16 +49,17 @@ impl<S: EffectStage> Engine<S> {
             return;
         }
         // What waits for the store counts as open: copying would go round and round.
-        if owned.cursors.as_deref().is_some_and(OwnCursors::has_places_waiting) {
-            return;
-        }
+        let waits = owned.cursors.as_deref().is_some_and(OwnCursors::has_places_waiting);
+        let end = owned.retry.delivered();
+        owned.carry_below = waits.then(|| owned.carry_below.unwrap_or(end));
+        let below = owned.carry_below.unwrap_or(i64::MAX);
         if owned.to_carry.is_empty() {
             owned.to_carry = self.lanes.lowest_places(partition, LOOKED_UP).into();
         }
         let epoch = owned.tenure.own();
         let mut carried = Vec::new();
         while carried.len() < AT_ONCE
-            && let Some((known, no)) = owned.to_carry.pop_front()
+            && let Some((known, no)) = owned.to_carry.pop_front_if(|(known, _)| *known < below)
         {
             let is_there = self.lanes.place(no).is_some_and(|place| place.offset == known);
             carried.extend(is_there.then(|| self.lanes.carry(no)).flatten().map(|place| (no, place)));

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use super::engine::Engine;
-use super::own_cursors::OwnCursors;
+use super::own_cursors::{OwnCursors, Storing};
 use super::partition::Partition;
 use super::report::What;
 use super::survey::Surveyed;
@@ -193,19 +193,19 @@ impl<S: EffectStage> Engine<S> {
         let is_due = (at_last && !own.store_backoff.is_waiting())
             || now_ms >= own.store_at_ms
                 && (own.table.is_urgent() || now_ms - own.looked_at_ms >= STORE_EVERY_MS);
-        if own.storing && now_ms - own.looked_at_ms >= STORED_WITHIN_MS {
-            own.note_store(false);
-            return self.settle_stored(partition);
-        }
-        if own.storing || !is_due {
-            return;
+        match own.storing {
+            Storing::No if is_due => {}
+            Storing::Since(at_ms) if own.is_store_there && now_ms - at_ms >= STORED_WITHIN_MS => {
+                return self.on_store_away(partition);
+            }
+            Storing::No | Storing::Since(_) | Storing::NoMore => return,
         }
         own.looked_at_ms = now_ms;
         let Some(owned) = self.partitions.get_mut(&partition) else { return };
         let (write, handed) = owned.send_rows();
         self.count_handed(handed);
         let Some(own) = self.cursors_of(partition).filter(|_| !write.is_empty()) else { return };
-        own.storing = true;
+        own.storing = Storing::Since(now_ms);
         let (at, epoch) = (Arc::clone(&own.at), own.epoch);
         self.spawn(partition, async move {
             let answer = store.store(&at, epoch, &write).await;
@@ -222,22 +222,21 @@ impl<S: EffectStage> Engine<S> {
 
     fn on_stored(&mut self, partition: i32, write: CursorWrite, answer: Result<StoreAnswer, Failure>) {
         let now = self.env.clock.now_ms();
-        let Some(own) = self.cursors_of(partition) else { return };
-        own.storing = false;
+        let Some(owned) = self.partitions.get_mut(&partition) else { return };
+        let Some(own) = owned.cursors.as_deref_mut() else { return };
+        own.storing = Storing::No;
         match answer {
             Ok(StoreAnswer::Stored) => {
                 own.store_backoff = Backoff::default();
-                own.note_store(true);
                 let changed: Vec<Arc<str>> = write.rows.iter().map(|row| Arc::clone(&row.target)).collect();
-                own.table.stored(write);
+                let handed = owned.stored(write);
+                self.count_handed(handed);
                 for target in changed {
                     self.update_gate(partition, &target);
                 }
-                self.settle_stored(partition);
             }
             Ok(StoreAnswer::Lost) => {
-                // Nothing is written any more.
-                own.storing = true;
+                own.storing = Storing::NoMore;
                 let epoch = own.epoch;
                 // It was its next owner, or somebody who doesn't go by our numbers. The group knows who owns it.
                 tracing::error!(stage = %self.name, partition, epoch,
@@ -249,15 +248,14 @@ impl<S: EffectStage> Engine<S> {
                     tracing::warn!(partition, %why, "cursors can't be stored; trying until it works");
                 }
                 own.store_at_ms = now + own.store_backoff.next_pause().as_millis() as i64;
-                own.note_store(false);
-                self.settle_stored(partition);
+                self.on_store_away(partition);
             }
         }
     }
 
-    /// What waited for cursors that are stored now is complete where it came from.
-    fn settle_stored(&mut self, partition: i32) {
-        let handed = self.partitions.get_mut(&partition).map_or(0, Partition::settle_stored);
+    /// The store failed, or takes too long.
+    fn on_store_away(&mut self, partition: i32) {
+        let handed = self.partitions.get_mut(&partition).map_or(0, Partition::store_is_away);
         self.count_handed(handed);
     }
 

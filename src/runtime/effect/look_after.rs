@@ -79,7 +79,8 @@ impl<S: EffectStage> Engine<S> {
         let committed = self.desk.committed(Side::Source, partition);
         let (share, now_ms) = (self.share(), self.env.clock.now_ms());
         let Some(owned) = self.partitions.get_mut(&partition).filter(|owned| !owned.closed) else { return };
-        let Some(own) = owned.cursors.as_deref_mut() else { return };
+        // Until the retry partition was read back, not all of its tasks are known, nor would be stored what became of them.
+        let Some(own) = owned.cursors.as_deref_mut().filter(|own| own.is_open) else { return };
         if let Some(committed) = committed {
             own.table.sweep(committed);
         }

@@ -15,6 +15,17 @@ use crate::runtime::duplicates::{Duplicates, Seen, Verdict};
 use crate::runtime::lanes::TaskNo;
 use crate::runtime::record::SourcePartition;
 
+/// Whether the store is being told of the cursors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Storing {
+    /// It isn't.
+    No,
+    /// It is, since this time, in epoch milliseconds.
+    Since(i64),
+    /// Somebody else claimed them: it never is again.
+    NoMore,
+}
+
 /// The tasks of one target at one offset.
 #[derive(Debug, Default)]
 struct AtOffset {
@@ -53,7 +64,7 @@ pub(super) struct OwnCursors {
     pub(super) full: BTreeSet<Arc<str>>,
     /// Targets that went away while they had tasks: they are looked after together.
     pub(super) to_look_after: BTreeSet<Arc<str>>,
-    pub(super) storing: bool,
+    pub(super) storing: Storing,
     pub(super) reading: bool,
     pub(super) asking: bool,
     /// Not before these times, in epoch milliseconds.
@@ -88,7 +99,7 @@ impl OwnCursors {
             lone: Lone::default(),
             full: BTreeSet::new(),
             to_look_after: BTreeSet::new(),
-            storing: false,
+            storing: Storing::No,
             reading: false,
             asking: false,
             store_at_ms: 0,

@@ -177,7 +177,7 @@ impl<S: EffectStage> Engine<S> {
         self.running.cut(number);
         series::forget_partition(&self.env.metrics, &self.spec, number);
         let census = self.lanes.census(number);
-        let covered = owned.cursors.as_deref().map_or(0, |own| own.waiting());
+        let covered = owned.cursors.as_deref().map_or(0, |own| own.to_be_handed());
         let given_up = census.parked + census.in_memory + owned.records_moving + covered;
         self.balance.given_up += given_up;
         self.count("given_up", given_up);

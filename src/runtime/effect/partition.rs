@@ -90,6 +90,8 @@ pub(super) struct Partition {
     pub(super) to_carry: VecDeque<(i64, TaskNo)>,
     /// Parked tasks whose copies are on their way to the end of it.
     pub(super) carried: BTreeSet<TaskNo>,
+    /// What lies from here on isn't copied: the end of the retry partition since a place waits for a cursor to be stored.
+    pub(super) carry_below: Option<i64>,
     /// Tasks on their way to the dead-letter topic.
     pub(super) dying: Dying,
     /// Redriven records that are still to be opened.
@@ -141,6 +143,7 @@ impl Partition {
             retry_end: assigned.retry.as_ref().map_or(0, |span| span.high),
             to_carry: VecDeque::new(),
             carried: BTreeSet::new(),
+            carry_below: None,
             dying: Dying::default(),
             unfolding: Unfolding::default(),
             tenure: Tenure::new(incarnation, claimed, marked),
@@ -281,10 +284,10 @@ impl Partition {
         }
     }
 
-    /// The partition's cursors are claimed, perhaps once more: places that waited for the former ones wait for these.
+    /// The partition's cursors are claimed, perhaps once more: places that are over wait for these then.
     pub(super) fn claimed_cursors(&mut self, own: OwnCursors) {
         let former = self.cursors.replace(Box::new(own));
-        for (target, place) in former.into_iter().flat_map(|former| former.places_waiting()) {
+        for (target, place) in former.into_iter().flat_map(|former| former.places_over()) {
             self.place_complete(Some(&target), place);
         }
     }
@@ -306,8 +309,25 @@ impl Partition {
         (write, self.settle_stored())
     }
 
-    /// What waited for cursors that are stored now is complete where it came from. Gives how many tasks they took over.
-    pub(super) fn settle_stored(&mut self) -> u64 {
+    /// The store holds `write`. Gives how many tasks the cursors have taken over with it.
+    pub(super) fn stored(&mut self, write: CursorWrite) -> u64 {
+        if let Some(own) = self.cursors.as_deref_mut() {
+            own.is_store_there = true;
+            own.table.stored(write);
+        }
+        self.settle_stored()
+    }
+
+    /// The store failed, or takes too long: nothing that is over waits for it.
+    pub(super) fn store_is_away(&mut self) -> u64 {
+        if let Some(own) = self.cursors.as_deref_mut() {
+            own.is_store_there = false;
+        }
+        self.settle_stored()
+    }
+
+    /// What waits no longer is complete where it came from. Gives how many tasks cursors took over.
+    fn settle_stored(&mut self) -> u64 {
         let stored = self.cursors.as_deref_mut().map(OwnCursors::take_stored).unwrap_or_default();
         for of in &stored {
             match of.duty {

@@ -50,7 +50,7 @@ impl<S: EffectStage> Engine<S> {
             let census = self.lanes.census(number);
             balance.parked += census.parked;
             let own = owned.cursors.as_deref();
-            let covered = own.map_or(0, |own| own.waiting());
+            let covered = own.map_or(0, |own| own.to_be_handed());
             balance.in_flight += census.in_memory + owned.records_moving + covered;
             let position = owned.source.committable();
             let end = owned.gauge.end().max(position);

@@ -45,7 +45,7 @@ impl Waiting {
 
 impl OwnCursors {
     /// Tasks that wait for the cursor that takes them over to be stored.
-    pub(super) fn waiting(&self) -> u64 {
+    pub(super) fn to_be_handed(&self) -> u64 {
         self.waiting.iter().filter(|of| of.is_handed()).count() as u64
     }
 
@@ -63,6 +63,7 @@ impl OwnCursors {
     /// the same task a second time.
     pub(super) fn cover(&mut self, target: &Arc<str>, offset: i64, duty: Duty, counts: bool) {
         self.retire(target, duty);
+        // Before there is a cursor it is its first row that counts.
         let change = self.table.unknown(target).unwrap_or(0);
         let why = Why::TakenOver { offset, counts };
         self.waiting.push(Waiting { target: Arc::clone(target), duty, why, change });
@@ -89,11 +90,6 @@ impl OwnCursors {
         }
     }
 
-    /// Notes whether the store took what it was given last, and in time.
-    pub(super) fn note_store(&mut self, is_there: bool) {
-        self.is_store_there = is_there;
-    }
-
     /// Gives what waited for cursors that are stored now, and what is over and waits no longer.
     pub(super) fn take_stored(&mut self) -> Vec<Waiting> {
         let (table, is_store_there) = (&self.table, self.is_store_there);
@@ -107,9 +103,9 @@ impl OwnCursors {
         self.waiting.extract_if(.., is_done_with).collect()
     }
 
-    /// The places that wait, with their targets.
-    pub(super) fn places_waiting(self) -> impl Iterator<Item = (Arc<str>, i64)> {
-        self.waiting.into_iter().filter_map(|of| match of.duty {
+    /// The places of tasks that are over and wait, with their targets.
+    pub(super) fn places_over(self) -> impl Iterator<Item = (Arc<str>, i64)> {
+        self.waiting.into_iter().filter(|of| of.why == Why::Over).filter_map(|of| match of.duty {
             Duty::Source(_) => None,
             Duty::Place(place) => Some((of.target, place)),
         })
@@ -155,11 +151,11 @@ mod tests {
         let (mut own, target) = own();
         own.cover(&target, 4, Duty::Source(4), true);
         assert!(!own.tells(&target, Duty::Source(12)));
-        own.note_store(false);
+        own.is_store_there = false;
         let told = own.take_stored();
         assert_eq!(told.iter().map(|of| of.duty).collect::<Vec<_>>(), [Duty::Source(12)]);
-        assert!(own.tells(&target, Duty::Place(7)) && own.waiting() == 1);
-        own.note_store(true);
+        assert!(own.tells(&target, Duty::Place(7)) && own.to_be_handed() == 1);
+        own.is_store_there = true;
         assert!(!own.tells(&target, Duty::Place(9)));
         assert_eq!(stored(&mut own), [Duty::Source(4), Duty::Place(9)]);
     }

@@ -3,10 +3,10 @@
 //! that are redriven.
 //!
 //! Checked, whatever happens: every task takes effect; no lane's order breaks, but for what died and was redriven; no owner
-//! repeats what was durably over when it took the partition up, nor what took effect under it; unless the store of
-//! cursors was away nothing is repeated behind what came later in its lane; the next owner finds nothing left to do. Decisions are those of the engine:
-//! lanes, tenure, trackers, cursors, the partition's own state. What the engine does with them in between is told here once more,
-//! without its jobs.
+//! repeats what was durably over when it took the partition up, nor what took effect under it; unless the store of cursors
+//! fails, nothing is repeated behind what came later in its lane; the next owner finds nothing left to do. Decisions are those
+//! of the engine: lanes, tenure, trackers, cursors, the partition's own state. What the engine does with them in between is
+//! told here once more, without its jobs.
 
 mod owner;
 mod steps;
@@ -101,6 +101,8 @@ struct Settings {
     cursors: bool,
     /// A task that is given up holds its lane.
     holds: bool,
+    /// The store of cursors fails now and then: nothing that is over waits for it then.
+    store_fails: bool,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -226,8 +228,12 @@ fn what_is_parked_of_records_that_come_again_stays_parked_when_its_target_is_pau
     let both = [Step::Produce(5, false), Step::Produce(4, false), Land, ReadRetry, ReadSource, Start, Start];
     let parks =
         [ReadSource, effect, fails, Land, Land, Step::TakeOver { freezes: false, row_arrives: false }];
-    let paused = [ReadRetry, ReadRetry, ReadRetry, Step::Detach(1, Away::Held)];
-    holds_after(Settings { cursors: true, holds: false }, &[&both[..], &parks, &paused].concat(), false);
+    let paused = [Land, ReadRetry, ReadRetry, ReadRetry, ReadRetry, Step::Detach(1, Away::Held)];
+    holds_after(
+        Settings { cursors: true, ..Settings::default() },
+        &[&both[..], &parks, &paused].concat(),
+        false,
+    );
 }
 
 /// An operator reads a dead letter, and takes it back, before its owner hears that it is there.
@@ -237,14 +243,14 @@ fn what_is_taken_back_before_it_is_known_to_be_dead_runs_again() {
     let first = [Land, ReadRetry, Step::Produce(1, false), ReadSource, Start, Step::End(Ending::Dies), Land];
     let back = [Step::Redrive { twice: false }];
     for holds in [false, true] {
-        holds_after(Settings { cursors: false, holds }, &[&first[..], &back].concat(), true);
+        holds_after(Settings { holds, ..Settings::default() }, &[&first[..], &back].concat(), true);
     }
 }
 
 /// The same while its lane is about to be held: nobody has to let it go on.
 #[test]
 fn what_is_taken_back_before_its_lane_is_held_runs_again() {
-    let mut world = World::new(Settings { cursors: false, holds: true });
+    let mut world = World::new(Settings { holds: true, ..Settings::default() });
     world.drain(true);
     world.produce(1, false);
     world.read_source();
@@ -274,7 +280,7 @@ fn what_was_put_back_and_was_no_task_before_is_no_cursors() {
     for steps in
         [[&begins[..], &dies, &back, &pauses].concat(), [&begins[..], &pauses, &dies, &back, &gone].concat()]
     {
-        holds_after(Settings { cursors: true, holds: false }, &steps, true);
+        holds_after(Settings { cursors: true, ..Settings::default() }, &steps, true);
     }
 }
 
@@ -300,7 +306,7 @@ fn what_is_complete_behind_the_live_stream_is_complete_to_a_cursor() {
     let gone = [TakeOver { freezes: false, row_arrives: false }, Land, ReadRetry, ReadRetry, ReadRetry];
     let slow = [ReadSource, Detach(0, Away::Slow)];
     holds_after(
-        Settings { cursors: true, holds: false },
+        Settings { cursors: true, ..Settings::default() },
         &[&parks_two[..], &third, &gone, &slow].concat(),
         false,
     );
@@ -320,7 +326,7 @@ fn what_took_effect_in_the_retry_topic_is_not_repeated_behind_what_a_cursor_has_
     let first = [fails, Land, Acknowledge, SendRows, RowsArrive, Start, effect];
     let begins = [Land, Acknowledge, ReadRetry, Detach(0, Away::Slow)];
     holds_after(
-        Settings { cursors: true, holds: false },
+        Settings { cursors: true, ..Settings::default() },
         &[&begins[..], &brought, &first, &brought, &[effect], &stored, &[gone]].concat(),
         false,
     );
@@ -342,7 +348,7 @@ fn what_waits_for_a_row_that_needs_no_telling_is_told_before_what_comes_later() 
     let then = [Detach(1, Away::Slow), SendRows, Start, effect, Commit];
     let gone = [Step::TakeOver { freezes: false, row_arrives: false }];
     holds_after(
-        Settings { cursors: true, holds: false },
+        Settings { cursors: true, ..Settings::default() },
         &[&begins[..], &stored, &[Start, effect], &stored, &both, &then, &gone].concat(),
         false,
     );
@@ -361,7 +367,7 @@ fn what_a_cursor_finished_is_not_repeated_behind_what_the_live_stream_did_then()
     let both = [Start, effect, Start, effect];
     let gone = [Commit, Step::TakeOver { freezes: false, row_arrives: false }];
     holds_after(
-        Settings { cursors: true, holds: false },
+        Settings { cursors: true, ..Settings::default() },
         &[&begins[..], &attached, &both, &gone].concat(),
         false,
     );
@@ -374,7 +380,7 @@ proptest! {
         commits: bool,
         holds: bool,
     ) {
-        holds_after(Settings { cursors: false, holds }, &steps, commits);
+        holds_after(Settings { holds, ..Settings::default() }, &steps, commits);
     }
 
     #[test]
@@ -382,7 +388,8 @@ proptest! {
         steps in prop::collection::vec(step(), 1..250),
         commits: bool,
         holds: bool,
+        store_fails: bool,
     ) {
-        holds_after(Settings { cursors: true, holds }, &steps, commits);
+        holds_after(Settings { cursors: true, holds, store_fails }, &steps, commits);
     }
 }

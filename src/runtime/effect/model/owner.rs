@@ -306,23 +306,16 @@ impl Owner {
 
     /// The store holds what was written.
     pub(super) fn on_stored(&mut self) {
-        let (Some(write), Some(own)) = (self.writing.take(), self.partition.cursors.as_deref_mut()) else {
-            return;
-        };
+        let Some(write) = self.writing.take() else { return };
         let targets: Vec<Arc<str>> = write.rows.iter().map(|row| Arc::clone(&row.target)).collect();
-        own.note_store(true);
-        own.table.stored(write);
+        self.partition.stored(write);
         targets.iter().for_each(|target| self.update_gate(target));
-        self.partition.settle_stored();
     }
 
     /// Nobody knows whether it does.
     pub(super) fn on_not_stored(&mut self) {
         self.writing = None;
-        if let Some(own) = self.partition.cursors.as_deref_mut() {
-            own.note_store(false);
-        }
-        self.partition.settle_stored();
+        self.partition.store_is_away();
     }
 }
 

@@ -211,7 +211,7 @@ impl World {
     pub(super) fn detach(&mut self, target: usize, away: Away) {
         let owner = &mut self.owner;
         let target: Arc<str> = TARGETS[target].into();
-        if owner.partition.cursors.is_none() {
+        if owner.open_cursors().is_none() {
             return;
         }
         owner.lanes.set_gate(0, &target, Some(i64::MIN), 0);

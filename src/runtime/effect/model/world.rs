@@ -89,8 +89,6 @@ pub(super) struct World {
     pub(super) redrivable: BTreeSet<Of>,
     /// By source offset, how many dead letters were taken back.
     taken_back: BTreeMap<i64, u32>,
-    /// Nothing waited for the store then.
-    store_was_away: bool,
 }
 
 impl World {
@@ -110,7 +108,6 @@ impl World {
             effects: Vec::new(),
             redrivable: BTreeSet::new(),
             taken_back: BTreeMap::new(),
-            store_was_away: false,
         };
         world.take_over(false, false);
         world
@@ -176,10 +173,9 @@ impl World {
     }
 
     pub(super) fn rows_fail(&mut self, taken: bool) {
-        if self.owner.writing.is_none() {
+        if self.owner.writing.is_none() || !self.settings.store_fails {
             return;
         }
-        self.store_was_away = true;
         if taken {
             self.store_rows();
         }
@@ -358,7 +354,7 @@ impl World {
             let firsts: Vec<_> = ordered.iter().map(first).collect();
             // A record is complete with all its tasks: until then a crash repeats those that are done.
             let alone = ordered.iter().filter(|of| self.source[of.1 as usize].lanes().count() == 1);
-            let alone = alone.filter(|of| !self.store_was_away && !self.redrivable.contains(of));
+            let alone = alone.filter(|of| !self.settings.store_fails && !self.redrivable.contains(of));
             let lasts: Vec<_> = alone.map(last).collect();
             assert!(firsts.is_sorted() && lasts.is_sorted(), "lane {name}: {ordered:?}: {}", self.told());
         }
