@@ -239,8 +239,9 @@ impl<S: EffectStage> Engine<S> {
             }
         };
         let slots = self.lanes.free_slots(self.spec.options.concurrency);
-        // What ends at once needs no slot for long.
-        let at_once = if self.waits == 0 && slots > 0 { intake::ROUND } else { slots };
+        // What ends at once needs no slot for long. Where it could bring a target to a cursor, it isn't counted on.
+        let ends_at_once = self.waits == 0 && slots > 0 && self.spec.cursors.is_none();
+        let at_once = if ends_at_once { intake::ROUND } else { slots };
         let room = room.min(at_once.max(ahead));
         if room == 0 {
             return false;
