@@ -21,6 +21,19 @@ pub(crate) struct Detached {
     pub(crate) complete: Vec<(i64, i64)>,
 }
 
+/// Changes of a cursor, by number.
+#[derive(Debug, Clone, Copy, Default)]
+struct Changes {
+    /// The last one.
+    last: u64,
+    /// The last that took something back that was finished.
+    taken_back: u64,
+    /// The last before the row that was sent last.
+    sent: u64,
+    /// The last that the store knows of.
+    known: u64,
+}
+
 /// See the module.
 #[derive(Debug, Clone)]
 pub(super) struct Cursor {
@@ -42,14 +55,7 @@ pub(super) struct Cursor {
     stored: Option<CursorRow>,
     /// A row was sent since and nobody knows yet whether the store holds it: its `until`, the lowest of several.
     unsure: Option<Option<i64>>,
-    /// The number of its last change,
-    noted: u64,
-    /// of the last that took something back that was finished,
-    taken_back: u64,
-    /// of the last before the row that was sent,
-    sent: u64,
-    /// and of the last that the store knows of.
-    known: u64,
+    changes: Changes,
 }
 
 impl Cursor {
@@ -97,10 +103,7 @@ impl Cursor {
             ended: Vec::new(),
             stored: None,
             unsure: None,
-            noted: 0,
-            taken_back: 0,
-            sent: 0,
-            known: 0,
+            changes: Changes::default(),
         }
     }
 
@@ -122,10 +125,7 @@ impl Cursor {
             ended: Vec::new(),
             stored: Some(row.clone()),
             unsure: None,
-            noted: 0,
-            taken_back: 0,
-            sent: 0,
-            known: 0,
+            changes: Changes::default(),
             finished,
         }
     }
@@ -172,7 +172,7 @@ impl Cursor {
         self.covers(offset)
             && self.stored.as_ref().is_some_and(|row| below(row.until))
             && self.unsure.is_none_or(below)
-            && self.taken_back <= self.known
+            && self.changes.taken_back <= self.changes.known
     }
 
     /// Where the reader goes on.
@@ -234,7 +234,7 @@ impl Cursor {
     /// What was acknowledged in the retry topic at `offset` is the cursor's again.
     pub(super) fn take_back(&mut self, offset: i64) {
         if self.is_finished(offset) {
-            self.taken_back = self.noted;
+            self.changes.taken_back = self.changes.last;
         }
         self.finished.remove(offset);
         self.dispatched = self.dispatched.min(offset);
@@ -356,17 +356,17 @@ impl Cursor {
 
     /// Notes that it is about to be changed, as the change of this number.
     pub(super) fn touch(&mut self, number: u64) {
-        self.noted = number;
+        self.changes.last = number;
     }
 
     /// The number of its last change, if the store doesn't know of it.
     pub(super) fn unknown(&self) -> Option<u64> {
-        (self.known < self.noted).then_some(self.noted)
+        (self.changes.known < self.changes.last).then_some(self.changes.last)
     }
 
     /// True when the store knows of the change of this number.
     pub(super) fn is_known(&self, number: u64) -> bool {
-        self.known >= number
+        self.changes.known >= number
     }
 
     /// Looks whether the store must be told: what it is to hold, if so. Among thousands of cursors few were touched.
@@ -378,7 +378,7 @@ impl Cursor {
         self.unknown()?;
         let row = self.row(target, places());
         if self.unsure.is_none() && self.stored.as_ref() == Some(&row) {
-            self.known = self.noted;
+            self.changes.known = self.changes.last;
             return None;
         }
         Some(row)
@@ -404,14 +404,14 @@ impl Cursor {
             None => row.until,
             Some(other) => other.into_iter().chain(row.until).min(),
         });
-        self.sent = self.noted;
+        self.changes.sent = self.changes.last;
     }
 
     /// The store holds `row` of this cursor.
     pub(super) fn note_stored(&mut self, row: CursorRow) {
         self.stored = Some(row);
         self.unsure = None;
-        self.known = self.sent;
+        self.changes.known = self.changes.sent;
     }
 
     /// A backfill that got to where it began is over.

@@ -134,10 +134,8 @@ impl Cursors {
             None => {
                 // Its row is written over.
                 self.gone.remove(target);
-                self.noted += 1;
-                let mut cursor = Cursor::detach(from, held);
-                cursor.touch(self.noted);
-                self.cursors.insert(Arc::clone(target), cursor);
+                self.cursors.insert(Arc::clone(target), Cursor::detach(from, held));
+                self.cursor_mut(target);
             }
         }
     }
